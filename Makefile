@@ -1,0 +1,39 @@
+# Python 3.11 or 3.12 and make are all that has to be there; everything else comes with `setup`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test test-slow lint lock seeds clean
+
+help:  ## these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv/ with everything that is locked
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup  ## FP16 against FP8 of a real language model on a real Triton: minutes, ends with a verdict
+	$(BIN)/triton-canary run fp8-canary
+
+test: setup  ## the tests (15 minutes at most on 2 cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup  ## the slow tail (25 minutes at most)
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## ruff, mypy, import-linter
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+lock:  ## resolve requirements.lock anew (needs uv)
+	uv pip compile -q pyproject.toml --all-extras --group weights --universal --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
+
+seeds: setup  ## campaign: the verdicts of fp8-canary over seeds and builds; resumable
+	$(BIN)/python tests/campaigns/seeds.py
+
+clean:
+	rm -rf .venv build dist

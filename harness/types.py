@@ -1,0 +1,275 @@
+"""The words everyone uses. Frozen, standard library only, no behaviour beyond arithmetic on their own fields.
+
+Times ending in `_ns` are int64 nanoseconds on the monotonic clock, counted from the start of the run.
+Derived times, used with exactly these meanings everywhere:
+
+    response_time    done - due     free of coordinated omission
+    request_latency  done - sent
+    ttft             first - sent   to the first non-empty token
+    tpot             (request_latency - ttft) / (osl - 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+ArmName = Literal["stable", "baseline", "candidate"]
+Mode = Literal["paired", "interleaved", "split"]
+Arrival = Literal["poisson", "constant", "closed"]
+Status = Literal["ok", "error", "timeout", "oom", "refused", "cancelled"]
+Assignment = Literal["plan", "header", "hash", "observed", "score"]
+Wire = Literal["grpc", "grpc-stream", "http"]
+Outcome = Literal["pass", "fail", "inconclusive", "no data"]
+FindingKind = Literal["comparison", "watch", "validity"]
+Decision = Literal["promote", "rollback", "inconclusive"]
+
+# ---------------------------------------------------------------- what is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a comparison: `url` is grpc://host:port or http://host:port."""
+
+    url: str
+    model: str
+    version: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    name: str
+    datatype: str  # KServe v2 name: FP32, INT64, BYTES, ...
+    shape: tuple[int, ...]  # without the batch dimension; -1 is free
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a Triton says of a model; `max_batch_size` 0 means that shapes have no batch dimension."""
+
+    name: str
+    platform: str
+    versions: tuple[int, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int
+    decoupled: bool
+
+    @property
+    def is_token_model(self) -> bool:
+        """Text in, tokens out, by the names that Triton's LLM backends share."""
+        return any(t.name == "text_input" for t in self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One rule. Either `margin` (against the baseline) or `limit` (absolute, never above it).
+
+    `margin_kind`: "relative" (0.10 is 10 % worse) or "absolute" (0.03 is 3 percentage points for errors).
+    """
+
+    metric: str
+    margin: float | None = None
+    margin_kind: Literal["relative", "absolute"] = "relative"
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage as planned. Closed loop: `in_flight` is set. Open loop: `rate` (requests or pairs a second).
+
+    `candidate_share`: 0.5 for paired and interleaved. `soak`: appended by the planner for the time in which
+    the baseline is kept after the last stage.
+    """
+
+    index: int
+    mode: Mode
+    arrival: Arrival
+    duration_s: float
+    candidate_share: float
+    in_flight: int | None = None
+    rate: float | None = None
+    soak: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request, or in paired mode one pair: sent to each of `arms` in this order, at the same due time.
+
+    `due_ns` counts from the start of the stage; -1 in a closed loop (due when a slot is free).
+    `prompt` is an index into the prompts. `pair_id` is unique within the run: stage << 32 | number.
+    """
+
+    pair_id: int
+    due_ns: int
+    prompt: int
+    arms: tuple[ArmName, ...]
+
+
+# ---------------------------------------------------------------- what was seen
+
+
+class Sample(NamedTuple):
+    """One request, whatever became of it. -1 is unknown. `version` is what the response said.
+
+    `assignment` "score" marks a request that scores given tokens (quality): its errors count, its times do not.
+    """
+
+    arm: str
+    stage: int
+    pair_id: int
+    request_id: str
+    unit: str
+    assignment: str
+    due_ns: int
+    sent_ns: int
+    first_ns: int
+    done_ns: int
+    status: str
+    error: str
+    code: str
+    finish_reason: str
+    server: str
+    model: str
+    version: str
+    isl: int
+    osl: int
+    worker: int
+
+
+class Output(NamedTuple):
+    """What a request answered, kept where outputs are compared. `kind`: "generated", or "scored" (forced tokens).
+
+    A generated baseline answer is the reference; `scored` rows of the same `pair_id` are the distributions that
+    each arm gives to the reference's tokens. `topk_ids` and `topk_logprobs` are row-major, `k` a token.
+    """
+
+    stage: int
+    pair_id: int
+    arm: str
+    kind: str
+    text: str
+    digest: str
+    finish_reason: str
+    token_ids: list[int]
+    k: int
+    topk_ids: list[int]
+    topk_logprobs: list[float]
+
+
+class Chunk(NamedTuple):
+    """The arrival of one streamed chunk."""
+
+    pair_id: int
+    arm: str
+    t_ns: int
+
+
+class Reading(NamedTuple):
+    """One measurement beside the requests. Metric names carry no unit; `unit` does: bytes, ratio, W, J, C, 1, s."""
+
+    t_ns: int
+    source: str  # nvml, triton, host, process
+    device: str  # gpu0, model/version, host, server
+    metric: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A stage as it ran. `decided_ns`: samples done later than this had no part in the decision."""
+
+    plan: StagePlan
+    begin_ns: int
+    end_ns: int | None = None
+    decided_ns: int | None = None
+
+
+# ---------------------------------------------------------------- what follows from it
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule's answer.
+
+    `effect`, `interval` and `margin` share a unit: "ratio" (1.0 is equal, 1.10 is 10 % worse), "pp" (difference of
+    rates; 0.03 is three percentage points), or the metric's own (nats for quality.kl). `baseline` and `candidate`
+    are the two values in the metric's unit (seconds, rate, nats). `needs_s`: further seconds of this load after
+    which the rule could answer; None where time alone would not help. `reason` is a sentence to act on.
+    """
+
+    metric: str
+    outcome: Outcome
+    reason: str
+    kind: FindingKind = "comparison"
+    stage: int = 0
+    unit: str = "ratio"
+    effect: float | None = None
+    interval: tuple[float | None, float | None] | None = None
+    margin: float | None = None
+    baseline: float | None = None
+    candidate: float | None = None
+    n_baseline: int = 0
+    n_candidate: int = 0
+    needs_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageVerdict:
+    """`promote` here means: go on to the next stage."""
+
+    stage: int
+    verdict: Decision
+    reason: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    verdict: Decision
+    reason: str
+    stages: tuple[StageVerdict, ...]
+    needs: str = ""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(finding for stage in self.stages for finding in stage.findings)
+
+    @property
+    def exit_code(self) -> int:
+        return {"promote": 0, "rollback": 1, "inconclusive": 3}[self.verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmStatus:
+    """An arm's last few seconds, for the live view. Times in seconds."""
+
+    sent: int = 0
+    failed: int = 0
+    rate: float = 0.0
+    ttft_p50: float | None = None
+    tpot_p50: float | None = None
+    response_p50: float | None = None
+    response_p90: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """What the live view shows; made by `run`, drawn by `report`, printed by `cli`."""
+
+    scenario: str
+    step: str
+    stage: StagePlan | None
+    stages: tuple[StagePlan, ...]
+    elapsed_s: float
+    stage_elapsed_s: float
+    left_s: float
+    candidate_share: float
+    arms: Mapping[ArmName, ArmStatus]
+    leaning: StageVerdict | None
+    done: tuple[StageVerdict, ...]
