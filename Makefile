@@ -20,9 +20,11 @@ demo: setup  ## FP16 against FP8 of a real language model on a real Triton: minu
 	$(BIN)/triton-canary run fp8-canary
 
 test: setup  ## the tests (15 minutes at most on 2 cores)
+	tests/system-packages.sh
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup  ## the slow tail (25 minutes at most)
+	tests/system-packages.sh
 	$(BIN)/python -m pytest -m slow
 
 lint: setup  ## ruff, mypy, import-linter

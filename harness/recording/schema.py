@@ -59,5 +59,10 @@ READINGS = pa.schema(
     ]
 )
 
-SCHEMAS: dict[str, pa.Schema] = {"samples": SAMPLES, "outputs": OUTPUTS, "chunks": CHUNKS, "readings": READINGS}
+SCHEMAS: dict[str, pa.Schema] = {
+    "samples": SAMPLES,
+    "outputs": OUTPUTS,
+    "chunks": CHUNKS,
+    "readings": READINGS,
+}
 REQUIRED_SAMPLE_COLUMNS = ("arm", "due_ns", "done_ns", "status")

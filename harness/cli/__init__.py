@@ -1,0 +1,55 @@
+"""The command `triton-canary`: argv to calls. The only place that prints.
+
+stdout carries the result, stderr the progress. Exit codes: 0 promote or done, 1 rollback, 2 wrong usage or scenario,
+3 inconclusive, 4 the world failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from harness import __version__
+from harness.cli import judging, machine, planning, running
+from harness.errors import CanaryError
+
+_EPILOG = """\
+examples:
+  triton-canary run fp8-canary                        the demonstration, on a real Triton of its own
+  triton-canary gate --baseline grpc://host:8001/llm:1 --candidate grpc://host:8001/llm:2 --prompts prompts.jsonl
+  triton-canary judge reports/20260101T120000Z-fp8-canary
+
+exit codes: 0 promote or done, 1 rollback, 2 wrong usage or scenario, 3 inconclusive, 4 the world failed
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="triton-canary",
+        description="Is v2 at least as good as v1, on this hardware, under this load, and can I prove it?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"triton-canary {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (running, planning, judging, machine):
+        group.add_commands(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return int(args.call(args))
+    except CanaryError as error:
+        print(f"triton-canary: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`): nothing is wrong with the run.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("triton-canary: interrupted", file=sys.stderr)
+        return 3

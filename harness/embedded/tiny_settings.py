@@ -1,0 +1,59 @@
+"""What a `tiny` version can be told to do. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class TinySettings:
+    """The settings of one `tiny` version.
+
+    delay_ms     time a request takes
+    jitter_ms    mean of an exponential extra time, drawn from `seed`
+    fail         share of requests that fail, 0 to 1, drawn from `seed`
+    offset       added to every value: a wrong output
+    load_s       time that loading takes
+    load_fails   loading raises
+    crash        the model's process ends in the next request
+    """
+
+    delay_ms: float = 5.0
+    jitter_ms: float = 0.0
+    fail: float = 0.0
+    offset: float = 0.0
+    load_s: float = 0.0
+    load_fails: bool = False
+    crash: bool = False
+    seed: int = 1
+
+
+# `fp16` is the reference; the names are those of the language model.
+BUILDS: dict[str, dict[str, Any]] = {
+    "fp16": {},
+    "same": {},
+    "slow": {"delay_ms": 6.5},
+    "erring": {"fail": 0.3},
+}
+
+
+def settle(build: str | Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> TinySettings:
+    """A build's settings with `changes` on top. UsageError names an unknown key or a value out of range."""
+    wanted = {**(BUILDS[build] if isinstance(build, str) else build), **(changes or {})}
+    known = {field.name for field in fields(TinySettings)}
+    for key, value in wanted.items():
+        if key not in known:
+            raise UsageError(f"unknown setting {key!r} of tiny: known are {', '.join(sorted(known))}")
+        wants_bool = key in ("load_fails", "crash")
+        if isinstance(value, bool) != wants_bool or not isinstance(value, int | float):
+            raise UsageError(f"setting {key!r} of tiny is {'true or false' if wants_bool else 'a number'}, not {value!r}")
+        if key not in ("offset", "seed") and value < 0:
+            raise UsageError(f"setting {key!r} of tiny cannot be negative: {value!r}")
+    settings = TinySettings(**wanted)
+    if settings.fail > 1:
+        raise UsageError(f"setting 'fail' of tiny is a share from 0 to 1, not {settings.fail!r}")
+    return settings

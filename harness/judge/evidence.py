@@ -1,0 +1,154 @@
+"""What the judge is given: samples, outputs, stages, gates. Pure: no file is opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness.judge.columns import BASELINE, CANDIDATE, OK, Columns
+from harness.judge.metrics import default_gates, normalise
+from harness.judge.outputs import Answer, answers, seen
+from harness.recording import Recording
+from harness.recording import gates as recorded_gates
+from harness.recording import stage_records
+from harness.types import Gate, StagePlan, StageRecord
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything a verdict is made of.
+
+    `gates` empty: the defaults of `metrics.default_gates` (see `rules`). `planned`: number of stages planned,
+    0 unknown. `versions`: the version that each arm's answers should name, where known. `finished`: the run
+    came to its own end. `seed` fixes every resampling.
+    """
+
+    samples: Columns
+    outputs: tuple[Answer, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    finished: bool = True
+    seed: int = 0
+    planned: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    readings: pa.Table | None = None
+
+    @classmethod
+    def of(cls, recording: Recording) -> Evidence:
+        """From a recording. A bare samples file counts as one finished stage (see `_bare_stages`)."""
+        meta = recording.meta
+        return cls.from_tables(
+            recording.samples,
+            recording.outputs,
+            stages=stage_records(meta),
+            gates=recorded_gates(meta),
+            finished=bool(meta.get("finished", not meta)),
+            seed=int(meta.get("seed") or 0),
+            planned=_planned(meta),
+            versions=_versions(meta),
+            readings=recording.readings,
+        )
+
+    @classmethod
+    def from_tables(
+        cls,
+        samples: pa.Table,
+        outputs: pa.Table | None = None,
+        *,
+        stages: Sequence[StageRecord] = (),
+        gates: Sequence[Gate] = (),
+        finished: bool = True,
+        seed: int = 0,
+        planned: int = 0,
+        versions: Mapping[str, str] | None = None,
+        readings: pa.Table | None = None,
+    ) -> Evidence:
+        """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
+        columns = Columns.of(samples)
+        return cls(
+            samples=columns,
+            outputs=answers(outputs),
+            stages=tuple(stages) or _bare_stages(columns),
+            gates=normalise(gates),
+            finished=finished,
+            seed=seed,
+            planned=planned,
+            versions=dict(versions or {}),
+            readings=readings,
+        )
+
+    def upto(self, now_ns: int) -> Evidence:
+        """Only what was done by `now_ns`: samples, and the outputs of those samples."""
+        samples = self.samples.take(self.samples.done_ns <= now_ns)
+        return replace(self, samples=samples, outputs=seen(self.outputs, samples))
+
+    @cached_property
+    def token_model(self) -> bool:
+        return bool((self.samples.osl > 0).any())
+
+    @cached_property
+    def rules(self) -> tuple[Gate, ...]:
+        """The gates as given, or the default ones."""
+        if self.gates:
+            return normalise(self.gates)
+        answered = self.samples.arm[(self.samples.status == OK) & ~self.samples.score]
+        smaller = min(int((answered == arm).sum()) for arm in (BASELINE, CANDIDATE))
+        return default_gates(token_model=self.token_model, requests=smaller)
+
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """What sentences call the baseline and the candidate: v1 and v2, where versions tell them apart."""
+        first, second = self.versions.get("baseline"), self.versions.get("candidate")
+        if first and second and first != second:
+            return f"v{first}", f"v{second}"
+        return "the baseline", "the candidate"
+
+
+def _planned(meta: Mapping[str, Any]) -> int:
+    scenario = meta.get("scenario")
+    stages = scenario.get("stages") if isinstance(scenario, Mapping) else None
+    return len(stages) if isinstance(stages, list) else 0
+
+
+def _versions(meta: Mapping[str, Any]) -> dict[str, str]:
+    arms = meta.get("arms")
+    if not isinstance(arms, Mapping):
+        return {}
+    found = {}
+    for name, arm in arms.items():
+        version = arm.get("version") if isinstance(arm, Mapping) else None
+        if version is not None:
+            found[str(name)] = str(version)
+    return found
+
+
+def _bare_stages(samples: Columns) -> tuple[StageRecord, ...]:
+    """The stages of a file that says nothing of its plan, one for each stage number in it.
+
+    Paired if most requests have a partner in the other arm; else interleaved if the arms are of equal size
+    within chance (99.9 %); else a split of the observed share, in which no latency is compared.
+    """
+    records = []
+    for index in np.unique(samples.stage).tolist():
+        part = samples.take(samples.stage == index)
+        first, second = (part.take((part.arm == arm) & ~part.score) for arm in (BASELINE, CANDIDATE))
+        n1, n2 = len(first), len(second)
+        known = first.pair_id[first.pair_id >= 0]
+        both = np.intersect1d(known, second.pair_id).size
+        begin = int(part.due_ns.min())
+        duration = max((int(part.done_ns.max()) - begin) / 1e9, 1e-9)
+        share = n2 / max(n1 + n2, 1)
+        if both >= 0.8 * max(n1, n2, 1):
+            mode, share = "paired", 0.5
+        elif abs(n1 - n2) <= 3.3 * (n1 + n2) ** 0.5:
+            mode, share = "interleaved", 0.5
+        else:
+            mode = "split"
+        plan = StagePlan(index, mode, "poisson", duration, share, rate=(n1 + n2) / duration)  # type: ignore[arg-type]
+        records.append(StageRecord(plan, begin, end_ns=int(part.done_ns.max())))
+    return tuple(records)

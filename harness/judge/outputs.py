@@ -1,0 +1,106 @@
+"""What requests answered, by stage, pair, arm and kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from harness.judge.columns import ARMS, OK, Columns, Floats
+
+Key = tuple[int, int, str, str]  # stage, pair_id, arm, kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """One output. `topk_ids` (tokens, k) and `logprobs` (tokens, k), or None where the shape does not fit."""
+
+    stage: int
+    pair_id: int
+    arm: str
+    kind: str
+    text: str
+    digest: str
+    token_ids: tuple[int, ...]
+    topk_ids: npt.NDArray[np.int32] | None
+    logprobs: Floats | None
+
+    @property
+    def key(self) -> Key:
+        return (self.stage, self.pair_id, self.arm, self.kind)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What two answers are compared by: tokens where there are some, else the digest or the text."""
+        return self.token_ids or (self.digest or self.text,)
+
+
+def answers(table: pa.Table | None) -> tuple[Answer, ...]:
+    """The rows of an outputs table, in the file's order."""
+    if table is None or table.num_rows == 0:
+        return ()
+    ids, id_ends = _lists(table["topk_ids"], np.int32)
+    logprobs, logprob_ends = _lists(table["topk_logprobs"], np.float64)
+    tokens, token_ends = _lists(table["token_ids"], np.int32)
+    plain = {name: table[name].to_pylist() for name in ("stage", "pair_id", "arm", "kind", "text", "digest", "k")}
+    rows = []
+    for i in range(table.num_rows):
+        count = int(token_ends[i + 1] - token_ends[i])
+        k = plain["k"][i] or 0
+        row_ids = ids[id_ends[i] : id_ends[i + 1]]
+        row_logprobs = logprobs[logprob_ends[i] : logprob_ends[i + 1]]
+        fits = k > 0 and count > 0 and len(row_ids) == count * k == len(row_logprobs)
+        rows.append(
+            Answer(
+                stage=max(plain["stage"][i] or 0, 0),
+                pair_id=plain["pair_id"][i],
+                arm=plain["arm"][i],
+                kind=plain["kind"][i],
+                text=plain["text"][i] or "",
+                digest=plain["digest"][i] or "",
+                token_ids=tuple(tokens[token_ends[i] : token_ends[i + 1]].tolist()),
+                topk_ids=row_ids.reshape(count, k) if fits else None,
+                logprobs=row_logprobs.reshape(count, k) if fits else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _lists(column: pa.ChunkedArray, kind: type[np.generic]) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]:
+    """The values of a list column end to end, and where each row's begin (one longer than the rows)."""
+    lists = column.combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.chunk(0)
+    lengths = np.asarray(lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    values = lists.flatten().fill_null(float("nan") if kind is np.float64 else -1)
+    return np.asarray(values.to_numpy(zero_copy_only=False)).astype(kind, copy=False), ends
+
+
+def seen(rows: tuple[Answer, ...], samples: Columns) -> tuple[Answer, ...]:
+    """The answers whose request is among `samples` and succeeded.
+
+    An output carries no time, its request does. Where requests share a key (a reference scored again in a
+    later request of one stage), as many answers are kept, in the file's order, as requests succeeded.
+    """
+    wanted = {answer.pair_id for answer in rows}
+    mine = np.flatnonzero((samples.status == OK) & np.isin(samples.pair_id, np.fromiter(wanted, np.int64, len(wanted))))
+    left: Counter[Key] = Counter(
+        (stage, pair, ARMS[arm], "scored" if score else "generated")
+        for stage, pair, arm, score in zip(
+            samples.stage[mine].tolist(),
+            samples.pair_id[mine].tolist(),
+            samples.arm[mine].tolist(),
+            samples.score[mine].tolist(),
+            strict=True,
+        )
+    )
+    kept = []
+    for answer in rows:
+        if left[answer.key] > 0:
+            left[answer.key] -= 1
+            kept.append(answer)
+    return tuple(kept)

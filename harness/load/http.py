@@ -1,0 +1,126 @@
+"""Triton's HTTP from prepared bytes over keep-alive connections, for the Locust process (gevent sockets)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+
+import gevent
+from geventhttpclient.response import HTTPParseError, HTTPResponse
+
+from harness.load import outcome
+from harness.load.outcome import Failure
+from harness.load.payload import HttpBody, encode_http, http_message
+from harness.load.reply import Exchange
+from harness.load.spec import host_of
+from harness.load.tensors import Tensor
+from harness.types import Arm, ModelInfo
+
+BLOCK = 65536
+
+
+class HttpSender:
+    """One arm over HTTP/1.1: a connection for each request in flight, kept and reused."""
+
+    def __init__(self, arm: Arm, model: ModelInfo, now_ns: Callable[[], int]) -> None:
+        self._arm = arm
+        self._model = model
+        self._now_ns = now_ns
+        host, _, port = host_of(arm.url).rpartition(":")
+        self._address = (host.strip("[]"), int(port)) if host else (port, 80)
+        self._idle: list[socket.socket] = []
+        self._live: set[gevent.Greenlet] = set()
+
+    def prepare(self, tensors: Sequence[Tensor]) -> HttpBody:
+        return encode_http(self._model, self._arm, tensors)
+
+    def connect(self, timeout_s: float) -> None:
+        try:
+            self._idle.append(self._open(timeout_s))
+        except OSError:
+            return
+
+    def send(self, payload: HttpBody, request_id: str, timeout_s: float) -> Exchange:
+        message = http_message(self._arm, payload, request_id)
+        sent_ns = self._now_ns()
+        greenlet = gevent.getcurrent()
+        self._live.add(greenlet)
+        connection: socket.socket | None = None
+        deadline = gevent.Timeout.start_new(timeout_s)
+        try:
+            connection = self._take() or self._open(timeout_s)
+            connection.sendall(message)
+            response = _receive(connection)
+            done_ns = self._now_ns()
+            if response.should_keep_alive():
+                self._idle.append(connection)
+                connection = None
+            return _exchange(sent_ns, done_ns, response)
+        except gevent.Timeout as error:
+            if error is not deadline:
+                raise
+            return Exchange(sent_ns, self._now_ns(), [], outcome.TIMEOUT)
+        except Cancelled:
+            return Exchange(sent_ns, self._now_ns(), [], outcome.CANCELLED)
+        except OSError as error:
+            return Exchange(sent_ns, self._now_ns(), [], outcome.of_os_error(error))
+        except HTTPParseError as error:
+            return Exchange(sent_ns, self._now_ns(), [], Failure("error", "undecodable", "HTTP", str(error)))
+        finally:
+            deadline.close()
+            self._live.discard(greenlet)
+            if connection is not None:
+                connection.close()
+
+    def _take(self) -> socket.socket | None:
+        """An idle connection that the server has not closed meanwhile."""
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                connection._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return connection
+            except OSError as error:
+                if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT):
+                    raise
+            # Closed, or bytes that nobody asked for: neither is usable.
+            connection.close()
+        return None
+
+    def _open(self, timeout_s: float) -> socket.socket:
+        connection = socket.create_connection(self._address, timeout=timeout_s)
+        connection.settimeout(None)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def cancel(self) -> None:
+        for greenlet in tuple(self._live):
+            gevent.kill(greenlet, Cancelled, block=False)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+class Cancelled(BaseException):
+    """Thrown into a request in flight when the run stops."""
+
+
+def _receive(connection: socket.socket) -> HTTPResponse:
+    response = HTTPResponse("POST")
+    while not response.message_complete:
+        data = connection.recv(BLOCK)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed before the answer was complete")
+        response.feed(data)
+    return response
+
+
+def _exchange(sent_ns: int, done_ns: int, response: HTTPResponse) -> Exchange:
+    body = bytes(response._body_buffer)
+    if response.status_code != 200:
+        message = body[:2000].decode(errors="replace")
+        return Exchange(sent_ns, done_ns, [], outcome.of_http(response.status_code, message))
+    size = response.get("inference-header-content-length")
+    return Exchange(sent_ns, done_ns, [(done_ns, body)], json_size=int(str(size)) if size else -1)

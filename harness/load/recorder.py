@@ -1,0 +1,43 @@
+"""What was seen, to the files of the run: one writer a file, flushed together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.recording import SCHEMAS, StreamWriter, stream_path
+from harness.types import Chunk, Output, Sample
+
+
+class Recorder:
+    """Writes samples, and outputs and chunks where they are wanted. Raises RecordingError (disk full)."""
+
+    def __init__(self, folder: Path, *, outputs: bool, chunks: bool) -> None:
+        self._samples = self._writer(folder, "samples")
+        self._outputs = self._writer(folder, "outputs") if outputs else None
+        self._chunks = self._writer(folder, "chunks") if chunks else None
+        self._writers = [w for w in (self._samples, self._outputs, self._chunks) if w is not None]
+
+    @staticmethod
+    def _writer(folder: Path, name: str) -> StreamWriter:
+        return StreamWriter(stream_path(folder, name), SCHEMAS[name])
+
+    def sample(self, sample: Sample) -> None:
+        self._samples.append(sample)
+
+    def output(self, output: Output) -> None:
+        if self._outputs is not None:
+            self._outputs.append(output)
+
+    def chunks(self, pair_id: int, arm: str, times_ns: list[int]) -> None:
+        if self._chunks is not None:
+            for t_ns in times_ns:
+                self._chunks.append(Chunk(pair_id, arm, t_ns))
+
+    def flush(self) -> None:
+        """Acknowledges everything so far. Samples come last: an acknowledged sample has its output on disk."""
+        for writer in reversed(self._writers):
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in reversed(self._writers):
+            writer.close()

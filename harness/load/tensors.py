@@ -1,0 +1,92 @@
+"""Tensors as Triton's wires carry them: little-endian raw bytes, BYTES with a 4-byte length before each element."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.types import TensorSpec
+
+# KServe's name for numpy's; BF16 has none in numpy and travels as the upper half of an FP32.
+DTYPES: dict[str, str] = {
+    "BOOL": "?",
+    "INT8": "<i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "<u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+
+
+class Tensor(NamedTuple):
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    raw: bytes
+
+
+def shape_of(spec: TensorSpec, max_batch_size: int, length: int = 1) -> tuple[int, ...]:
+    """The shape to send: free dimensions become `length`, and a batch of one stands in front where there is one."""
+    shape = tuple(length if size < 0 else size for size in spec.shape)
+    return (1, *shape) if max_batch_size > 0 else shape
+
+
+def encode(datatype: str, values: Sequence[Any]) -> bytes:
+    """Raw bytes of flat `values` (str, bytes, numbers or booleans). Raises UsageError for an unknown datatype."""
+    if datatype == "BYTES":
+        parts = [value.encode() if isinstance(value, str) else bytes(value) for value in values]
+        return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+    if datatype == "BF16":
+        upper = np.asarray(values, "<f4").view("<u4") >> 16
+        return upper.astype("<u2").tobytes()
+    if datatype not in DTYPES:
+        raise UsageError(f"datatype {datatype} cannot be sent")
+    return np.asarray(values, DTYPES[datatype]).tobytes()
+
+
+def decode(datatype: str, raw: bytes) -> list[Any]:
+    """The flat values of raw bytes; BYTES elements stay bytes. Raises ValueError for bytes that do not fit."""
+    if datatype == "BYTES":
+        values, offset = [], 0
+        while offset < len(raw):
+            (length,) = struct.unpack_from("<I", raw, offset)
+            offset += 4 + length
+            if offset > len(raw):
+                raise ValueError("a BYTES tensor ends too early")
+            values.append(raw[offset - length : offset])
+        return values
+    if datatype == "BF16":
+        return list((np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").tolist())
+    return list(np.frombuffer(raw, DTYPES[datatype]).tolist())
+
+
+def tensor(spec: TensorSpec, max_batch_size: int, values: Sequence[Any]) -> Tensor:
+    """`values` for one input; a free dimension takes their number."""
+    shape = shape_of(spec, max_batch_size, len(values))
+    return Tensor(spec.name, spec.datatype, shape, encode(spec.datatype, values))
+
+
+def random_tensor(spec: TensorSpec, max_batch_size: int, rng: np.random.Generator) -> Tensor:
+    """Seeded values that any model can take: floats in [0, 1), small integers, short words."""
+    shape = shape_of(spec, max_batch_size)
+    size = int(np.prod(shape, dtype=np.int64))
+    values: Any
+    if spec.datatype == "BYTES":
+        values = [f"word{number}" for number in rng.integers(0, 1000, size)]
+    elif spec.datatype == "BOOL":
+        values = rng.integers(0, 2, size)
+    elif spec.datatype.startswith(("INT", "UINT")):
+        values = rng.integers(0, 100, size)
+    else:
+        values = rng.random(size)
+    return Tensor(spec.name, spec.datatype, shape, encode(spec.datatype, values))

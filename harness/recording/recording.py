@@ -1,0 +1,153 @@
+"""A recording as the judge and the report see it: its tables, and what `run.json` says of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from harness.errors import RecordingError, UsageError
+from harness.recording.files import conform, parquet_path, read_parquet, read_table, stream_path
+from harness.recording.schema import FORMAT_VERSION, REQUIRED_SAMPLE_COLUMNS, SAMPLES
+from harness.types import ArmName, Gate, StagePlan, StageRecord, Status
+
+META_NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`folder` holds the files (of a bare samples file: where it lies); `meta` is run.json, {} if none.
+
+    `samples` has the columns of SAMPLES; what somebody else's file does not know is -1 or "".
+    `outputs`, `readings` and `chunks` are None if the run has none.
+    """
+
+    folder: Path
+    meta: dict[str, Any]
+    samples: pa.Table
+    outputs: pa.Table | None = None
+    readings: pa.Table | None = None
+    chunks: pa.Table | None = None
+
+    @classmethod
+    def open(cls, path: Path | str) -> Recording:
+        """A run folder (sealed or not, finished or killed), or a Parquet file with the required columns.
+
+        Raises UsageError where the path is not a recording, and RecordingError where a run's own file is
+        damaged; each is one line that names the file and the column.
+        """
+        path = Path(path)
+        if path.is_file():
+            return cls(folder=path.parent, meta={}, samples=_foreign_samples(path))
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such file or folder")
+        return cls._open_folder(path)
+
+    @classmethod
+    def _open_folder(cls, folder: Path) -> Recording:
+        meta = read_meta(folder)
+        sealed = parquet_path(folder, "samples")
+        has_samples = sealed.exists() or stream_path(folder, "samples").exists()
+        if not meta and not has_samples:
+            raise UsageError(f"{folder}: is not a recording: it has neither {META_NAME} nor samples.parquet")
+        if not meta and sealed.exists():
+            samples = _foreign_samples(sealed)
+        else:
+            # A run that was killed before its first sample is a recording of nothing.
+            table = read_table(folder, "samples")
+            samples = SAMPLES.empty_table() if table is None else table
+            _check_words(samples, sealed)
+        return cls(
+            folder=folder,
+            meta=meta,
+            samples=samples,
+            outputs=read_table(folder, "outputs"),
+            readings=read_table(folder, "readings"),
+            chunks=read_table(folder, "chunks"),
+        )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder, {} if none. RecordingError if it is damaged, UsageError if it is too new."""
+    path = folder / META_NAME
+    try:
+        meta = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise RecordingError(f"{path}:{error.lineno}:{error.colno}: is not JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"{path}: is not JSON: it is not UTF-8 text") from error
+    if not isinstance(meta, dict):
+        raise RecordingError(f"{path}: expected an object, found {type(meta).__name__}")
+    version = meta.get("format")
+    if not isinstance(version, int) or version < 1:
+        raise RecordingError(f"{path}: format: expected a number, found {version!r}")
+    if version > FORMAT_VERSION:
+        raise UsageError(f"{path}: has format {version}; this triton-canary reads up to {FORMAT_VERSION}")
+    return meta
+
+
+def stage_records(meta: Mapping[str, Any]) -> tuple[StageRecord, ...]:
+    """The stages that ran, as run.json lists them; () if none. Raises RecordingError naming the key."""
+    records = []
+    for index, entry in enumerate(_entries(meta, "stages")):
+        key = f"stages.{index}"
+        plan = _build(StagePlan, entry.get("plan"), f"{key}.plan")
+        rest = {name: value for name, value in entry.items() if name != "plan"}
+        records.append(_build(StageRecord, {"plan": plan, **rest}, key))
+    return tuple(records)
+
+
+def gates(meta: Mapping[str, Any]) -> tuple[Gate, ...]:
+    """The gates of the run, as run.json lists them; () if none. Raises RecordingError naming the key."""
+    return tuple(_build(Gate, entry, f"gates.{i}") for i, entry in enumerate(_entries(meta, "gates")))
+
+
+def _entries(meta: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    entries = meta.get(key, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise RecordingError(f"{META_NAME}: {key}: expected a list of objects")
+    return entries
+
+
+def _build(kind: type[Any], entry: Any, key: str) -> Any:
+    """A dataclass from a JSON object. Unknown keys pass: a later release may write more."""
+    if not isinstance(entry, Mapping):
+        raise RecordingError(f"{META_NAME}: {key}: expected an object")
+    known = {field.name: entry[field.name] for field in dataclasses.fields(kind) if field.name in entry}
+    try:
+        return kind(**known)
+    except TypeError:
+        fields = dataclasses.fields(kind)
+        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in known]
+        raise RecordingError(f"{META_NAME}: {key}: {', '.join(missing)} is missing") from None
+
+
+def _foreign_samples(path: Path) -> pa.Table:
+    """Somebody else's samples: what is wrong with them is wrong input, not a damaged run."""
+    try:
+        samples = conform(read_parquet(path), SAMPLES, path, required=REQUIRED_SAMPLE_COLUMNS)
+        _check_words(samples, path)
+    except RecordingError as error:
+        raise UsageError(str(error)) from error
+    return samples
+
+
+def _check_words(samples: pa.Table, path: Path) -> None:
+    for column, words in (("arm", get_args(ArmName)), ("status", get_args(Status))):
+        unknown = pc.invert(pc.is_in(samples[column], value_set=pa.array(words)))
+        row = cast(int, pc.index(unknown, True).as_py())
+        if row >= 0:
+            found = samples[column][row].as_py()
+            raise RecordingError(
+                f"{path}: column {column}: row {row}: expected one of {', '.join(words)}, found {found!r}"
+            )

@@ -1,0 +1,198 @@
+"""An Arrow IPC stream that survives SIGKILL: one batch a flush, and a reader that takes a torn tail.
+
+Guarantee: what a `flush` that returned has written is read back whole, whenever the writer is killed later.
+The file is a normal Arrow IPC stream that any Arrow library opens. Its messages are framed here and not by
+Arrow's own writer: so a flush is one write of one batch, and a reader knows where the last whole one ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from harness.errors import RecordingError
+
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+
+class StreamWriter:
+    """Buffers rows (NamedTuples in the order of `schema`) and appends them to `path` as one batch at `flush`.
+
+    `append` is a list append; rows become columns at flush. Not thread-safe. A file that exists is refused:
+    two runs never mix. Raises RecordingError (one line) if the file cannot be written; the rows stay buffered
+    and what was flushed before stays readable.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self._rows: list[tuple[Any, ...]] = []
+        self._good = 0
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RecordingError(f"{path}: cannot be created: {error.strerror}") from error
+        self._open = True
+        try:
+            self._write(schema.serialize())
+        except RecordingError:
+            # An empty file left behind would refuse the next attempt.
+            self._close_fd()
+            path.unlink(missing_ok=True)
+            raise
+
+    def __enter__(self) -> StreamWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, row: tuple[Any, ...]) -> None:
+        self._rows.append(row)
+
+    def flush(self) -> None:
+        """Hands the buffered rows to the operating system as one batch; without rows nothing happens."""
+        if not self._rows:
+            return
+        batch = self._batch()
+        self._write(batch.serialize())
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Flushes, marks the end of the stream, closes. A second call does nothing."""
+        if not self._open:
+            return
+        try:
+            self.flush()
+            self._write(END_OF_STREAM)
+        finally:
+            self._close_fd()
+
+    def _batch(self) -> pa.RecordBatch:
+        columns = []
+        for field, values in zip(self.schema, zip(*self._rows, strict=True), strict=True):
+            try:
+                column = pa.array(values, type=field.type)
+            except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+                raise RecordingError(f"{self.path}: column {field.name}: {_one_line(error)}") from error
+            if column.null_count:
+                raise RecordingError(f"{self.path}: column {field.name}: a row has no value")
+            columns.append(column)
+        return pa.record_batch(columns, schema=self.schema)
+
+    def _write(self, message: Any) -> None:
+        view = memoryview(message)
+        done = 0
+        try:
+            while done < len(view):
+                done += os.write(self._fd, view[done:])
+        except OSError as error:
+            # Half a batch in mid-file would hide everything that a later flush appends.
+            os.ftruncate(self._fd, self._good)
+            os.lseek(self._fd, self._good, os.SEEK_SET)
+            raise RecordingError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self._good += done
+
+    def _close_fd(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._fd)
+
+
+class Tail:
+    """Follows a stream that another process writes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self._file: Any = None
+        self._offset = 0
+        self._header_seen = False
+
+    def poll(self) -> pa.Table:
+        """The rows that became complete since the last poll; an empty table while there is no file yet."""
+        batches: list[pa.RecordBatch] = []
+        if self._file is None:
+            try:
+                # Kept open: after the file was sealed and unlinked the rest can still be read.
+                self._file = self.path.open("rb")
+            except FileNotFoundError:
+                return self.schema.empty_table()
+            except OSError as error:
+                raise RecordingError(f"{self.path}: cannot be read: {error.strerror}") from error
+        self._file.seek(self._offset)
+        source = pa.BufferReader(self._file.read())
+        start = self._offset
+        if not self._header_seen:
+            if not _read_header(source, self.schema, self.path):
+                return self.schema.empty_table()
+            self._header_seen = True
+            self._offset = start + source.tell()
+        for batch in _batches(source, self.schema):
+            batches.append(batch)
+            self._offset = start + source.tell()
+        return pa.Table.from_batches(batches, schema=self.schema)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The whole batches of a stream file, one at a time (memory-mapped); ends quietly at a torn tail."""
+    try:
+        if path.stat().st_size == 0:
+            return
+        source = pa.memory_map(str(path))
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with source:
+        if _read_header(source, schema, path):
+            yield from _batches(source, schema)
+
+
+def _read_header(source: Any, schema: pa.Schema, path: Path) -> bool:
+    message = _next_message(source)
+    if message is None:
+        return False
+    try:
+        found = pa.ipc.read_schema(message)
+    except (pa.ArrowException, OSError) as error:
+        raise RecordingError(f"{path}: is not an Arrow stream") from error
+    if not found.equals(schema):
+        raise RecordingError(f"{path}: has other columns than this version of triton-canary writes")
+    return True
+
+
+def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    while (message := _next_message(source)) is not None:
+        try:
+            batch = pa.ipc.read_record_batch(message, schema)
+            # A machine that lost power can leave zeroed pages where the last batches were.
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError):
+            return
+        yield batch
+
+
+def _next_message(source: Any) -> Any:
+    """The next whole message; None at the end, at the end mark, and where the rest is cut off."""
+    try:
+        return pa.ipc.read_message(source)
+    except (EOFError, OSError, pa.ArrowException):
+        return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,105 @@
+"""A matplotlib figure as inline SVG: same bytes for the same data, light enough for a page, at home in light and dark.
+
+Colours are written as CSS variables of the page (see style.css), so that one figure fits both themes and print.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Stand-ins in the drawing, and the variable that each becomes. Okabe and Ito's palette: told apart by all eyes.
+INK, FAINT, BAND = "#010203", "#040506", "#070809"
+COLORS = {
+    "baseline": "#0072b2",
+    "candidate": "#d55e00",
+    "stable": "#009e73",
+    "pass": "#009e74",
+    "fail": "#d55e01",
+    "open": "#767676",
+    "extra": "#cc79a7",
+}
+_VARIABLES = {INK: "ink", FAINT: "faint", BAND: "band", **{color: name for name, color in COLORS.items()}}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "triton-canary",
+    "path.simplify": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.0,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.frameon": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.4,
+    "axes.unicode_minus": True,
+    "lines.solid_capstyle": "round",
+    "axes.axisbelow": True,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure; drawing and `to_svg` both happen inside."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def to_svg(figure: Figure, key: str, label: str) -> str:
+    """An <svg> element without ids that could clash: `key` is unique on the page, `label` is read aloud."""
+    raw = io.StringIO()
+    FigureCanvasSVG(figure)
+    figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = raw.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = text.replace("xlink:href=", "href=")
+    box = re.search(r'viewBox="([^"]+)"', text)
+    assert box is not None
+    head = f'<svg viewBox="{box[1]}" role="img" aria-label="{html.escape(label)}" class="figure">'
+    text = _own_ids(text[text.index(">") + 1 :], key)
+    text = re.sub(r"<[^>]+>", lambda tag: _lean(tag[0]), text)
+    for color, name in _VARIABLES.items():
+        text = text.replace(color, f"var(--{name})")
+    return head + re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", text)).strip()
+
+
+def _lean(tag: str) -> str:
+    """One tag without the font's name (the page's font is used) and with coordinates of two decimals."""
+    tag = re.sub(r"font: ([0-9.]+px) [^;\"]+", r"font-size: \1", tag)
+    tag = re.sub(r"; font-family: [^;\"]+", "", tag)
+    return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag)
+
+
+def _own_ids(text: str, key: str) -> str:
+    """Drops ids that nothing refers to and renames the rest to `key-1`, `key-2`, ..."""
+    names: dict[str, str] = {}
+    for found in re.finditer(r'(?:url\(#|href="#)([^")]+)', text):
+        names.setdefault(found[1], f"{key}-{len(names) + 1}")
+
+    def identity(match: re.Match[str]) -> str:
+        return f' id="{names[match[1]]}"' if match[1] in names else ""
+
+    text = re.sub(r'\sid="([^"]*)"', identity, text)
+    return re.sub(r'(url\(#|href="#)([^")]+)', lambda match: match[1] + names[match[2]], text)

@@ -1,0 +1,224 @@
+"""How numbers, metrics and stages are written, the same in every format. Text only, no markup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from harness.types import Decision, Finding, Gate, Outcome, StagePlan, Verdict
+
+# A word never stands on colour alone: each has a sign, too.
+SIGN: dict[str, str] = {
+    "promote": "✓",
+    "rollback": "✗",
+    "inconclusive": "?",
+    "pass": "✓",
+    "fail": "✗",
+    "no data": "–",
+}
+NONE = "–"
+
+LATENCIES = ("ttft", "tpot", "response_time", "request_latency", "icl")
+TITLES: dict[str, str] = {
+    "ttft": "Time to the first token",
+    "tpot": "Time per output token",
+    "response_time": "Response time",
+    "request_latency": "Request latency",
+}
+MEANINGS: dict[str, str] = {
+    "ttft": "From sending a request to its first token that is not empty.",
+    "tpot": "From the first token to the last, divided by the tokens after the first.",
+    "response_time": "From the time a request was due to its last byte; waiting for a slot counts.",
+    "request_latency": "From sending a request to its last byte.",
+}
+ONE_SENTENCE: dict[Decision, str] = {
+    "promote": "The candidate is at least as good as the baseline, within every margin.",
+    "rollback": "The candidate is worse than the baseline by more than a margin allows.",
+    "inconclusive": "The run does not show whether the candidate is as good as the baseline.",
+}
+_RANK: dict[str, int] = {"fail": 0, "inconclusive": 1, "no data": 2, "pass": 3}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits, no exponent for everyday sizes."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit that reads best: us, ms or s, with three significant digits."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0 s"
+    for limit, factor, unit in ((0.999e-3, 1e6, "µs"), (0.9995, 1e3, "ms")):
+        if abs(value) < limit:
+            return f"{number(value * factor)} {unit}"
+    return f"{number(value)} s"
+
+
+def clock(value: float) -> str:
+    """Minutes and seconds for people who wait: 0:42, 12:05, 1:02:05."""
+    whole = max(0, round(value))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def span(value: float) -> str:
+    """A planned duration: 20 s, 10 min, 1.5 h."""
+    if value < 120:
+        return f"{value:g} s"
+    return f"{value / 60:.3g} min" if value < 7200 else f"{value / 3600:.3g} h"
+
+
+def percent(value: float | None, *, sign: bool = False) -> str:
+    """A ratio of 0.1234 as 12.3 %; one decimal below 100 %."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    scaled = 100 * value
+    if scaled == 0:
+        return "0 %"
+    places = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 0.095 else 3
+    text = f"{scaled:{'+' if sign else ''},.{places}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
+
+
+def size(value: float | None, unit: str) -> str:
+    """A reading in its unit; bytes as MiB or GiB, ratios as per cent."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if unit == "bytes":
+        return f"{number(value / 2**30)} GiB" if abs(value) >= 2**30 else f"{number(value / 2**20)} MiB"
+    if unit == "ratio":
+        return percent(value)
+    if unit == "s":
+        return seconds(value)
+    return number(value) if unit in ("1", "") else f"{number(value)} {unit}"
+
+
+def on_scale(value: float | None, unit: str) -> str:
+    """An effect, an end of an interval, or a margin, in the finding's unit."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if unit == "ratio":
+        return percent(value - 1.0, sign=True)
+    if unit == "pp":
+        return percent(value, sign=True).replace(" %", " pp")
+    return seconds(value) if unit == "s" else f"{number(value)}{'' if unit == '1' else f' {unit}'}"
+
+
+def effect(finding: Finding) -> str:
+    return on_scale(finding.effect, finding.unit)
+
+
+def interval(finding: Finding) -> str:
+    """`+8.1 % to +16 %`; an end that is open is left out in words."""
+    if finding.interval is None:
+        return NONE
+    low, high = finding.interval
+    low = low if low is not None and math.isfinite(low) else None
+    high = high if high is not None and math.isfinite(high) else None
+    if low is None and high is None:
+        return NONE
+    if low is None:
+        return f"at most {on_scale(high, finding.unit)}"
+    if high is None:
+        return f"at least {on_scale(low, finding.unit)}"
+    left, right = on_scale(low, finding.unit), on_scale(high, finding.unit)
+    tail = left.rpartition(" ")[2]  # one unit is enough where both ends have the same
+    if " " in left and right.endswith(f" {tail}"):
+        left = left.rpartition(" ")[0]
+    return f"{left} to {right}"
+
+
+def margin(finding: Finding) -> str:
+    return on_scale(finding.margin, finding.unit)
+
+
+def measured(metric: str, value: float | None) -> str:
+    """A baseline's or candidate's own value, in the unit that the metric's name implies."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if metric.partition(".")[0] in LATENCIES:
+        return seconds(value)
+    if metric == "errors" or any(word in metric for word in ("agreement", "top1", "flips", "match")):
+        return percent(value)
+    if metric == "memory.peak":
+        return size(value, "bytes")
+    return f"{number(value)} /s" if "throughput" in metric or metric == "goodput" else number(value)
+
+
+def stage_name(plan: StagePlan) -> str:
+    """`2: split 10 %`. Stages count from 1 for people."""
+    return f"{plan.index + 1}: {stage_kind(plan)}"
+
+
+def stage_kind(plan: StagePlan) -> str:
+    if plan.soak:
+        return "soak"
+    return plan.mode if plan.mode != "split" else f"split {percent(plan.candidate_share)}"
+
+
+def stage_mark(plan: StagePlan) -> str:
+    """The shortest name that still tells stages apart, for figures."""
+    if plan.soak:
+        return "soak"
+    return plan.mode if plan.mode != "split" else percent(plan.candidate_share)
+
+
+def stage_load(plan: StagePlan) -> str:
+    unit = "pairs" if plan.mode == "paired" else "requests"
+    if plan.in_flight is not None:
+        return f"{plan.in_flight} {unit[:-1] if plan.in_flight == 1 else unit} in flight"
+    return f"{number(plan.rate)} {unit}/s, {plan.arrival}"
+
+
+def gate_rule(gate: Gate) -> str:
+    """`ttft.p50: at most 10 % worse than the baseline`."""
+    if gate.limit is not None:
+        return f"never above {on_scale(gate.limit, '') if gate.metric.startswith('quality') else measured(gate.metric, gate.limit)}".strip()
+    if gate.margin is None:
+        return "no margin given"
+    if gate.margin_kind == "absolute":
+        return f"at most {percent(gate.margin).replace(' %', ' percentage points')} above the baseline"
+    return f"at most {percent(gate.margin)} worse than the baseline"
+
+
+def is_gate(finding: Finding, gates: Iterable[Gate]) -> bool:
+    """Whether the rule can decide: not a check of the measurement, and asked for where anything was asked for."""
+    wanted = {gate.metric for gate in gates}
+    return finding.kind != "validity" and (not wanted or finding.metric in wanted)
+
+
+def telling(findings: Iterable[Finding]) -> list[Finding]:
+    """What to read first: failures, then what is open, then what passed, closest to its margin first."""
+
+    def key(finding: Finding) -> tuple[int, int, float]:
+        if finding.kind == "validity" and finding.outcome == "pass":
+            return (9, 0, 0.0)
+        return (_RANK[finding.outcome], finding.kind == "validity", -used(finding))
+
+    return sorted(findings, key=key)
+
+
+def used(finding: Finding) -> float:
+    """The share of the margin that the effect has used up; 0 where either is unknown."""
+    if finding.effect is None or finding.margin is None:
+        return 0.0
+    zero = 1.0 if finding.unit == "ratio" else 0.0
+    room = finding.margin - zero
+    return (finding.effect - zero) / room if room else 0.0
+
+
+def counts(verdict: Verdict) -> dict[Outcome, int]:
+    found: dict[Outcome, int] = {"fail": 0, "inconclusive": 0, "no data": 0, "pass": 0}
+    for finding in verdict.findings:
+        found[finding.outcome] += 1
+    return found

@@ -1,0 +1,27 @@
+"""The end of a run, also of one that was cut short: seal the recording, judge it, render it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.judge import Evidence, judge, verdict_json
+from harness.recording import Recording, atomic_write, seal
+from harness.report import render
+from harness.run.folder import RunFolder
+from harness.types import Verdict
+
+
+def conclude(folder: RunFolder) -> Verdict:
+    """Judge what is on disk, and only that: the same as `triton-canary judge` does later."""
+    folder.meta["files"] = seal(folder.path)
+    folder.save()
+    recording = Recording.open(folder.path)
+    verdict = judge(Evidence.of(recording))
+    write_verdict(folder.path, verdict, recording)
+    render(recording, verdict, folder.path)
+    return verdict
+
+
+def write_verdict(folder: Path, verdict: Verdict, recording: Recording) -> None:
+    """Write `verdict.json`. Raises RecordingError when the disk refuses."""
+    atomic_write(folder / "verdict.json", verdict_json(verdict, recording.meta).encode())

@@ -1,0 +1,193 @@
+"""A run from scenario to verdict: the composition root. Only here does a verdict become an action."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import CanaryError, UsageError, WorldError
+from harness.ingress import Ingress, OwnSplit
+from harness.load import Generator, LoadSpec
+from harness.run.conclude import conclude
+from harness.run.folder import RunFolder
+from harness.run.journal import Journal
+from harness.run.put_back import Say, put_back
+from harness.run.setting import describe
+from harness.run.signals import interruptible
+from harness.run.stage import Observe, Walk
+from harness.run.target import open_target
+from harness.run.watch import Watch
+from harness.run.world import persist, route, set_versions
+from harness.scenario import Scenario, plan
+from harness.telemetry import Sampler, sources
+from harness.types import Decision, Verdict
+
+AFTERWARDS_S = 10.0
+"""How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """`error` is what cut the run short, if anything did; the recording and its verdict are there all the same."""
+
+    folder: Path
+    verdict: Verdict
+    error: CanaryError | None
+    not_put_back: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        if self.not_put_back:
+            return WorldError.exit_code
+        return self.error.exit_code if self.error else self.verdict.exit_code
+
+
+def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result:
+    """Run `scenario`, record into a new folder under `out`, judge, act, render.
+
+    Raises UsageError where nothing could be started; every later failure is in the result.
+    """
+    folder = RunFolder.create(out, scenario.name, describe(scenario))
+    run = _Run(scenario, folder, observe, say)
+    error: CanaryError | None = None
+    failures: list[str] = []
+    with interruptible():
+        try:
+            with ExitStack() as stack:
+                try:
+                    run.go(stack)
+                except UsageError:
+                    raise
+                except CanaryError as caught:
+                    error = caught
+                    say(f"stopped: {caught}; putting traffic and models back")
+                    failures = put_back(run.journal, say, run.live)
+        except UsageError:
+            shutil.rmtree(folder.path)
+            raise
+        folder.meta["outcome"] = {"error": str(error or ""), "not_put_back": failures}
+        verdict = conclude(folder)
+    for failure in failures:
+        say(f"NOT PUT BACK: {failure}")
+    return Result(folder.path, verdict, error, tuple(failures))
+
+
+class _Run:
+    """The steps of a run, in order."""
+
+    def __init__(self, scenario: Scenario, folder: RunFolder, observe: Observe, say: Say) -> None:
+        self.scenario, self.folder, self.observe, self.say = scenario, folder, observe, say
+        self.plan = plan(scenario)
+        self.journal = Journal(folder.path)
+        self.t0_ns = time.monotonic_ns()
+        self.live: dict[str, Ingress] = {}
+
+    def go(self, stack: ExitStack) -> None:
+        self.say("starting Triton" if self.scenario.target.server else f"asking {self.scenario.target.url}")
+        self.target = open_target(self.scenario, self.folder, self.journal, stack)
+        sampler = Sampler(
+            sources(self.target.metrics_url, self.target.server_pid), self.folder.path / "readings.arrow",
+            self.t0_ns, self.scenario.telemetry.interval_s,
+        )  # fmt: skip
+        sampler.start()
+        stack.callback(sampler.stop)
+        self._load_candidate()
+        self.generator = self._generator(stack)
+        self.split = OwnSplit(self.folder.path / "split.json", push=self._push)
+        self.live[self.split.target] = self.split
+        self.walk = Walk(
+            self.folder, self.plan, self.generator, Watch(self.folder), self.t0_ns, self.observe,
+            self.scenario.load.timeout_s, self.target.check,
+        )  # fmt: skip
+        decision = self._stages()
+        if decision == "promote":
+            self._promote()
+        else:
+            self._fail()
+        self.generator.stop()
+        self.folder.meta["finished"] = True
+        with self.journal.action("run.end", self.scenario.name, wanted=decision):
+            self.folder.save()
+
+    def _load_candidate(self) -> None:
+        """The candidate joins while the baseline serves."""
+        arm, control = self.target.arms["candidate"], self.target.control("candidate")
+        if arm.version is None:
+            return
+        served = control.loaded(arm.model)
+        if arm.version not in served:
+            self.say(f"loading {arm.model} version {arm.version} beside {list(served)}")
+            set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repository)
+
+    def _generator(self, stack: ExitStack) -> Generator:
+        target, load = self.target, self.scenario.load
+        controls = {name: target.control(name) for name in target.arms}
+        self.folder.meta["arms"] = {
+            name: {"url": arm.url, "model": arm.model, "version": arm.version} for name, arm in target.arms.items()
+        }
+        self.folder.meta["server"] = controls["baseline"].server()
+        self.folder.save()
+        spec = LoadSpec(
+            arms=target.arms,
+            models={name: controls[name].metadata(arm.model, arm.version) for name, arm in target.arms.items()},
+            stages=self.plan.stages, seed=self.plan.seed, prompts=self.plan.prompts, max_tokens=load.max_tokens,
+            timeout_s=load.timeout_s, logprobs_k=load.logprobs, chunks=False, t0_ns=self.t0_ns,
+            folder=self.folder.path, worker=0,
+        )  # fmt: skip
+        generator = Generator(spec, self.folder.path / "load.log")
+        stack.callback(generator.kill)
+        generator.start()
+        return generator
+
+    def _push(self, candidate_share: float) -> None:
+        """As planned while the split is the planned one; a rollback overrides the plan."""
+        planned = self.walk.stages[-1].plan.candidate_share if self.walk.stages else None
+        self.generator.route(None if candidate_share == planned else candidate_share)
+
+    def _stages(self) -> Decision:
+        """Stage after stage until one does not say promote."""
+        for stage in self.plan.stages:
+            self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {stage.mode}")
+            if stage.mode == "split" and self.split.read() != stage.candidate_share:
+                route(self.journal, self.split, stage.candidate_share)
+            verdict = self.walk.stage(stage)
+            if verdict.verdict != "promote":
+                return verdict.verdict
+        return "promote"
+
+    def _promote(self) -> None:
+        """The baseline was kept through the soak; now it goes, and the configuration says so."""
+        if self.scenario.on_promote is None or self.scenario.on_promote.then != "unload":
+            return
+        arm, control = self.target.arms["baseline"], self.target.control("baseline")
+        keep = [version for version in control.loaded(arm.model) if version != arm.version]
+        set_versions(self.journal, control, arm.model, keep, self.target.repository)
+        self._persist(arm.model, keep)
+
+    def _fail(self) -> None:
+        """Traffic first, then the model."""
+        on_fail = self.scenario.on_fail
+        if on_fail is None:
+            return
+        since_ns = self.walk.now_ns()
+        route(self.journal, self.split, 0.0)
+        self.say("100 % to the baseline")
+        if on_fail.unload == "candidate":
+            arm, control = self.target.arms["candidate"], self.target.control("candidate")
+            keep = [version for version in control.loaded(arm.model) if version != arm.version]
+            set_versions(self.journal, control, arm.model, keep, self.target.repository)
+            self.say(f"{arm.model} version {arm.version} unloaded")
+        deadline_ns = since_ns + int(AFTERWARDS_S * 1e9)
+        while not self.walk.watch.served("baseline", since_ns) and self.walk.now_ns() < deadline_ns:
+            self.generator.events(0.25)
+            self.walk.watch.poll()
+
+    def _persist(self, model: str, versions: list[int]) -> None:
+        """A restart must serve what was decided."""
+        if self.target.repository is None or not versions:
+            self.say(f"set version_policy of {model} to {versions} in its config.pbtxt: a restart undoes the change")
+            return
+        persist(self.journal, self.target.repository / model / "config.pbtxt", versions)

@@ -1,0 +1,108 @@
+"""One stage: traffic flows, the judge looks now and then, and the first to decide ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from harness.errors import WorldError
+from harness.judge import judge_stage
+from harness.load import Generator
+from harness.run.folder import RunFolder
+from harness.run.watch import Watch
+from harness.scenario import Plan
+from harness.types import RunStatus, StagePlan, StageRecord, StageVerdict
+
+Observe = Callable[[RunStatus], None]
+
+POLL_S = 0.25
+LOOK_S = 5.0
+OVERDUE_S = 120.0
+"""How long in-flight requests may take after the stage's time is over, on top of their own deadline."""
+
+
+@dataclass
+class Walk:
+    """Walks the stages of a plan and keeps what each of them concluded."""
+
+    folder: RunFolder
+    plan: Plan
+    generator: Generator
+    watch: Watch
+    t0_ns: int
+    observe: Observe
+    timeout_s: float
+    check: Callable[[], None]
+    stages: list[StageRecord] = field(default_factory=list)
+    verdicts: list[StageVerdict] = field(default_factory=list)
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() - self.t0_ns
+
+    def stage(self, plan: StagePlan) -> StageVerdict:
+        """Carry out one stage. Raises WorldError when the generator dies or does not finish."""
+        self._record(StageRecord(plan, begin_ns=self.now_ns()))
+        self.generator.stage(plan.index)
+        verdict = self._until_decided(plan)
+        self.verdicts.append(verdict)
+        self.show("judged", None, verdict)
+        return verdict
+
+    def _until_decided(self, plan: StagePlan) -> StageVerdict:
+        begin_ns = self.stages[-1].begin_ns
+        overdue_ns = begin_ns + int((plan.duration_s + self.timeout_s + OVERDUE_S) * 1e9)
+        next_look_ns = begin_ns + int(LOOK_S * 1e9)
+        leaning: StageVerdict | None = None
+        while not self._stage_done(plan.index):
+            self.check()
+            self.watch.poll()
+            now_ns = self.now_ns()
+            if now_ns > overdue_ns:
+                raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
+            if now_ns >= next_look_ns and self.watch.seen_ns > begin_ns:
+                # The look is dated by the last request on disk, so that it can be repeated from the disk.
+                look_ns = self.watch.seen_ns
+                leaning = judge_stage(self.watch.evidence(), plan.index, now_ns=look_ns)
+                next_look_ns = self.now_ns() + int(LOOK_S * 1e9)
+                if leaning.verdict == "rollback":
+                    self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
+                    return judge_stage(self.watch.evidence(), plan.index)
+            self.show("load", plan, leaning)
+        self._record(replace(self.stages[-1], end_ns=self.now_ns()), over=True)
+        self.watch.poll()
+        return judge_stage(self.watch.evidence(), plan.index)
+
+    def _stage_done(self, index: int) -> bool:
+        """Wait a moment for the generator's word that the stage is over and nothing of it is in flight."""
+        return any(
+            event.get("event") == "stage_done" and event.get("index") == index
+            for event in self.generator.events(POLL_S)
+        )
+
+    def _record(self, stage: StageRecord, *, over: bool = False) -> None:
+        if over:
+            self.stages[-1] = stage
+        else:
+            self.stages.append(stage)
+        self.folder.set_stages(self.stages)
+
+    def show(self, step: str, plan: StagePlan | None, leaning: StageVerdict | None) -> None:
+        """Tell the observer where the run is."""
+        now_ns = self.now_ns()
+        elapsed = (now_ns - self.stages[-1].begin_ns) / 1e9 if plan else 0.0
+        reached = plan.index if plan else len(self.stages)
+        left = sum(stage.duration_s for stage in self.plan.stages[reached:]) - elapsed
+        index = self.stages[-1].plan.index if self.stages else 0
+        self.observe(
+            RunStatus(
+                scenario=self.folder.meta["scenario"]["name"], step=step, stage=plan, stages=self.plan.stages,
+                elapsed_s=now_ns / 1e9, stage_elapsed_s=elapsed, left_s=max(left, 0.0),
+                candidate_share=plan.candidate_share if plan else 0.0,
+                arms={
+                    "baseline": self.watch.arm_status("baseline", index, now_ns),
+                    "candidate": self.watch.arm_status("candidate", index, now_ns),
+                },
+                leaning=leaning, done=tuple(self.verdicts),
+            )
+        )  # fmt: skip

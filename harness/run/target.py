@@ -1,0 +1,105 @@
+"""Where a run takes place: an embedded Triton of its own, or servers that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.run.folder import RunFolder
+from harness.run.journal import Journal
+from harness.scenario import ArmConfig, Scenario
+from harness.triton import Control
+from harness.types import Arm, ArmName
+
+
+@dataclass(frozen=True)
+class Target:
+    """The two arms with their addresses, and what else is known of the place.
+
+    `repository` is None where this machine does not see the server's model repository; `server_pid` where the
+    server is not ours. `check` raises ServerDied when our own server has ended by itself.
+    """
+
+    arms: dict[ArmName, Arm]
+    metrics_url: str | None
+    repository: Path | None
+    server_pid: int | None
+    check: Callable[[], None]
+
+    def control(self, arm: ArmName) -> Control:
+        return Control(self.arms[arm].url, headers=self.arms[arm].headers)
+
+
+def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
+    """Start or find the server. On return the baseline serves; the candidate is in the repository, not loaded.
+
+    Raises UsageError where the embedded server cannot run here, or the baseline is not served.
+    """
+    target = (
+        _embedded(scenario, folder, journal, stack)
+        if scenario.target.server == "embedded"
+        else Target(
+            arms={
+                "baseline": _arm(scenario.baseline, scenario.target.url),
+                "candidate": _arm(scenario.candidate, scenario.target.url),
+            },
+            metrics_url=scenario.target.metrics_url,
+            repository=Path(scenario.target.repository) if scenario.target.repository else None,
+            server_pid=None,
+            check=lambda: None,
+        )
+    )
+    _baseline_serves(target)
+    return target
+
+
+def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
+    # Imported here: production installs leave this extra out.
+    from harness.embedded import EmbeddedServer, add_version, available, build_repository
+
+    missing = available()
+    if missing:
+        raise UsageError(missing)
+    baseline, candidate = scenario.baseline, scenario.candidate
+    repository = folder.path / "models"
+    first, second = baseline.version or 1, candidate.version or 1
+    build_repository(repository, {baseline.model: {first: baseline.build or "fp16"}})
+    if candidate.model == baseline.model:
+        add_version(repository, candidate.model, second, candidate.build or "same")
+    else:
+        build_repository(repository, {candidate.model: {second: candidate.build or "same"}})
+    load = {baseline.model: [first]}
+    server = EmbeddedServer(repository, folder.path / "server.log")
+    with journal.action("server.start", "embedded", wanted={"repository": str(repository), "load": load}):
+        stack.callback(server.stop)
+        server.start(load=load)
+    return Target(
+        arms={"baseline": _arm(baseline, server.grpc_url), "candidate": _arm(candidate, server.grpc_url)},
+        metrics_url=server.metrics_url,
+        repository=repository,
+        server_pid=server.pid,
+        check=server.check,
+    )
+
+
+def _arm(config: ArmConfig, url: str | None) -> Arm:
+    address = config.url or url
+    if not address:
+        raise UsageError(f"{config.model}: no server address: give target.url, or url beside the arm's model")
+    return Arm(
+        url=address, model=config.model, version=config.version, headers=config.headers, parameters=config.parameters
+    )
+
+
+def _baseline_serves(target: Target) -> None:
+    arm = target.arms["baseline"]
+    control = target.control("baseline")
+    control.live()
+    served = control.loaded(arm.model)
+    if not served:
+        raise UsageError(f"{arm.model} serves no version on {arm.url}: the baseline must serve before a canary starts")
+    if arm.version is not None and arm.version not in served:
+        raise UsageError(f"{arm.model} version {arm.version} is not served on {arm.url}: ready are {list(served)}")

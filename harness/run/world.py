@@ -1,0 +1,42 @@
+"""The actions of a run: each is written to the journal before and after, and knows what was there before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.ingress import Ingress
+from harness.run.journal import Journal
+from harness.triton import Control, persist_versions
+
+
+def set_versions(
+    journal: Journal, control: Control, model: str, wanted: Sequence[int], repository: Path | None = None
+) -> None:
+    """Make exactly `wanted` the served versions of `model`. Nothing is written where it is so already."""
+    before = list(control.loaded(model))
+    if sorted(wanted) == sorted(before):
+        return
+    with journal.action("models.set", f"{control.url}/{model}", before=before, wanted=sorted(wanted)):
+        apply_versions(control, model, wanted, repository)
+
+
+def apply_versions(control: Control, model: str, wanted: Sequence[int], repository: Path | None = None) -> None:
+    """An empty set means that the model is unloaded: `set_versions` of the Triton side refuses to guess that."""
+    if wanted:
+        control.set_versions(model, wanted, repository=repository)
+    else:
+        control.unload(model)
+
+
+def route(journal: Journal, ingress: Ingress, candidate_share: float) -> None:
+    """Change the split."""
+    with journal.action("route.set", ingress.target, before=ingress.read(), wanted=candidate_share):
+        ingress.set(candidate_share)
+
+
+def persist(journal: Journal, config: Path, versions: Sequence[int]) -> None:
+    """Make `config.pbtxt` say what is served, so that a restart keeps it."""
+    before = config.read_text()
+    with journal.action("config.write", str(config), before=before, wanted=sorted(versions)):
+        persist_versions(config, versions)

@@ -1,0 +1,101 @@
+"""Whole runs against a real Triton: the verdict, what it did, and what it left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.run.conftest import canary, journal, only_folder
+
+pytestmark = pytest.mark.triton
+
+
+def actions(folder: Path) -> list[tuple[str, object, object]]:
+    return [
+        (line["action"], line["before"], line["wanted"]) for line in journal(folder) if line["state"] == "done"
+    ]
+
+
+def test_the_same_build_is_promoted_and_the_baseline_unloaded(scenario: Path, tmp_path: Path) -> None:
+    done = canary("run", scenario, "--out", tmp_path / "out", "--json", "--seed", 3)
+    assert done.code == 0, done.stderr
+    folder = only_folder(tmp_path / "out")
+    assert done.verdict == json.loads((folder / "verdict.json").read_text())
+    assert done.verdict["verdict"] == "promote"
+    assert [(a, b, w) for a, b, w in actions(folder) if a == "models.set"] == [
+        ("models.set", [1], [1, 2]),
+        ("models.set", [1, 2], [2]),
+    ]
+    assert [w for a, _, w in actions(folder) if a == "route.set"] == [0.2, 1.0]
+    assert "versions: [2]" in (folder / "models/tiny/config.pbtxt").read_text().replace("[ 2 ]", "[2]")
+    meta = json.loads((folder / "run.json").read_text())
+    assert meta["finished"]
+    assert meta["files"].keys() >= {"samples.parquet", "readings.parquet"}
+    for name in ("report.html", "report.md", "junit.xml"):
+        assert (folder / name).stat().st_size > 0
+    samples = pq.read_table(folder / "samples.parquet").to_pandas()
+    assert set(samples.status) == {"ok"}
+    assert (samples[samples.arm == "baseline"].version == "1").all()
+    assert (samples[samples.arm == "candidate"].version == "2").all()
+    assert not list(folder.glob("*.arrow"))
+
+
+def test_an_erring_build_is_rolled_back_before_the_stage_is_over(scenario: Path, tmp_path: Path) -> None:
+    done = canary(
+        "run", scenario, "--out", tmp_path / "out", "--json",
+        "--set", "candidate.build=erring", "--set", "stages.0.for=60s",
+    )  # fmt: skip
+    assert done.code == 1, done.stderr
+    failed = {finding["metric"] for finding in done.verdict["findings"] if finding["outcome"] == "fail"}
+    assert failed == {"errors"}
+    folder = only_folder(tmp_path / "out")
+    stage = json.loads((folder / "run.json").read_text())["stages"][0]
+    assert stage["decided_ns"] - stage["begin_ns"] < 40e9
+    done_actions = actions(folder)
+    assert ("models.set", [1, 2], [1]) in done_actions
+    assert [name for name, _, _ in done_actions if name in ("route.set", "models.set")][-2:] == ["route.set", "models.set"]
+    samples = pq.read_table(folder / "samples.parquet").to_pandas()
+    after = samples[(samples.sent_ns > stage["decided_ns"] + 3_000_000_000) & (samples.arm == "baseline")]
+    assert (samples[samples.arm == "baseline"].status == "ok").all(), "no request of the baseline was lost"
+    assert set(after.arm) <= {"baseline"}
+
+
+def test_a_slow_build_is_rolled_back_naming_its_latency(scenario: Path, tmp_path: Path) -> None:
+    done = canary("run", scenario, "--out", tmp_path / "out", "--json", "--set", "candidate.build={delay_ms: 10}")
+    assert done.code == 1, done.stderr
+    assert "response_time.p50" in {f["metric"] for f in done.verdict["findings"] if f["outcome"] == "fail"}
+
+
+def test_judging_a_folder_again_changes_no_byte(scenario: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    canary("run", scenario, "--out", out, "--json", "--set", "candidate.build=erring")
+    folder = only_folder(out)
+    live = (folder / "verdict.json").read_bytes()
+    for _ in range(2):
+        assert canary("judge", folder).code == 1
+        assert (folder / "verdict.json").read_bytes() == live
+    page = (folder / "report.html").read_bytes()
+    assert canary("report", folder).code == 0
+    assert (folder / "report.html").read_bytes() == page
+
+
+def test_a_candidate_that_does_not_load_leaves_the_baseline_alone(scenario: Path, tmp_path: Path) -> None:
+    done = canary("run", scenario, "--out", tmp_path / "out", "--set", "candidate.build={load_fails: true}")
+    assert done.code == 4
+    assert "Traceback (most" not in done.stderr
+    folder = only_folder(tmp_path / "out")
+    assert json.loads((folder / "verdict.json").read_text())["verdict"] == "inconclusive"
+    states = [line["state"] for line in journal(folder) if line["action"] == "models.set"]
+    assert states[:2] == ["begun", "failed"]
+
+
+def test_no_process_is_left_behind(scenario: Path, tmp_path: Path) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    canary("run", scenario, "--out", tmp_path / "out", "--set", "stages.0.for=2s")
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+    named = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert named == []

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# System packages that the tests need. `make test` calls it: it installs them where it may, else names them in one line.
+set -euo pipefail
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)   # the fake NVML is a small C library
+[ "${#missing[@]}" -eq 0 ] && exit 0
+
+if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+else
+  echo "missing: ${missing[*]} (apt-get install them); the tests that need them are skipped" >&2
+fi
