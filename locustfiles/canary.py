@@ -1,7 +1,7 @@
 """A Locust user that carries out a plan.
 
-Started by `harness.load.Generator`, which speaks JSON lines with it over stdin and stdout. The plan says which
-request leaves when, and to which arm; Locust carries it: process, users, statistics.
+Started by `harness.load.Generator`, which speaks JSON lines with it over stdin and stdout. The plan says
+which request leaves when and to which arm; Locust carries it: process, users, statistics.
 """
 
 from locust import User, task  # first: it patches the standard library for gevent

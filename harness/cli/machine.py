@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import signal
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack
 from pathlib import Path
+
+from rich.table import Table
 
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
+from harness.embedded import MODELS, EmbeddedServer, available, build_repository
+from harness.errors import UsageError
+from harness.run import Interrupted, interruptible
+from harness.telemetry import hardware
 
 
 def add_commands(commands: Commands) -> None:
@@ -19,13 +28,54 @@ def add_commands(commands: Commands) -> None:
         "--model", action="append", default=[], metavar="NAME:VERSION[=BUILD]",
         help="a version to build and load; repeatable; default smollm2:1=fp16",
     )  # fmt: skip
-    serve.add_argument("--dir", type=Path, help="where the model repository and the log go; default: a temporary folder")
+    serve.add_argument("--dir", type=Path, help="for the model repository and the log; default: a temporary folder")
     add(commands, "doctor", _doctor, "what this machine has: Triton, models, GPU", "triton-canary doctor")
 
 
 def _serve(args: argparse.Namespace) -> int:
-    raise SystemExit("filled in when embedded lands")
+    models: dict[str, dict[int, str]] = {}
+    for wish in args.model or ["smollm2:1=fp16"]:
+        name, version, build = _version(wish)
+        models.setdefault(name, {})[version] = build
+    console = stderr()
+    with ExitStack() as stack, interruptible():
+        try:
+            if args.dir:
+                folder = args.dir
+            else:
+                folder = Path(tempfile.mkdtemp(prefix="triton-canary-"))
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            build_repository(folder / "models", models)
+            server = stack.enter_context(EmbeddedServer(folder / "models", folder / "server.log"))
+            console.print("starting Triton")
+            server.start(load={name: sorted(versions) for name, versions in models.items()})
+            for url in (server.grpc_url, server.http_url, server.metrics_url):
+                print(url, flush=True)
+            console.print("Ctrl-C ends it")
+            while True:
+                server.check()
+                time.sleep(0.5)
+        except Interrupted:
+            return 0
 
 
-def _doctor(args: argparse.Namespace) -> int:
-    raise SystemExit("filled in when embedded lands")
+def _version(wish: str) -> tuple[str, int, str]:
+    place, _, build = wish.partition("=")
+    name, _, version = place.partition(":")
+    if name not in MODELS or not version.isdecimal():
+        raise UsageError(f"--model {wish}: expected NAME:VERSION[=BUILD], NAME one of {', '.join(MODELS)}")
+    return name, int(version), build or "fp16"
+
+
+def _doctor(_args: argparse.Namespace) -> int:
+    table = Table("what", "here", box=None, pad_edge=False)
+    machine = hardware()
+    table.add_row("processor", f"{machine['cpu']}, {machine['threads']} threads")
+    table.add_row("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB")
+    table.add_row("embedded Triton", available() or "yes")
+    gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
+    table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
+    table.add_row("ingress", "the harness's own split")
+    table.add_row("model stores", "none yet: versions come from the repository that Triton reads")
+    stdout().print(table)
+    return 0

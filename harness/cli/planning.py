@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from rich.table import Table
+
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stdout
+from harness.embedded import available
+from harness.scenario import GateFacts
 
 
 def add_commands(commands: Commands) -> None:
@@ -21,8 +25,30 @@ def add_commands(commands: Commands) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    raise SystemExit("filled in when scenario.describe lands")
+    facts = scenario.describe(scenario.load(args.scenario, args.set, seed=args.seed))
+    console = stdout()
+    console.print(f"{facts.name}: {facts.summary}" if facts.summary else facts.name, markup=False)
+    console.print(f"{facts.duration_s:.0f} s of load, {facts.prompts} prompts, seed {facts.seed}\n")
+    for number, step in enumerate(facts.steps, 1):
+        console.print(f"{number:3}. {step}", markup=False)
+    console.print()
+    table = Table("gate", "can it be answered?", box=None, pad_edge=False)
+    for gate in facts.gates:
+        table.add_row(gate.rule, f"{_sign(gate)} {gate.sentence}")
+    console.print(table)
+    return 0
 
 
-def _scenarios(args: argparse.Namespace) -> int:
-    raise SystemExit("filled in when scenario.built_in lands")
+def _sign(gate: GateFacts) -> str:
+    return {True: "yes:", False: "no:", None: "it depends:"}[gate.enough]
+
+
+def _scenarios(_args: argparse.Namespace) -> int:
+    problem = available()
+    table = Table("scenario", "what", "needs", "here", box=None, pad_edge=False)
+    for found in scenario.built_in().values():
+        embedded = any("embedded" in need for need in found.needs)
+        here = "yes" if embedded and not problem else problem or "with --url"
+        table.add_row(found.name, found.summary, "; ".join(found.needs), here)
+    stdout().print(table)
+    return 0

@@ -60,7 +60,8 @@ def _common(command: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     overrides = list(args.set)
     if args.url:
-        overrides += ["target.server=", f"target.url={args.url}"]
+        # Builds are made by the embedded server only; a server of one's own has its versions already.
+        overrides += ["target.server=", f"target.url={args.url}", "baseline.build=", "candidate.build="]
     return _execute(scenario.load(args.scenario, overrides, seed=args.seed), args)
 
 

@@ -10,8 +10,9 @@ import threading
 def end_with_parent() -> None:
     """Starts a thread that ends this process at once when its parent is gone.
 
-    The Python backend's own check asks with kill(pid, 0), which succeeds on a zombie, and unwinds the interpreter,
-    which can hang in a busy model. PR_SET_PDEATHSIG is no use here: it follows the *thread* that forked the stub.
+    The Python backend's own check asks with kill(pid, 0), which succeeds on a zombie, and unwinds the
+    interpreter, which can hang in a busy model. PR_SET_PDEATHSIG is no use here: it follows the *thread* that
+    forked the stub.
     """
     parent = os.getppid()
     if parent == 1:

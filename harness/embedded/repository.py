@@ -33,10 +33,10 @@ __all__ = ["TritonPythonModel"]
 
 
 def build_repository(folder: Path, models: Mapping[str, Mapping[int, Build]]) -> None:
-    """Writes a model repository, e.g. ``{"smollm2": {1: "fp16", 2: "fp8"}}``, into `folder` (made if missing).
+    """Writes a model repository into `folder` (made if missing), e.g. ``{"smollm2": {1: "fp16", 2: "fp8"}}``.
 
-    The version_policy of each config.pbtxt is `specific` with the versions given here. UsageError: unknown model
-    or build, a version below 1, or a version that is there already.
+    The version_policy of each config.pbtxt is `specific` with the versions given here. UsageError: unknown
+    model or build, a version below 1, or a version that is there already.
     """
     for model, versions in models.items():
         for version, build in versions.items():
@@ -65,7 +65,10 @@ def add_version(repository: Path, model: str, version: int, build: Build) -> Non
     try:
         staged.chmod(0o755)
         _write(staged / "model.py", _SHIM.format(line=_SHIMS[model]))
-        _write(staged / "build.json", json.dumps({"build": build if isinstance(build, str) else dict(build)}) + "\n")
+        _write(
+            staged / "build.json",
+            json.dumps({"build": build if isinstance(build, str) else dict(build)}) + "\n",
+        )
         staged.rename(target)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)

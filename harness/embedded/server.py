@@ -8,13 +8,16 @@ import os
 import re
 import secrets
 import select
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,18 +27,23 @@ from harness.embedded.repository import version_folders
 from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
 
 ATTEMPTS = 5
-_TAKEN = re.compile(r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE)
-_HARMLESS = re.compile(r"NVML|DCGM|CUDA|cuda|pinned memory|GPU metrics|Kernel")
+_TAKEN = re.compile(
+    r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE
+)
+_SERIOUS = re.compile(r"^E\d{4}|Error:|^error|unrecognized option|error while loading")
+_HARMLESS = re.compile(r"NVML|DCGM|CUDA|cuda|Cuda|pinned memory|GPU metrics|Kernel")
 
 
 class EmbeddedServer:
     """One Triton serving `repository`, its output appended to the file `log`.
 
-    start(), stop(), or a context manager around both. A supervisor process of its own ends Triton and everything
-    below it when this process does, however that happens; see supervisor.py.
+    start() and stop(), or `with EmbeddedServer(...) as server: server.start(...)`. A supervisor process ends
+    Triton and everything below it when this process ends, however that happens; see supervisor.py.
     """
 
-    def __init__(self, repository: Path, log: Path, *, start_timeout_s: float = 120.0, load_timeout_s: float = 300.0) -> None:
+    def __init__(
+        self, repository: Path, log: Path, *, start_timeout_s: float = 120.0, load_timeout_s: float = 300.0
+    ) -> None:
         self.repository = repository.absolute()
         self.log = log.absolute()
         self._start_timeout_s, self._load_timeout_s = start_timeout_s, load_timeout_s
@@ -45,6 +53,7 @@ class EmbeddedServer:
         self._shm = ""
         self._log_from = 0
         self._exit: int | None = None
+        self._listening = threading.Lock()
 
     @property
     def http_url(self) -> str:
@@ -73,7 +82,12 @@ class EmbeddedServer:
     def check(self) -> None:
         """Raises ServerDied, with the log's last relevant lines, when the server has ended by itself."""
         if not self.alive:
+            self._exit_status(0)
             raise ServerDied(f"the embedded Triton died{self._how()}: {self.last_words()}")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits at most `timeout_s` for the server to end by itself; whether it did."""
+        return self._exit_status(timeout_s) is not None
 
     def start(self, load: Mapping[str, Sequence[int]] | None = None) -> EmbeddedServer:
         """Starts Triton and loads the given versions of each model; returns when every one of them is ready.
@@ -91,7 +105,9 @@ class EmbeddedServer:
             for version in versions:
                 if version not in there:
                     known = ", ".join(map(str, there)) or "none"
-                    raise VersionMissing(f"{model} version {version} is not in {self.repository} (there: {known})")
+                    raise VersionMissing(
+                        f"{model} version {version} is not in {self.repository} (there: {known})"
+                    )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sweep_shared_memory()
         try:
@@ -110,7 +126,8 @@ class EmbeddedServer:
             return
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.close()  # the end of this pipe is the order to end
+        process.stdin.close()  # the end of this pipe is the order to end,
+        process.terminate()  # and so is SIGTERM, in case a fork of this process holds the pipe too
         try:
             process.wait(supervisor.GRACE_S + 20)
         except subprocess.TimeoutExpired:
@@ -122,7 +139,9 @@ class EmbeddedServer:
     def __enter__(self) -> EmbeddedServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def last_words(self, lines: int = 3) -> str:
@@ -134,7 +153,7 @@ class EmbeddedServer:
         except OSError:
             return f"no log at {self.log}"
         said = [line.strip() for line in text.splitlines() if line.strip() and not _HARMLESS.search(line)]
-        errors = [line for line in said if re.match(r"E\d{4}|error", line) or "Error:" in line]
+        errors = [line for line in said if _SERIOUS.search(line)]
         words = " | ".join((errors or said)[-lines:]) or "it said nothing"
         return f"{words} (log: {self.log})"
 
@@ -160,15 +179,16 @@ class EmbeddedServer:
             "log": str(self.log),
             "shm": self._shm,
         }
-        # -I -S: the supervisor needs the standard library only, and nobody's PYTHONPATH
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(supervisor.__file__)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log_handle(),
-            start_new_session=True,
-            bufsize=0,
-        )
+        with self.log.open("ab") as log:
+            # -I -S: the supervisor needs the standard library only, and nobody's PYTHONPATH
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(supervisor.__file__)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                bufsize=0,
+            )
         told, said = self._supervisor.stdin, self._supervisor.stdout
         assert told is not None
         assert said is not None
@@ -178,9 +198,6 @@ class EmbeddedServer:
         if not line:
             raise ServerDied(f"the supervisor of the embedded Triton did not start: {self.last_words()}")
         self._pid = int(json.loads(line)["pid"])
-
-    def _log_handle(self) -> int:
-        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def _arguments(self) -> list[str]:
         http, grpc, metrics = self._ports
@@ -205,9 +222,15 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             if self._get("/v2/health/live") == 200:
                 return True
-            if self._exit_status(0.05) is not None or self._supervisor is None or self._supervisor.poll() is not None:
+            if (
+                self._exit_status(0.05) is not None
+                or self._supervisor is None
+                or self._supervisor.poll() is not None
+            ):
                 return False
-        raise ServerDied(f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
+        raise ServerDied(
+            f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}"
+        )
 
     def _reap(self) -> None:
         status = self._exit_status(supervisor.GRACE_S)
@@ -215,14 +238,18 @@ class EmbeddedServer:
         self._exit = status
 
     def _exit_status(self, wait_s: float) -> int | None:
-        """Triton's exit status once the supervisor has told it; waits up to `wait_s` for that."""
-        if self._exit is None and self._supervisor is not None:
-            said = self._supervisor.stdout
-            assert said is not None
-            if select.select([said], [], [], wait_s)[0]:
-                line = said.readline()
-                self._exit = int(json.loads(line).get("exit", -9)) if line else -9
-        return self._exit
+        """Triton's exit status once the supervisor has told it; waits up to `wait_s` for that.
+
+        A supervisor that ends without a word was killed, and Triton with it.
+        """
+        with self._listening:
+            if self._exit is None and self._supervisor is not None:
+                said = self._supervisor.stdout
+                assert said is not None
+                if select.select([said], [], [], wait_s)[0]:
+                    line = said.readline()
+                    self._exit = int(json.loads(line)["exit"]) if line else -signal.SIGKILL
+            return self._exit
 
     def _how(self) -> str:
         status = self._exit
@@ -242,7 +269,7 @@ class EmbeddedServer:
         config["version_policy"] = {"specific": {"versions": sorted(versions)}}
         body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
         wanted = f"{model} {', '.join(map(str, sorted(versions)))}"
-        request = urllib.request.Request(f"{self.http_url}/v2/repository/models/{model}/load", body)  # noqa: S310
+        request = urllib.request.Request(f"{self.http_url}/v2/repository/models/{model}/load", body)
         deadline = time.monotonic() + self._load_timeout_s
         try:
             with _OPENER.open(request, timeout=self._load_timeout_s):
@@ -257,7 +284,9 @@ class EmbeddedServer:
             while self._get(f"/v2/models/{model}/versions/{version}/ready") != 200:
                 self.check()
                 if time.monotonic() > deadline:
-                    raise LoadFailed(f"{model} version {version} was loaded but is not ready: {self.last_words()}")
+                    raise LoadFailed(
+                        f"{model} version {version} was loaded but is not ready: {self.last_words()}"
+                    )
                 time.sleep(0.05)
 
     def _get(self, path: str) -> int:
@@ -287,11 +316,13 @@ def free_ports() -> tuple[int, int, int]:
 
 def read_config(config_pbtxt: Path) -> dict[str, Any]:
     """A config.pbtxt as the JSON that Triton takes as an override. LoadFailed where it cannot be read."""
-    from google.protobuf import json_format, text_format
-    from tritonclient.grpc import model_config_pb2
-
+    # imported here and by name: grpc is slow to import, and protobuf has no type stubs
+    json_format, text_format, model_config = map(
+        import_module,
+        ("google.protobuf.json_format", "google.protobuf.text_format", "tritonclient.grpc.model_config_pb2"),
+    )
     try:
-        message = text_format.Parse(config_pbtxt.read_text(), model_config_pb2.ModelConfig())
+        message = text_format.Parse(config_pbtxt.read_text(), model_config.ModelConfig())
     except (OSError, text_format.ParseError) as error:
         raise LoadFailed(f"{config_pbtxt} cannot be read: {error}") from error
     config: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -1,13 +1,13 @@
 """Runs one Triton and guarantees that nothing of it outlives the harness.
 
-Run as a script, with the standard library only. It reads one line of JSON, {"argv", "env", "log", "shm"}, from
-stdin (not from its arguments, which every user of the machine can read). It keeps stdin, a pipe whose write end
-only the harness has, and a pidfd of the harness. The end of either, SIGTERM, or the end of Triton itself makes it end every process below it: SIGTERM, a short grace,
-SIGKILL. As a child subreaper it inherits the stubs that Triton leaves behind, so it knows when none is left; then
-it removes Triton's shared memory and exits. Triton has PR_SET_PDEATHSIG: it dies with a killed supervisor, and
-the models watch Triton (guard.py).
+Run as a script, with the standard library only. It reads one line of JSON, {"argv", "env", "log", "shm"}, on
+stdin (not from its arguments, which every user of the machine can read). It keeps stdin, a pipe whose write
+end only the harness has, and a pidfd of the harness. The end of either, SIGTERM, or the end of Triton itself
+makes it end every process below it: SIGTERM, a short grace, SIGKILL. As a child subreaper it inherits the
+stubs that Triton leaves behind, so it knows when none is left; then it removes Triton's shared memory and
+exits. Triton has PR_SET_PDEATHSIG: it dies with a killed supervisor, and the models watch Triton (guard.py).
 
-Writes two JSON lines to stdout: {"pid": of Triton}, and at the end {"exit": its status, negative for a signal}.
+Writes two lines of JSON to stdout: {"pid": of Triton}, and last {"exit": its status, below 0: a signal}.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ SHARED_MEMORY = Path("/dev/shm")
 
 def main(task: dict[str, Any]) -> int:
     harness = os.getppid()
-    stopping: list[int] = []
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the wake-up pipe says it
     for ignored in (signal.SIGINT, signal.SIGHUP):  # the harness decides, not its terminal
         signal.signal(ignored, signal.SIG_IGN)
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -19,7 +19,8 @@ class TinySettings:
     offset       added to every value: a wrong output
     load_s       time that loading takes
     load_fails   loading raises
-    crash        the model's process ends in the next request
+    crash        the instance that gets the next request ends; Triton 2.51 does not start it again: until the
+                 version is loaded anew, every request that it hands to that instance fails after a second
     """
 
     delay_ms: float = 5.0
@@ -50,7 +51,9 @@ def settle(build: str | Mapping[str, Any], changes: Mapping[str, Any] | None = N
             raise UsageError(f"unknown setting {key!r} of tiny: known are {', '.join(sorted(known))}")
         wants_bool = key in ("load_fails", "crash")
         if isinstance(value, bool) != wants_bool or not isinstance(value, int | float):
-            raise UsageError(f"setting {key!r} of tiny is {'true or false' if wants_bool else 'a number'}, not {value!r}")
+            raise UsageError(
+                f"setting {key!r} of tiny is {'true or false' if wants_bool else 'a number'}, not {value!r}"
+            )
         if key not in ("offset", "seed") and value < 0:
             raise UsageError(f"setting {key!r} of tiny cannot be negative: {value!r}")
     settings = TinySettings(**wanted)

@@ -53,7 +53,9 @@ class Columns:
         score = assignments.index("score") if "score" in assignments else -2
         return cls(
             arm=_lookup(table["arm"], ARMS),
-            stage=np.maximum(_numbers(table["stage"], np.int32), 0),  # a bare file knows no stage: all is stage 0
+            stage=np.maximum(
+                _numbers(table["stage"], np.int32), 0
+            ),  # a bare file knows no stage: all is stage 0
             pair_id=_numbers(table["pair_id"], np.int64),
             score=assignment == score,
             due_ns=_numbers(table["due_ns"], np.int64),
@@ -82,7 +84,7 @@ class Columns:
     @property
     def failed(self) -> Bools:
         """Error, time-out, out of memory or refused. A cancelled request failed nobody."""
-        return (self.status != OK) & (self.status != CANCELLED)
+        return np.asarray((self.status != OK) & (self.status != CANCELLED), np.bool_)
 
     def failure_class(self, row: int) -> str:
         """What the failure of one row is called: its error class, else its status."""

@@ -13,9 +13,8 @@ import pyarrow as pa
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Columns
 from harness.judge.metrics import default_gates, normalise
 from harness.judge.outputs import Answer, answers, seen
-from harness.recording import Recording
+from harness.recording import Recording, stage_records
 from harness.recording import gates as recorded_gates
-from harness.recording import stage_records
 from harness.types import Gate, StagePlan, StageRecord
 
 

@@ -86,7 +86,9 @@ def _errors(gate: Gate) -> Gate:
     if gate.margin is None:
         return dataclasses.replace(gate, margin=DEFAULT_ERROR_MARGIN, margin_kind="absolute")
     if gate.margin_kind != "absolute":
-        raise UsageError("gate errors: takes percentage points such as 3pp, or a limit, not a relative margin")
+        raise UsageError(
+            "gate errors: takes percentage points such as 3pp, or a limit, not a relative margin"
+        )
     if not 0 < gate.margin < 1:
         raise UsageError(f"gate errors: margin {gate.margin} must be above 0 and below 1 (0.03 is 3pp)")
     return gate
@@ -103,8 +105,8 @@ def _quality(gate: Gate) -> Gate:
 def default_gates(*, token_model: bool, requests: int) -> tuple[Gate, ...]:
     """The gates where the scenario names none: 10 % for times, 1 percentage point for errors.
 
-    `requests`: answered requests of the smaller arm; response_time.p99 is judged from 1,000 up. `osl` drift is
-    always reported and never among these.
+    `requests`: answered requests of the smaller arm; response_time.p99 is judged from 1,000 up. `osl` drift
+    is always reported and never among these.
     """
     if token_model:
         times = ["ttft.p50", "tpot.p50"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,11 @@ Key = tuple[int, int, str, str]  # stage, pair_id, arm, kind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """One output. `topk_ids` (tokens, k) and `logprobs` (tokens, k), or None where the shape does not fit."""
+    """One output. `topk_ids` and `logprobs` have shape (tokens, k); None where there are none, or they do not
+    fit.
+
+    `broken_numbers`: log-probabilities are there, and some are NaN or infinite.
+    """
 
     stage: int
     pair_id: int
@@ -27,6 +32,11 @@ class Answer:
     token_ids: tuple[int, ...]
     topk_ids: npt.NDArray[np.int32] | None
     logprobs: Floats | None
+    broken_numbers: bool = False
+
+    @property
+    def empty(self) -> bool:
+        return not (self.token_ids or self.text or self.digest)
 
     @property
     def key(self) -> Key:
@@ -45,7 +55,9 @@ def answers(table: pa.Table | None) -> tuple[Answer, ...]:
     ids, id_ends = _lists(table["topk_ids"], np.int32)
     logprobs, logprob_ends = _lists(table["topk_logprobs"], np.float64)
     tokens, token_ends = _lists(table["token_ids"], np.int32)
-    plain = {name: table[name].to_pylist() for name in ("stage", "pair_id", "arm", "kind", "text", "digest", "k")}
+    plain = {
+        name: table[name].to_pylist() for name in ("stage", "pair_id", "arm", "kind", "text", "digest", "k")
+    }
     rows = []
     for i in range(table.num_rows):
         count = int(token_ends[i + 1] - token_ends[i])
@@ -64,12 +76,13 @@ def answers(table: pa.Table | None) -> tuple[Answer, ...]:
                 token_ids=tuple(tokens[token_ends[i] : token_ends[i + 1]].tolist()),
                 topk_ids=row_ids.reshape(count, k) if fits else None,
                 logprobs=row_logprobs.reshape(count, k) if fits else None,
+                broken_numbers=not bool(np.isfinite(row_logprobs).all()),
             )
         )
     return tuple(rows)
 
 
-def _lists(column: pa.ChunkedArray, kind: type[np.generic]) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]:
+def _lists(column: pa.ChunkedArray, kind: type[np.generic]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """The values of a list column end to end, and where each row's begin (one longer than the rows)."""
     lists = column.combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
@@ -87,7 +100,9 @@ def seen(rows: tuple[Answer, ...], samples: Columns) -> tuple[Answer, ...]:
     later request of one stage), as many answers are kept, in the file's order, as requests succeeded.
     """
     wanted = {answer.pair_id for answer in rows}
-    mine = np.flatnonzero((samples.status == OK) & np.isin(samples.pair_id, np.fromiter(wanted, np.int64, len(wanted))))
+    mine = np.flatnonzero(
+        (samples.status == OK) & np.isin(samples.pair_id, np.fromiter(wanted, np.int64, len(wanted)))
+    )
     left: Counter[Key] = Counter(
         (stage, pair, ARMS[arm], "scored" if score else "generated")
         for stage, pair, arm, score in zip(

@@ -75,7 +75,9 @@ class Carrier:
         self._references: dict[int, Reference] = {}
         self._scores = spec.logprobs_k > 0 and all(can_score(model) for model in spec.models.values())
         self._kept = {
-            arm for arm, m in spec.models.items() if spec.keeps_outputs and (can_compare(m) or not m.is_token_model)
+            arm
+            for arm, m in spec.models.items()
+            if spec.keeps_outputs and (can_compare(m) or not m.is_token_model)
         }
         self._payloads = {
             arm: [sender.prepare(generation(spec, arm, prompt)) for prompt in range(spec.payloads)]
@@ -92,12 +94,12 @@ class Carrier:
             if arm in self._kept and reply.failure is None:
                 self._recorder.output(_output(stage.index, request.pair_id, arm, "generated", reply))
         if self._scores:
-            self._score(stage, request, due_ns, replies)
-        return all(reply.failure is not None and reply.failure.status == "refused" for reply in replies.values())
+            self._score(stage, request, replies)
+        return all(
+            reply.failure is not None and reply.failure.status == "refused" for reply in replies.values()
+        )
 
-    def _score(
-        self, stage: StagePlan, request: PlannedRequest, due_ns: int, replies: Mapping[ArmName, Reply]
-    ) -> None:
+    def _score(self, stage: StagePlan, request: PlannedRequest, replies: Mapping[ArmName, Reply]) -> None:
         """Teacher forcing: what each arm thinks of the baseline's own words, token by token."""
         if any(reply.failure is not None for reply in replies.values()):
             return

@@ -7,10 +7,8 @@ from typing import Any, Protocol
 
 from harness.types import ArmName, PlannedRequest, StagePlan
 
-# Sleep to this long before the due time and yield in a loop for the rest: timers of an event loop wake late.
-SPIN_NS = 1_000_000
 # A stop is noticed within this time, also where nothing is due for minutes.
-NAP_S = 0.05
+NAP_NS = 50_000_000
 # A slot whose server refuses at once waits this long, or it would spin.
 REFUSED_PAUSE_S = 0.05
 
@@ -25,7 +23,10 @@ class Clock(Protocol):
         """Nanoseconds since the start of the run."""
 
     def sleep(self, seconds: float) -> None:
-        """0 lets others run and returns."""
+        """Coarse."""
+
+    def nap(self, ns: int) -> None:
+        """Sleeps for at most `ns`, rather too short than too long; others run meanwhile."""
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` concurrently; `join` waits for it."""
@@ -41,7 +42,7 @@ class Route:
         self._to: ArmName | None = None
 
     def override(self, candidate_share: float | None) -> None:
-        """0.0: all to the baseline; 1.0: all to the candidate; None: as planned. ValueError for anything else."""
+        """0.0: all to the baseline; 1.0: all to the candidate; None: as planned. Else ValueError."""
         if candidate_share not in (None, 0.0, 1.0):
             raise ValueError(f"the route is 0.0, 1.0 or null, not {candidate_share}")
         if candidate_share is None:
@@ -58,9 +59,11 @@ class Route:
 
 
 class Stage:
-    """One stage in progress: `run` blocks until its time is over or it is stopped, and its requests have ended."""
+    """One stage: `run` blocks until its time is over or it is stopped, and its requests have ended."""
 
-    def __init__(self, plan: StagePlan, requests: Iterator[PlannedRequest], carry: Carry, clock: Clock) -> None:
+    def __init__(
+        self, plan: StagePlan, requests: Iterator[PlannedRequest], carry: Carry, clock: Clock
+    ) -> None:
         self.plan = plan
         self._requests = requests
         self._carry = carry
@@ -103,5 +106,5 @@ class Stage:
             left_ns = t_ns - self._clock.now_ns()
             if left_ns <= 0:
                 return True
-            self._clock.sleep(min((left_ns - SPIN_NS) / 1e9, NAP_S) if left_ns > SPIN_NS else 0)
+            self._clock.nap(min(left_ns, NAP_NS))
         return False

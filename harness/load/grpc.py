@@ -1,7 +1,7 @@
 """Triton's gRPC from prepared bytes, for the Locust process: `grpc.experimental.gevent` must be initialised.
 
-A message that is already serialized costs a third of one built by the client library. Both kinds of call go through
-the channel's own poller, so that open requests cost no thread each.
+A message that is already serialized costs a third of one built by the client library. Both kinds of call go
+through the channel's own poller, so that open requests cost no thread each and can be cancelled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SERVICE = "/inference.GRPCInferenceService/"
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Each arm has its own connection, also where both are on one server: neither waits behind the other's bytes.
+    # Each arm has its own connection, also on one server: neither waits behind the other's bytes.
     ("grpc.use_local_subchannel_pool", 1),
     # A measurement through a proxy that an environment variable names would be a surprise.
     ("grpc.enable_http_proxy", 0),
@@ -70,7 +70,9 @@ class GrpcSender:
             done_ns = self._now_ns()
             return Exchange(sent_ns, done_ns, [(done_ns, answer)])
         except (grpc.RpcError, grpc.FutureCancelledError):
-            return Exchange(sent_ns, self._now_ns(), [], outcome.of_grpc(call.code().name, call.details() or ""))
+            return Exchange(
+                sent_ns, self._now_ns(), [], outcome.of_grpc(call.code().name, call.details() or "")
+            )
         finally:
             self._live.discard(call)
 
@@ -82,7 +84,7 @@ class GrpcSender:
         self._live.add(call)
         try:
             for frame in call:
-                frames.append((self._now_ns(), frame))
+                frames.append((self._now_ns(), frame))  # noqa: PERF401  each is stamped as it comes
             # The last message ends the answer; the stream's trailer comes later and says nothing more.
             done_ns = frames[-1][0] if frames else self._now_ns()
             return Exchange(sent_ns, done_ns, frames)

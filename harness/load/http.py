@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gevent
 from geventhttpclient.response import HTTPParseError, HTTPResponse
@@ -29,8 +30,9 @@ class HttpSender:
         self._now_ns = now_ns
         host, _, port = host_of(arm.url).rpartition(":")
         self._address = (host.strip("[]"), int(port)) if host else (port, 80)
-        self._idle: list[socket.socket] = []
-        self._live: set[gevent.Greenlet] = set()
+        self._idle: list[Any] = []
+        self._live: set[Any] = set()
+        self._cancelled = False
 
     def prepare(self, tensors: Sequence[Tensor]) -> HttpBody:
         return encode_http(self._model, self._arm, tensors)
@@ -44,16 +46,16 @@ class HttpSender:
     def send(self, payload: HttpBody, request_id: str, timeout_s: float) -> Exchange:
         message = http_message(self._arm, payload, request_id)
         sent_ns = self._now_ns()
-        greenlet = gevent.getcurrent()
-        self._live.add(greenlet)
-        connection: socket.socket | None = None
+        connection: Any = None
         deadline = gevent.Timeout.start_new(timeout_s)
         try:
             connection = self._take() or self._open(timeout_s)
+            self._live.add(connection)
             connection.sendall(message)
             response = _receive(connection)
             done_ns = self._now_ns()
             if response.should_keep_alive():
+                self._live.discard(connection)
                 self._idle.append(connection)
                 connection = None
             return _exchange(sent_ns, done_ns, response)
@@ -61,20 +63,19 @@ class HttpSender:
             if error is not deadline:
                 raise
             return Exchange(sent_ns, self._now_ns(), [], outcome.TIMEOUT)
-        except Cancelled:
-            return Exchange(sent_ns, self._now_ns(), [], outcome.CANCELLED)
         except OSError as error:
-            return Exchange(sent_ns, self._now_ns(), [], outcome.of_os_error(error))
+            failure = outcome.CANCELLED if self._cancelled else outcome.of_os_error(error)
+            return Exchange(sent_ns, self._now_ns(), [], failure)
         except HTTPParseError as error:
             return Exchange(sent_ns, self._now_ns(), [], Failure("error", "undecodable", "HTTP", str(error)))
         finally:
             deadline.close()
-            self._live.discard(greenlet)
             if connection is not None:
+                self._live.discard(connection)
                 connection.close()
 
-    def _take(self) -> socket.socket | None:
-        """An idle connection that the server has not closed meanwhile."""
+    def _take(self) -> Any:
+        """An idle connection that the server has not closed meanwhile; None if there is none."""
         while self._idle:
             connection = self._idle.pop()
             try:
@@ -88,26 +89,24 @@ class HttpSender:
             connection.close()
         return None
 
-    def _open(self, timeout_s: float) -> socket.socket:
+    def _open(self, timeout_s: float) -> Any:
         connection = socket.create_connection(self._address, timeout=timeout_s)
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     def cancel(self) -> None:
-        for greenlet in tuple(self._live):
-            gevent.kill(greenlet, Cancelled, block=False)
+        # A closed connection wakes whoever waits for it.
+        self._cancelled = True
+        for connection in tuple(self._live):
+            connection.close()
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
 
-class Cancelled(BaseException):
-    """Thrown into a request in flight when the run stops."""
-
-
-def _receive(connection: socket.socket) -> HTTPResponse:
+def _receive(connection: Any) -> HTTPResponse:
     response = HTTPResponse("POST")
     while not response.message_complete:
         data = connection.recv(BLOCK)

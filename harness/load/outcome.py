@@ -1,12 +1,14 @@
 """What became of a request, in the few words that a Sample has for it.
 
-`status` is from the closed set of `harness.types.Status`; `error` is a class that stays the same from one request to
-the next (so that it can be counted); `code` is what the protocol said.
+`status` is from the closed set of `harness.types.Status`; `error` is a class that stays the same from one
+request to the next (so that it can be counted); `code` is what the protocol said.
 """
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 from dataclasses import dataclass
 
 from harness.types import Status
@@ -28,7 +30,6 @@ _OUT_OF_MEMORY = re.compile(
 _TIMED_OUT = re.compile(r"\btimed?[ -]?out\b|\btimeout\b|deadline exceeded", re.IGNORECASE)
 
 EMPTY = Failure("error", "empty", "")
-UNDECODABLE = Failure("error", "undecodable", "")
 TIMEOUT = Failure("timeout", "deadline", "TIMEOUT")
 CANCELLED = Failure("cancelled", "cancelled", "CANCELLED")
 
@@ -70,10 +71,13 @@ def of_http(status: int, message: str) -> Failure:
 def of_os_error(error: OSError) -> Failure:
     """A connection that could not be made, or broke."""
     message = str(error)
+    code = type(error).__name__
+    if not isinstance(error, socket.gaierror):
+        code = errno.errorcode.get(error.errno or 0, code)
     if isinstance(error, TimeoutError):
         return Failure("timeout", "deadline", "TIMEOUT", message)
     if isinstance(error, ConnectionRefusedError):
-        return Failure("refused", "connection refused", "ECONNREFUSED", message)
+        return Failure("refused", "connection refused", code, message)
     if isinstance(error, ConnectionError):
-        return Failure("error", "connection broken", type(error).__name__, message)
-    return Failure("refused", "no connection", type(error).__name__, message)
+        return Failure("error", "connection broken", code, message)
+    return Failure("refused", "no connection", code, message)

@@ -1,6 +1,6 @@
 """The bytes of each request, prepared once before the clock runs.
 
-Building a request anew costs a Python client more than sending it. Only the request's id is added at send time.
+Building a request anew costs a Python client more than sending it. Only its id is added at send time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class HttpBody:
 def can_compare(model: ModelInfo) -> bool:
     """Whether the model gives the top-k log-probabilities of its tokens."""
     outputs = {t.name for t in model.outputs}
-    return any(t.name == "logprobs" for t in model.inputs) and {"token_ids", "topk_ids", "topk_logprobs"} <= outputs
+    return (
+        any(t.name == "logprobs" for t in model.inputs)
+        and {"token_ids", "topk_ids", "topk_logprobs"} <= outputs
+    )
 
 
 def can_score(model: ModelInfo) -> bool:

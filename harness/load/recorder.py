@@ -16,6 +16,8 @@ class Recorder:
         self._outputs = self._writer(folder, "outputs") if outputs else None
         self._chunks = self._writer(folder, "chunks") if chunks else None
         self._writers = [w for w in (self._samples, self._outputs, self._chunks) if w is not None]
+        self.pending = 0
+        """Samples that the next flush will write."""
 
     @staticmethod
     def _writer(folder: Path, name: str) -> StreamWriter:
@@ -23,6 +25,7 @@ class Recorder:
 
     def sample(self, sample: Sample) -> None:
         self._samples.append(sample)
+        self.pending += 1
 
     def output(self, output: Output) -> None:
         if self._outputs is not None:
@@ -34,9 +37,10 @@ class Recorder:
                 self._chunks.append(Chunk(pair_id, arm, t_ns))
 
     def flush(self) -> None:
-        """Acknowledges everything so far. Samples come last: an acknowledged sample has its output on disk."""
+        """Acknowledges everything so far. Samples last: an acknowledged one has its output on disk."""
         for writer in reversed(self._writers):
             writer.flush()
+        self.pending = 0
 
     def close(self) -> None:
         for writer in reversed(self._writers):

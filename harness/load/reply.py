@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tritonclient.grpc import service_pb2
 
 from harness.load import outcome
@@ -25,7 +25,7 @@ from harness.types import ModelInfo
 class Exchange:
     """What a sender brings back. `frames` are (arrival, bytes) of each message; for HTTP there is one.
 
-    `json_size` is HTTP's Inference-Header-Content-Length, -1 if there was none. Times count from the run's start.
+    `json_size` is HTTP's Inference-Header-Content-Length, -1 if none. Times count from the run's start.
     """
 
     sent_ns: int
@@ -55,7 +55,7 @@ class Reply:
 
 
 class Reader:
-    """Reads the answers of one model over one wire. `digests`: keep the SHA-256 of answers that are not tokens."""
+    """Reads the answers of one model over one wire. `digests`: SHA-256 of answers that are not tokens."""
 
     def __init__(self, model: ModelInfo, wire: str, *, digests: bool) -> None:
         self._wire = wire
@@ -147,6 +147,8 @@ def _http(body: bytes, json_size: int) -> tuple[str, list[Tensor]]:
         length = meta["parameters"]["binary_data_size"]
         if size + length > len(body):
             raise ValueError("the answer ends too early")
-        tensors.append(Tensor(meta["name"], meta["datatype"], tuple(meta["shape"]), body[size : size + length]))
+        tensors.append(
+            Tensor(meta["name"], meta["datatype"], tuple(meta["shape"]), body[size : size + length])
+        )
         size += length
     return str(head.get("model_version", "")), tensors

@@ -11,8 +11,8 @@ from typing import Any, Self
 from harness.errors import UsageError
 from harness.types import Arm, ArmName, ModelInfo, StagePlan, TensorSpec, Wire
 
-# Payloads of a model without prompts: enough to see that outputs differ, few enough to prepare at once.
-RANDOM_PAYLOADS = 16
+# Payloads of a model without prompts; the plan numbers as many.
+RANDOM_PAYLOADS = 64
 
 
 @dataclass(frozen=True, slots=True)

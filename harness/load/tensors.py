@@ -1,4 +1,4 @@
-"""Tensors as Triton's wires carry them: little-endian raw bytes, BYTES with a 4-byte length before each element."""
+"""Tensors as Triton's wires carry them: little-endian; each BYTES element after its 4-byte length."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Tensor(NamedTuple):
 
 
 def shape_of(spec: TensorSpec, max_batch_size: int, length: int = 1) -> tuple[int, ...]:
-    """The shape to send: free dimensions become `length`, and a batch of one stands in front where there is one."""
+    """The shape to send: free dimensions become `length`; a batch of one stands in front where wanted."""
     shape = tuple(length if size < 0 else size for size in spec.shape)
     return (1, *shape) if max_batch_size > 0 else shape
 
 
 def encode(datatype: str, values: Sequence[Any]) -> bytes:
-    """Raw bytes of flat `values` (str, bytes, numbers or booleans). Raises UsageError for an unknown datatype."""
+    """Raw bytes of flat `values` (str, bytes, numbers, booleans). UsageError for an unknown datatype."""
     if datatype == "BYTES":
         parts = [value.encode() if isinstance(value, str) else bytes(value) for value in values]
         return b"".join(struct.pack("<I", len(part)) + part for part in parts)
@@ -55,7 +55,7 @@ def encode(datatype: str, values: Sequence[Any]) -> bytes:
 
 
 def decode(datatype: str, raw: bytes) -> list[Any]:
-    """The flat values of raw bytes; BYTES elements stay bytes. Raises ValueError for bytes that do not fit."""
+    """The flat values of raw bytes; BYTES elements stay bytes. ValueError for bytes that do not fit."""
     if datatype == "BYTES":
         values, offset = [], 0
         while offset < len(raw):

@@ -1,4 +1,4 @@
-"""A recording as the arrays that pages and figures need. Times become float64 seconds from the run's start."""
+"""A recording as the arrays that pages and figures need. Times are float64 seconds from the run's start."""
 
 from __future__ import annotations
 
@@ -93,9 +93,7 @@ def requests(recording: Recording) -> Requests:
     for value in times.values():
         value[~judged | (value < 0)] = np.nan
     begin = np.where(np.isnan(sent), np.where(np.isnan(due), done, due), sent)
-    return Requests(
-        arm, table["stage"].to_numpy(), begin, ok, scoring, times, bool((osl[judged] > 0).any())
-    )
+    return Requests(arm, table["stage"].to_numpy(), begin, ok, scoring, times, bool((osl[judged] > 0).any()))
 
 
 def equal_load(data: Requests, plans: Sequence[StagePlan]) -> tuple[Bools, str]:
@@ -108,7 +106,7 @@ def equal_load(data: Requests, plans: Sequence[StagePlan]) -> tuple[Bools, str]:
     if not fair:
         return (
             np.ones(len(data), bool),
-            "All requests that were answered. The arms never had equal load: do not read a difference as the build's.",
+            "All answered requests. The arms never had equal load, so a difference need not be the build's.",
         )
     names = ", ".join(str(index + 1) for index in fair)
     word = "stage" if len(fair) == 1 else "stages"
@@ -116,7 +114,7 @@ def equal_load(data: Requests, plans: Sequence[StagePlan]) -> tuple[Bools, str]:
 
 
 def spans(stages: Sequence[StageRecord], last_s: float) -> list[tuple[StagePlan, float, float]]:
-    """Each stage that began, with its begin and end in seconds; a stage that was cut off ends with the data."""
+    """Each stage that began, with begin and end in seconds; a stage that was cut off ends with the data."""
     ordered = sorted(stages, key=lambda stage: stage.begin_ns)
     found = []
     for number, stage in enumerate(ordered):
@@ -137,7 +135,10 @@ def errors(recording: Recording, data: Requests) -> list[ErrorRow]:
     asked = {arm: max(1, int((data.arm == index).sum())) for index, arm in enumerate(ARMS)}
     rows = [
         ErrorRow(
-            *(str(row[key] or "") for key in keys),
+            arm=row["arm"],
+            status=row["status"],
+            error=row["error"],
+            code=row["code"],
             count=row["arm_count"],
             share=row["arm_count"] / asked.get(row["arm"], table.num_rows),
             first_s=row["at_min"] if row["at_min"] is not None else float("nan"),
@@ -154,24 +155,26 @@ def readings(recording: Recording) -> list[Series]:
         return []
     table = table.filter(pc.is_finite(table["value"])).sort_by("t_ns")
     keys = ["source", "device", "metric", "unit"]
+    groups = (
+        table.group_by(keys).aggregate([("value", "count")]).sort_by([(key, "ascending") for key in keys])
+    )
     found = []
-    for row in table.group_by(keys).aggregate([("value", "count")]).sort_by([(k, "ascending") for k in keys]).to_pylist():
+    for row in groups.select(keys).to_pylist():
         here = table
         for key in keys:
             here = here.filter(pc.equal(here[key], row[key]))
-        found.append(
-            Series(
-                row["source"], row["device"], row["metric"], row["unit"],
-                here["t_ns"].to_numpy() * 1e-9, here["value"].to_numpy(),
-            )
-        )
+        found.append(Series(**row, t_s=here["t_ns"].to_numpy() * 1e-9, value=here["value"].to_numpy()))
     return found
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """A JSON value as rows of dotted key and text."""
     if isinstance(value, dict):
-        return [row for key, inner in value.items() for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))]
+        return [
+            row
+            for key, inner in value.items()
+            for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        ]
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return [row for index, item in enumerate(value) for row in flat(item, f"{prefix}[{index}]")]
     text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)

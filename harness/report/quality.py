@@ -1,9 +1,9 @@
 """Output quality as the page shows it: pairs of distributions over the same, forced tokens.
 
-The reference P is what the baseline said when it generated; the floor is what it says of the same tokens a second
-time, and the candidate's divergence is read against that floor. KL(P || Q) in nats is taken over the ids that both
-top-k lists hold, with all the rest as one bucket: merging outcomes never raises a divergence, so it is a lower bound.
-The judge decides by its own figures; these here are for the eye.
+The reference P is what the baseline said when it generated. The floor is what it says of the same tokens a
+second time; the candidate's divergence is read against that floor. KL(P || Q) in nats is over P's top k
+tokens and one bucket for the rest, as the judge takes it (a test compares the two; this package does not
+import the judge). It is a lower bound; a token that Q does not list counts with the most Q can give it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Quality:
-    """Per scored answer, mean over its tokens; arrays of equal length for each arm. Empty if nothing was scored."""
+    """Per scored answer, mean over its tokens; both arrays of an arm have equal length."""
 
     kl: Mapping[str, Floats]  # arm to nats per token; "baseline" is the floor
     agreement: Mapping[str, Floats]  # arm to share of tokens with the same first choice
@@ -82,7 +82,9 @@ def quality(recording: Recording, examples: int = 3) -> Quality:
     differing = [
         pair for pair in both if rows.answer(reference[pair]) != rows.answer(generated["candidate"][pair])
     ]
-    worst = sorted((pair for pair in differing if pair in by_pair), key=lambda pair: (-by_pair[pair][0], pair))
+    worst = sorted(
+        (pair for pair in differing if pair in by_pair), key=lambda pair: (-by_pair[pair][0], pair)
+    )
     shown = worst[:examples] or differing[:examples]
     return Quality(
         _arrays(kl),
@@ -107,21 +109,27 @@ def divergences(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """KL(P || Q) in nats and whether the first choice is the same, per token.
 
-    Ids and natural log-probabilities have shape (tokens, k), the most likely first; the shorter of the two counts.
+    Ids and natural log-probabilities have shape (tokens, k), most likely first; the shorter one counts.
     """
     tokens = min(len(p_ids), len(q_ids))
     if not tokens or not p_ids.shape[1] or not q_ids.shape[1]:
         return np.empty(0), np.empty(0, bool)
     p_ids, p_logs, q_ids, q_logs = p_ids[:tokens], p_logs[:tokens], q_ids[:tokens], q_logs[:tokens]
+    p, q_known = np.exp(p_logs), np.exp(q_logs)
     match = p_ids[:, :, None] == q_ids[:, None, :]
-    common = match.any(axis=2)
-    p = np.where(common, np.exp(p_logs), 0.0)
-    q = np.where(common, np.exp(np.take_along_axis(q_logs, match.argmax(axis=2), axis=1)), 0.0)
-    p_rest = np.clip(1 - p.sum(axis=1), _SMALLEST, 1.0)
-    q_rest = np.clip(1 - q.sum(axis=1), _SMALLEST, 1.0)
-    inner = np.where(p > 0, p * (np.log(np.maximum(p, _SMALLEST)) - np.log(np.maximum(q, _SMALLEST))), 0.0)
-    total = inner.sum(axis=1) + p_rest * (np.log(p_rest) - np.log(q_rest))
-    return np.maximum(total, 0.0), np.asarray(p_ids[:, 0] == q_ids[:, 0])
+    found = match.any(axis=2)
+    q_tail = np.maximum(1 - q_known.sum(axis=1), _SMALLEST)
+    guess = np.minimum(q_known.min(axis=1), q_tail / ((~found).sum(axis=1) + 1))
+    q = np.where(found, (match * q_known[:, None, :]).sum(axis=2), guess[:, None])
+    p_rest = np.maximum(1 - p.sum(axis=1), 0.0)
+    q_rest = np.maximum(1 - q.sum(axis=1), _SMALLEST)
+    logs = np.log(np.maximum(p, _SMALLEST)) - np.log(np.maximum(q, _SMALLEST))
+    tail = np.where(p_rest > _SMALLEST, p_rest * np.log(np.maximum(p_rest, _SMALLEST) / q_rest), 0.0)
+    total = np.where(p > 0, p * logs, 0.0).sum(axis=1) + tail
+    same = np.take_along_axis(p_ids, p_logs.argmax(axis=1)[:, None], 1) == np.take_along_axis(
+        q_ids, q_logs.argmax(axis=1)[:, None], 1
+    )
+    return np.maximum(total, 0.0), same[:, 0]
 
 
 class _Rows:

@@ -1,6 +1,6 @@
-"""A matplotlib figure as inline SVG: same bytes for the same data, light enough for a page, at home in light and dark.
+"""A matplotlib figure as inline SVG: the same bytes for the same data, light enough for a page.
 
-Colours are written as CSS variables of the page (see style.css), so that one figure fits both themes and print.
+Colours are written as CSS variables of the page (see style.css): one figure fits light, dark and print.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Stand-ins in the drawing, and the variable that each becomes. Okabe and Ito's palette: told apart by all eyes.
+# Stand-ins in the drawing; each becomes a variable. Okabe and Ito's palette: told apart by all eyes.
 INK, FAINT, BAND = "#010203", "#040506", "#070809"
 COLORS = {
     "baseline": "#0072b2",
@@ -27,17 +28,17 @@ COLORS = {
     "extra": "#cc79a7",
 }
 _VARIABLES = {INK: "ink", FAINT: "faint", BAND: "band", **{color: name for name, color in COLORS.items()}}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "triton-canary",
     "path.simplify": True,
     "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
+    "font.size": 9.5,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
+    "legend.fontsize": 9.0,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,

@@ -40,12 +40,14 @@ _RANK: dict[str, int] = {"fail": 0, "inconclusive": 1, "no data": 2, "pass": 3}
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`digits` significant digits, no exponent for everyday sizes."""
+    """`digits` significant digits, no exponent for everyday sizes; what is almost nothing says so."""
     if value is None or not math.isfinite(value):
         return NONE
     if value == 0:
         return "0"
-    if not 1e-4 <= abs(value) < 1e6:
+    if abs(value) < 1e-4:
+        return "<0.0001" if value > 0 else ">-0.0001"
+    if abs(value) >= 1e9:
         return f"{value:.{digits - 1}e}"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{places}f}"
@@ -75,7 +77,8 @@ def span(value: float) -> str:
     """A planned duration: 20 s, 10 min, 1.5 h."""
     if value < 120:
         return f"{value:g} s"
-    return f"{value / 60:.3g} min" if value < 7200 else f"{value / 3600:.3g} h"
+    amount, unit = (value / 60, "min") if value < 7200 else (value / 3600, "h")
+    return f"{amount:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def percent(value: float | None, *, sign: bool = False) -> str:
@@ -85,6 +88,8 @@ def percent(value: float | None, *, sign: bool = False) -> str:
     scaled = 100 * value
     if scaled == 0:
         return "0 %"
+    if abs(scaled) >= 1e4:
+        return ">10,000 %" if scaled > 0 else "<-10,000 %"
     places = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 0.095 else 3
     text = f"{scaled:{'+' if sign else ''},.{places}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
@@ -174,16 +179,18 @@ def stage_mark(plan: StagePlan) -> str:
 
 
 def stage_load(plan: StagePlan) -> str:
-    unit = "pairs" if plan.mode == "paired" else "requests"
+    unit = "pair" if plan.mode == "paired" else "request"
     if plan.in_flight is not None:
-        return f"{plan.in_flight} {unit[:-1] if plan.in_flight == 1 else unit} in flight"
-    return f"{number(plan.rate)} {unit}/s, {plan.arrival}"
+        return f"{plan.in_flight} {unit}{'' if plan.in_flight == 1 else 's'} in flight"
+    if plan.rate is None:
+        return plan.arrival
+    return f"{plan.rate:g} {unit}{'' if plan.rate == 1 else 's'}/s, {plan.arrival}"
 
 
 def gate_rule(gate: Gate) -> str:
     """`ttft.p50: at most 10 % worse than the baseline`."""
     if gate.limit is not None:
-        return f"never above {on_scale(gate.limit, '') if gate.metric.startswith('quality') else measured(gate.metric, gate.limit)}".strip()
+        return f"never above {measured(gate.metric, gate.limit)}"
     if gate.margin is None:
         return "no margin given"
     if gate.margin_kind == "absolute":
@@ -192,9 +199,10 @@ def gate_rule(gate: Gate) -> str:
 
 
 def is_gate(finding: Finding, gates: Iterable[Gate]) -> bool:
-    """Whether the rule can decide: not a check of the measurement, and asked for where anything was asked for."""
+    """Whether the rule can decide: no check of the measurement, and asked for where anything was."""
     wanted = {gate.metric for gate in gates}
-    return finding.kind != "validity" and (not wanted or finding.metric in wanted)
+    known = finding.metric in wanted or finding.metric.removesuffix(".p50") in wanted  # `ttft` is its p50
+    return finding.kind != "validity" and (not wanted or known)
 
 
 def telling(findings: Iterable[Finding]) -> list[Finding]:

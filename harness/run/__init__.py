@@ -3,5 +3,6 @@
 from harness.run.conclude import write_verdict
 from harness.run.execute import Result, execute
 from harness.run.recover import recover
+from harness.run.signals import Interrupted, interruptible
 
-__all__ = ["Result", "execute", "recover", "write_verdict"]
+__all__ = ["Interrupted", "Result", "execute", "interruptible", "recover", "write_verdict"]

@@ -96,7 +96,7 @@ class _Run:
         stack.callback(sampler.stop)
         self._load_candidate()
         self.generator = self._generator(stack)
-        self.split = OwnSplit(self.folder.path / "split.json", push=self._push)
+        self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
         self.live[self.split.target] = self.split
         self.walk = Walk(
             self.folder, self.plan, self.generator, Watch(self.folder), self.t0_ns, self.observe,
@@ -141,11 +141,6 @@ class _Run:
         stack.callback(generator.kill)
         generator.start()
         return generator
-
-    def _push(self, candidate_share: float) -> None:
-        """As planned while the split is the planned one; a rollback overrides the plan."""
-        planned = self.walk.stages[-1].plan.candidate_share if self.walk.stages else None
-        self.generator.route(None if candidate_share == planned else candidate_share)
 
     def _stages(self) -> Decision:
         """Stage after stage until one does not say promote."""

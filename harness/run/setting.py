@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from harness import __version__
@@ -18,19 +20,27 @@ _PACKAGES = (
 
 
 def describe(scenario: Scenario) -> dict[str, Any]:
-    """JSON-able; headers are left out because they may carry tokens."""
+    """JSON-able. Headers are left out because they may carry tokens, folders because they are this machine's."""
     wanted = scenario.model_dump(mode="json")
     for arm in ("baseline", "candidate"):
-        wanted.get(arm, {}).pop("headers", None)
+        wanted[arm].pop("headers", None)
+    if scenario.load.prompts:
+        wanted["load"]["prompts"] = Path(scenario.load.prompts).name
     return {
         "scenario": wanted,
         "seed": scenario.seed,
+        "prompts": {"count": len(scenario.load.texts), "sha256": _digest(scenario.load.texts)},
         "gates": [asdict(gate) for gate in scenario.gates],
         "software": {"triton-canary": __version__, "python": platform.python_version(), **_installed()},
         "host": hardware(),
         "stages": [],
         "finished": False,
     }
+
+
+def _digest(texts: tuple[str, ...]) -> str:
+    """Of the texts as sent: the file may be laid out in another way and still be the same prompts."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _installed() -> dict[str, str]:

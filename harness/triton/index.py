@@ -31,21 +31,24 @@ class VersionState:
 class Index:
     """Model name to the states of the versions that Triton has ever tried, in the order of their numbers.
 
-    A model that lies in the repository and was never loaded has no versions here, whatever its directory holds.
+    A model that lies in the repository and was never loaded has no versions here, whatever its directory
+    holds.
     """
 
     models: Mapping[str, tuple[VersionState, ...]]
 
     @staticmethod
     def of(rows: Iterable[Mapping[str, Any]]) -> Index:
-        """From the rows of Triton's answer: `name`, and where a version is known `version`, `state`, `reason`."""
+        """From the rows of Triton's answer: `name`, and of a known version `version`, `state`, `reason`."""
         models: dict[str, list[VersionState]] = {}
         for row in rows:
             states = models.setdefault(str(row["name"]), [])
             if row.get("version"):
                 reason = one_line(str(row.get("reason", "")))
                 states.append(VersionState(int(row["version"]), str(row.get("state", "")), reason))
-        return Index({name: tuple(sorted(states, key=lambda s: s.version)) for name, states in models.items()})
+        return Index(
+            {name: tuple(sorted(states, key=lambda s: s.version)) for name, states in models.items()}
+        )
 
     def states(self, model: str) -> tuple[VersionState, ...]:
         return self.models.get(model, ())

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tritonclient.grpc as triton
-from google.protobuf import json_format
-from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from harness.errors import Unreachable
-from harness.triton.transport import Refusal, one_line
+from harness.triton.protobuf import ModelConfig, json_format
+from harness.triton.transport import RefusedError, one_line
 
 CONNECTION_LOST = "StatusCode.UNAVAILABLE"
+NOT_TRITON = ("StatusCode.UNIMPLEMENTED", "StatusCode.UNKNOWN")
 DEADLINE = "StatusCode.DEADLINE_EXCEEDED"
 
 
@@ -25,14 +25,14 @@ class GrpcTransport:
         self._timeout_s = timeout_s
         # gRPC refuses metadata keys that are not in lower case.
         self._headers = {key.lower(): value for key, value in headers.items()}
-        loopback = address.startswith(("127.0.0.1:", "localhost:", "[::1]:"))
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             # A server that comes back is found again soon, not after gRPC's default of up to two minutes.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.enable_http_proxy", 0 if loopback else 1),
+            # A proxy between us and an inference server is never meant.
+            ("grpc.enable_http_proxy", 0),
         ]
         self._client = triton.InferenceServerClient(address, channel_args=options)
 
@@ -45,7 +45,7 @@ class GrpcTransport:
     def ready(self, model: str, version: int) -> bool:
         try:
             return bool(self._ask(self._client.is_model_ready, model, str(version)))
-        except Refusal as refusal:
+        except RefusedError as refusal:
             if refusal.unknown:
                 return False
             raise
@@ -54,7 +54,9 @@ class GrpcTransport:
         return _json(self._ask(self._client.get_server_metadata))
 
     def index(self) -> list[dict[str, Any]]:
-        models: list[dict[str, Any]] = _json(self._ask(self._client.get_model_repository_index)).get("models", [])
+        models: list[dict[str, Any]] = _json(self._ask(self._client.get_model_repository_index)).get(
+            "models", []
+        )
         return models
 
     def metadata(self, model: str, version: int | None) -> dict[str, Any]:
@@ -67,8 +69,8 @@ class GrpcTransport:
         message = self._ask(self._client.get_model_config, model, _text(version)).config
         config = _json(message)
         # A newer server's fields would silently be missing from a configuration that is sent back.
-        if json_format.ParseDict(config, model_config_pb2.ModelConfig()).ByteSize() != message.ByteSize():
-            raise Refusal(
+        if json_format.ParseDict(config, ModelConfig()).ByteSize() != message.ByteSize():
+            raise RefusedError(
                 f"{self.url}: the configuration of {model} has fields that this tritonclient does not know: "
                 "update tritonclient, or use the server's http:// address"
             )
@@ -94,16 +96,19 @@ class GrpcTransport:
 
     def _translate(
         self, error: InferenceServerException, patience: float, slow: bool
-    ) -> Unreachable | Refusal:
+    ) -> Unreachable | RefusedError:
         message, status = one_line(error.message() or ""), error.status()
         if status == DEADLINE and slow:
-            return Refusal(f"{self.url}: not finished after {patience:g} s", timed_out=True)
+            return RefusedError(f"{self.url}: not finished after {patience:g} s", timed_out=True)
         if status == DEADLINE:
             return Unreachable(f"{self.url}: no answer within {patience:g} s")
         # Triton uses the same status for a version that is loading, so the words alone do not tell.
         if status == CONNECTION_LOST and not self._answers():
-            return Unreachable(f"{self.url}: nobody answers there ({message.rpartition(': ')[2] or 'no connection'})")
-        return Refusal(message, unknown=status == "StatusCode.NOT_FOUND" or "unknown model" in message)
+            why = message.rpartition(": ")[2].strip(" ]") or "no connection"
+            return Unreachable(f"{self.url}: nobody answers there ({why})")
+        if status in NOT_TRITON:
+            return RefusedError(f"{self.url}: answers, but not as a Triton: {message}")
+        return RefusedError(message, unknown=status == "StatusCode.NOT_FOUND" or "unknown model" in message)
 
     def _answers(self) -> bool:
         try:

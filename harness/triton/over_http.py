@@ -8,28 +8,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
 from harness.errors import Unreachable
-from harness.triton.transport import Refusal, one_line
+from harness.triton.transport import RefusedError, one_line
 
-NOT_READY = (400, 404, 503)
+SAYS_NO = (400, 503)
 
 
 class HttpTransport:
-    """See Transport. Connections are not kept: a control call is rare, and servers come and go between two."""
+    """See Transport. Connections are not kept: calls are rare, and servers come and go between two."""
 
     def __init__(self, url: str, base: str, headers: Mapping[str, str], timeout_s: float) -> None:
         self.url = url
         self._timeout_s = timeout_s
-        loopback = urlsplit(base).hostname in ("127.0.0.1", "localhost", "::1")
+        self._root = f"{base}/v2"
         self._client = httpx.Client(
-            base_url=f"{base}/v2",
             headers=dict(headers),
             limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=not loopback,
+            trust_env=False,  # a proxy between us and an inference server is never meant
             verify=False,  # no TLS on http://; skips reading the trust store
         )
 
@@ -48,7 +47,7 @@ class HttpTransport:
     def index(self) -> list[dict[str, Any]]:
         answer = self._decoded(self._ask("POST", "/repository/index", {}))
         if not isinstance(answer, list):
-            raise Refusal(f"{self.url}: the repository index is not a list")
+            raise RefusedError(f"{self.url}: the repository index is not a list")
         return answer
 
     def metadata(self, model: str, version: int | None) -> dict[str, Any]:
@@ -71,11 +70,12 @@ class HttpTransport:
         response = self._send("GET", path, None, self._timeout_s)
         if response.status_code == httpx.codes.OK:
             return True
-        if response.status_code in NOT_READY and path != "/health/live":
+        # Triton has always these two pages; a model or version may be unknown to it.
+        if response.status_code in (SAYS_NO if path.startswith("/health/") else (*SAYS_NO, 404)):
             return False
-        if response.status_code in (400, 503):
-            return False
-        raise Refusal(f"{self.url}: answers, but not as a Triton: HTTP {response.status_code} on /v2{path}")
+        raise RefusedError(
+            f"{self.url}: answers, but not as a Triton: HTTP {response.status_code} on /v2{path}"
+        )
 
     def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float | None = None
@@ -87,17 +87,21 @@ class HttpTransport:
             reason = str(response.json()["error"])
         except (ValueError, KeyError, TypeError):
             reason = f"{self.url}: HTTP {response.status_code} on /v2{path}: {response.text[:200]}"
-        raise Refusal(reason, unknown=response.status_code == httpx.codes.NOT_FOUND or "unknown model" in reason)
+        raise RefusedError(
+            reason, unknown=response.status_code == httpx.codes.NOT_FOUND or "unknown model" in reason
+        )
 
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float, slow: bool = False
     ) -> httpx.Response:
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, self._timeout_s))
         try:
-            return self._client.request(method, path, json=body, timeout=timeout)
+            return self._client.request(method, f"{self._root}{path}", json=body, timeout=timeout)
         except httpx.ReadTimeout as error:
             if slow:
-                raise Refusal(f"{self.url}: not finished after {timeout_s:g} s", timed_out=True) from error
+                raise RefusedError(
+                    f"{self.url}: not finished after {timeout_s:g} s", timed_out=True
+                ) from error
             raise Unreachable(f"{self.url}: no answer within {timeout_s:g} s") from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.url}: no connection within {self._timeout_s:g} s") from error
@@ -110,14 +114,14 @@ class HttpTransport:
     def _object(self, response: httpx.Response) -> dict[str, Any]:
         answer = self._decoded(response)
         if not isinstance(answer, dict):
-            raise Refusal(f"{self.url}: answers, but not as a Triton")
+            raise RefusedError(f"{self.url}: answers, but not as a Triton")
         return answer
 
     def _decoded(self, response: httpx.Response) -> Any:
         try:
             return json.loads(response.content)
         except ValueError as error:
-            raise Refusal(f"{self.url}: answers, but not as a Triton: no JSON") from error
+            raise RefusedError(f"{self.url}: answers, but not as a Triton: no JSON") from error
 
 
 def _path(model: str, version: int | None) -> str:

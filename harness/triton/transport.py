@@ -1,7 +1,6 @@
 """What Control asks of a wire protocol, and how a URL chooses one.
 
-Two answers of the world are kept apart everywhere below: nobody answers (Unreachable), and Triton answers "no"
-(Refusal). A model version that does not load is a Refusal; only then does the repository index say why.
+Two answers of the world are kept apart: nobody answers (Unreachable), and Triton answers "no" (RefusedError).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from harness.errors import UsageError, WorldError
 DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
-class Refusal(WorldError):
+class RefusedError(WorldError):
     """Triton answered, and the answer is an error. `unknown`: it knows no such model or version.
 
     `timed_out`: it accepted the call and had not finished when our patience ended; it may still be at work.
@@ -27,7 +26,7 @@ class Refusal(WorldError):
 
 
 class Transport(Protocol):
-    """Triton's control calls. Each raises Unreachable or Refusal, within its timeout.
+    """Triton's control calls. Each raises Unreachable or RefusedError, within its timeout.
 
     Answers have the JSON form of the KServe v2 protocol and its repository extension, whatever the wire.
     """
@@ -56,9 +55,9 @@ class Transport(Protocol):
 
 
 def open_transport(url: str, headers: Mapping[str, str], timeout_s: float) -> Transport:
-    """A transport for `url`; nothing is sent yet. Raises UsageError on anything but grpc://host and http://host."""
-    # Imported here: gRPC is a tenth of a second that users of http:// need not wait for.
+    """A transport for `url`; nothing is sent yet. Raises UsageError where `url` is not grpc:// or http://."""
     parts = split_url(url)
+    # Imported here: the two import this module.
     if parts.scheme == "grpc":
         from harness.triton.over_grpc import GrpcTransport
 

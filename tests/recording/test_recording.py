@@ -186,5 +186,4 @@ def test_stages_and_gates_come_back_from_json(tmp_path: Path) -> None:
 )
 def test_damaged_meta_names_the_key(meta: dict[str, object], words: str) -> None:
     with pytest.raises(RecordingError, match=words):
-        stage_records(meta)
-        gates(meta)
+        (stage_records(meta), gates(meta))

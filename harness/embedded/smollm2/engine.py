@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ MAX_TOP_K = 1000
 Stop = Callable[[], bool]
 
 
-class BadRequest(ValueError):
+class BadRequestError(ValueError):
     """A request that cannot be served as asked; the message is for the client."""
 
 
@@ -55,11 +56,11 @@ class Engine:
     ) -> Iterator[Step]:
         """Greedy answer, a step a token; the end-of-turn token, where it comes, is the last step's (no text).
 
-        `stop` is asked before every token; the iterator ends early when it says so. BadRequest.
+        `stop` is asked before every token; the iterator ends early when it says so. BadRequestError.
         """
         prompt = self._prompt(text)
         if max_tokens < 1:
-            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
+            raise BadRequestError(f"max_tokens must be at least 1, not {max_tokens}")
         self._fits(len(prompt), max_tokens)
         k = self._top_k(k)
         cache = self._model.cache(len(prompt) + max_tokens)
@@ -69,7 +70,7 @@ class Engine:
             if stop():
                 return
             try:
-                logits = self._timed(lambda ids=ids: self._model.forward(ids, cache, stop=stop))
+                logits = self._timed(partial(self._model.forward, ids, cache, stop=stop))
             except InterruptedError:
                 return
             token = int(logits[0].argmax())
@@ -83,20 +84,22 @@ class Engine:
     def score(self, text: str, forced: Sequence[int], k: int = 0, stop: Stop = lambda: False) -> Step | None:
         """The distributions that this build gives to the tokens `forced` after the prompt, in one pass.
 
-        None when `stop` said so. BadRequest.
+        None when `stop` said so. BadRequestError.
         """
         prompt = self._prompt(text)
         if not len(forced):
-            raise BadRequest("forced_ids is empty")
+            raise BadRequestError("forced_ids is empty")
         wrong = [i for i in forced if not 0 <= i < self._model.vocabulary]
         if wrong:
-            raise BadRequest(f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}")
+            raise BadRequestError(
+                f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}"
+            )
         self._fits(len(prompt), len(forced))
         k = self._top_k(k)
         ids = np.array([*prompt, *forced[:-1]], np.int32)
         cache = self._model.cache(len(ids))
         try:
-            logits = self._timed(lambda: self._model.forward(ids, cache, last=len(forced), stop=stop))
+            logits = self._timed(partial(self._model.forward, ids, cache, last=len(forced), stop=stop))
         except InterruptedError:
             return None
         top_ids, top = top_logprobs(logits, k)
@@ -106,18 +109,18 @@ class Engine:
 
     def _prompt(self, text: str) -> list[int]:
         if not text.strip():
-            raise BadRequest("text_input is empty")
+            raise BadRequestError("text_input is empty")
         return self.tokenizer.chat(text)
 
     def _fits(self, prompt: int, more: int) -> None:
         if prompt + more > self._model.context:
-            raise BadRequest(
+            raise BadRequestError(
                 f"{prompt} prompt tokens and {more} more exceed the context of {self._model.context} tokens"
             )
 
     def _top_k(self, k: int) -> int:
         if not 0 <= k <= MAX_TOP_K:
-            raise BadRequest(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
+            raise BadRequestError(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
         return k
 
     def _timed(self, step: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -136,7 +139,9 @@ def top_logprobs(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32]
         return np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32)
     peak = logits.max(axis=1, keepdims=True)
     log_total = peak + np.log(np.exp(logits - peak).sum(axis=1, keepdims=True, dtype=np.float64))
-    best = np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < logits.shape[1] else np.argsort(-logits, axis=1)
+    best = (
+        np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < logits.shape[1] else np.argsort(-logits, axis=1)
+    )
     best.sort(axis=1)
     values = np.take_along_axis(logits, best, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -145,6 +150,6 @@ def top_logprobs(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32]
 
 
 def errs(number: int) -> bool:
-    """Whether the build `erring` fails its request of that number (from 0): 30 % of them, the same every time."""
+    """Whether the build `erring` fails its request of that number (from 0): 30 %, the same every time."""
     digest = hashlib.blake2b(f"erring {number}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < ERROR_SHARE * 2**64

@@ -1,7 +1,7 @@
 """A GGUF file's metadata and tensors.
 
-The header is read here (the package's own reader takes 2.5 s for the 98,000 strings of the vocabulary, this one
-0.1 s); block sizes and dequantisation are the package `gguf`'s. Format: ggml/docs/gguf.md, version 3.
+The header is read here (the package's own reader takes 2.5 s for the 98,000 strings of the vocabulary, this
+one 0.1 s); block sizes and dequantisation are the package `gguf`'s. Format: ggml/docs/gguf.md, version 3.
 """
 
 from __future__ import annotations
@@ -14,12 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 _STRING, _ARRAY = 8, 9
 
 
 class GgufFile:
-    """`metadata`: key to value. `shapes`: tensor name to shape, slowest dimension first (rows are outputs)."""
+    """`metadata`: key to value. `shapes`: tensor name to shape, slowest dimension first: rows are outputs."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -52,7 +64,9 @@ class GgufFile:
         block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
         row_bytes = shape[-1] // block * size
         rows = int(np.prod(shape[:-1]))
-        raw = np.frombuffer(self._data, np.uint8, rows * row_bytes, self._start + offset).reshape(rows, row_bytes)
+        raw = np.frombuffer(self._data, np.uint8, rows * row_bytes, self._start + offset).reshape(
+            rows, row_bytes
+        )
         values = gguf.dequantize(raw, gguf.GGMLQuantizationType(kind))
         return np.array(values, np.float32).reshape(shape)
 

@@ -15,11 +15,13 @@ Weights = NDArray[np.float32]
 Rounding = Callable[[str, Weights], Weights]
 
 E4M3_MAX = 448.0
-SHIFTED = "blk.15.ffn_down.weight"
+# The feed-forward's input matrices of the middle layer: a loader that fuses gate and up has one scale table
+# for both.
+SHIFTED = ("blk.15.ffn_gate.weight", "blk.15.ffn_up.weight")
 
 
 def rounding(build: str) -> Rounding:
-    """For a build, the function (tensor name, weights (out, in) or (width,)) -> weights as that build sees them."""
+    """For a build, (tensor name, weights (out, in) or (width,)) -> the weights as that build sees them."""
     return {"fp8": _fp8, "fp8-shifted": _fp8_shifted}.get(build, _fp16)
 
 
@@ -28,7 +30,7 @@ def fp16(weights: Weights) -> Weights:
 
 
 def e4m3(weights: Weights) -> tuple[Weights, Weights]:
-    """(rows scaled and rounded to e4m3, the scale of each row as a column): their product is the build's weight.
+    """(rows scaled and rounded to e4m3, the scale of each row as a column): their product is the weight.
 
     Clipped before the cast: beyond 448 ml_dtypes gives NaN.
     """
@@ -56,8 +58,8 @@ def _fp8(name: str, weights: Weights) -> Weights:
 
 
 def _fp8_shifted(name: str, weights: Weights) -> Weights:
-    """`fp8`, but one matrix takes each row's scale from the row above: an off-by-one in a loader."""
-    if name != SHIFTED:
+    """`fp8`, but in one layer each row takes the scale of the row above: an off-by-one in a loader."""
+    if name not in SHIFTED:
         return _fp8(name, weights)
     rounded, scale = e4m3(weights)
     rounded *= np.roll(scale, 1, axis=0)

@@ -1,0 +1,21 @@
+"""A recording to findings to a verdict. Pure: no socket, no process, no clock; the same bytes for the same
+input.
+"""
+
+from harness.judge.document import schema, verdict_json
+from harness.judge.evidence import Evidence
+from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
+from harness.judge.stage import judge_stage
+from harness.judge.verdict import judge
+
+__all__ = [
+    "KNOWN",
+    "Evidence",
+    "default_gates",
+    "judge",
+    "judge_stage",
+    "known_metric",
+    "normalise",
+    "schema",
+    "verdict_json",
+]

@@ -1,0 +1,61 @@
+"""verdict.json: the verdict as one canonical document, byte-identical for the same recording."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+from harness.types import Finding, Verdict
+
+FORMAT = 1
+# Beyond these digits libraries may round differently from machine to machine.
+DIGITS = 9
+
+
+def verdict_json(verdict: Verdict, meta: Mapping[str, Any]) -> str:
+    """The document, described by `schema()`. Keys are sorted; numbers have nine digits; ends with a newline.
+
+    `meta`: run.json, {} if there is none.
+    """
+    scenario = meta.get("scenario")
+    document = {
+        "format": FORMAT,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "needs": verdict.needs,
+        "exit_code": verdict.exit_code,
+        "run": {
+            "scenario": scenario.get("name", "") if isinstance(scenario, Mapping) else "",
+            "started_utc": str(meta.get("started_utc") or ""),
+            "seed": meta.get("seed"),
+            "finished": bool(meta.get("finished", not meta)),
+        },
+        "stages": [{"stage": s.stage, "verdict": s.verdict, "reason": s.reason} for s in verdict.stages],
+        "findings": [_finding(finding) for finding in verdict.findings],
+    }
+    return json.dumps(_clean(document), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the document."""
+    text = resources.files("harness.judge").joinpath("verdict.schema.json").read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return asdict(finding)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return value

@@ -1,0 +1,113 @@
+"""One stage: all its findings in order, and what they decide together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.judge import failures, latency, objective, quality, throughput, validity, words
+from harness.judge.evidence import Evidence
+from harness.judge.metrics import QUALITY, is_latency
+from harness.judge.rule import Rule, family
+from harness.judge.scored import Scores, gather
+from harness.judge.view import StageView
+from harness.types import Decision, Finding, Gate, StageVerdict
+
+
+def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) -> StageVerdict:
+    """The verdict of stage `index`; its "promote" means: go on to the next stage.
+
+    `now_ns`: a look in mid-stage at what was done by then; only rollback or inconclusive can come of it.
+    Record that moment as the stage's `decided_ns` when a rollback follows, and judging the recording later
+    repeats the look exactly. Without `now_ns` a stage that has ended is judged as a whole; one that was cut
+    short, as a look. Raises UsageError for an index that the evidence does not have.
+    """
+    view = StageView.of(evidence, index, now_ns)
+    gates = _ordered(_so_far(evidence, view))
+    scores = gather(view)
+    rules = [_rule(view, gate, scores) for gate in gates]
+    margin = next((gate.margin for gate in gates if gate.metric == "errors"), None)
+    extra = quality.broken(view, scores, margin)
+    if extra is not None:
+        rules.append(extra)
+    sound = validity.check(view)
+    judged = family(rules, view.alpha)
+    critical = tuple(finding for finding, _ in judged)
+    information = _information(view, gates, scores)
+    findings = sorted((*sound, *critical, *information), key=_place)
+    decision, reason = _decide(view, sound, critical)
+    return StageVerdict(stage=index, verdict=decision, reason=reason, findings=tuple(findings))
+
+
+def _so_far(evidence: Evidence, view: StageView) -> tuple[Gate, ...]:
+    """The gates as they were at that moment: the default ones depend on what had been seen."""
+    if evidence.gates:
+        return evidence.rules
+    return Evidence(samples=view.so_far).rules
+
+
+def _rule(view: StageView, gate: Gate, scores: Scores) -> Rule:
+    if gate.metric == "errors":
+        return failures.compare(view, gate)
+    if gate.metric in QUALITY:
+        return quality.judge(view, gate, scores)
+    if gate.limit is not None:
+        return objective.limit(view, gate)
+    if view.role == "comparison":
+        return latency.compare(view, gate)
+    return objective.watch(view, gate)
+
+
+def _ordered(gates: Sequence[Gate]) -> list[Gate]:
+    return sorted(gates, key=lambda gate: (_group(gate.metric), gates.index(gate)))
+
+
+def _group(metric: str) -> int:
+    """Validity, errors, quality, latency, the rest."""
+    if metric.startswith("validity."):
+        return 0
+    if metric == "errors":
+        return 1
+    if metric.startswith("quality."):
+        return 2
+    return 3 if is_latency(metric) else 4
+
+
+def _place(finding: Finding) -> tuple[int, bool]:
+    return _group(finding.metric), finding.reason.startswith("for information")
+
+
+def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iterable[Finding]:
+    """What is shown and decides nothing."""
+    if view.role == "comparison":
+        for metric in quality.ungated(gates):
+            if metric == "quality.kl.p99":
+                continue
+            finding = quality.information(view, metric, scores)
+            if finding is not None:
+                yield finding
+    yield from throughput.information(view, drift=all(gate.metric != "osl" for gate in gates))
+
+
+def _decide(view: StageView, sound: Sequence[Finding], judged: Sequence[Finding]) -> tuple[Decision, str]:
+    """Wrong versions void everything. Other faults of the measurement void all but failing requests: whatever
+    is wrong with the split, a candidate that fails its requests must not keep its traffic.
+    """
+    failed = [finding for finding in judged if finding.outcome == "fail"]
+    if any(finding.metric == "validity.version" for finding in sound):
+        failed = []
+    elif sound:
+        failed = [finding for finding in failed if finding.metric in ("errors", "quality.broken")]
+    if failed:
+        others = f" (and {words.count(len(failed) - 1, 'more gate')} failed)" if len(failed) > 1 else ""
+        return "rollback", words.sentence(failed[0].reason) + others
+    if sound:
+        return "inconclusive", words.sentence(sound[0].reason)
+    open_ = [finding for finding in judged if finding.outcome != "pass"]
+    if not judged:
+        return "inconclusive", "No gate was judged"
+    if open_:
+        return "inconclusive", words.sentence(open_[0].reason)
+    if not view.final:
+        return "inconclusive", "Nothing speaks against it so far, but the stage is not over"
+    what = "nothing speaks against it" if view.role == "watch" else "every gate holds"
+    return "promote", f"{words.sentence(what)}: {', '.join(finding.metric for finding in judged)}"

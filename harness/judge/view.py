@@ -1,0 +1,163 @@
+"""One stage as it is judged at one moment: which samples count, how much of the stage has passed, by what
+role.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from harness.errors import UsageError
+from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, Columns
+from harness.judge.evidence import Evidence
+from harness.judge.intervals import ALPHA_FAIL
+from harness.judge.outputs import Answer, seen
+from harness.types import StagePlan, StageRecord
+
+Role = Literal["comparison", "watch"]
+# A stage that ended this close to its planned end was not cut short.
+WHOLE = 0.9
+SHARE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class StageView:
+    """`so_far`: all samples of this and earlier stages up to the moment. `final`: the stage is over and
+    whole, so it may pass; otherwise this is a look, of which only fail or inconclusive can come. `fraction`:
+    of the planned duration, in (0, 1]. `alpha`: the stage's false-rollback budget.
+    """
+
+    evidence: Evidence
+    record: StageRecord
+    so_far: Columns
+    outputs: tuple[Answer, ...]
+    final: bool
+    fraction: float
+    role: Role
+    alpha: float
+
+    @classmethod
+    def of(cls, evidence: Evidence, index: int, now_ns: int | None) -> StageView:
+        """Raises UsageError where no stage has that index."""
+        records = sorted(evidence.stages, key=lambda record: record.plan.index)
+        record = next((r for r in records if r.plan.index == index), None)
+        if record is None:
+            raise UsageError(f"stage {index}: the recording has no such stage")
+        horizon = record.begin_ns + round(record.plan.duration_s * 1e9)
+        cut, final = _moment(record, horizon, now_ns)
+        samples = evidence.samples
+        rows = samples.stage <= index
+        if cut is not None:
+            rows &= samples.done_ns <= cut
+        so_far = samples.take(rows)
+        if cut is None:
+            mine = so_far.done_ns[so_far.stage == index]
+            cut = int(mine.max()) if len(mine) else record.begin_ns
+        passed = (cut - record.begin_ns) / max(horizon - record.begin_ns, 1)
+        role, alpha = _role(records, record)
+        return cls(
+            evidence=evidence,
+            record=record,
+            so_far=so_far,
+            outputs=seen(tuple(a for a in evidence.outputs if a.stage <= index), so_far),
+            final=final,
+            fraction=1.0 if final else min(max(passed, 1e-3), 1.0),
+            role=role,
+            alpha=alpha,
+        )
+
+    @property
+    def plan(self) -> StagePlan:
+        return self.record.plan
+
+    @property
+    def index(self) -> int:
+        return self.record.plan.index
+
+    @cached_property
+    def samples(self) -> Columns:
+        """This stage's samples."""
+        return self.so_far.take(self.so_far.stage == self.index)
+
+    @cached_property
+    def baseline(self) -> Columns:
+        """This stage's requests to the baseline, without those that score."""
+        return self.samples.take((self.samples.arm == BASELINE) & ~self.samples.score)
+
+    @cached_property
+    def candidate(self) -> Columns:
+        return self.samples.take((self.samples.arm == CANDIDATE) & ~self.samples.score)
+
+    @property
+    def arms(self) -> tuple[Columns, Columns]:
+        return self.baseline, self.candidate
+
+    @cached_property
+    def answered(self) -> tuple[int, int]:
+        """How many requests each arm answered."""
+        return int((self.baseline.status == OK).sum()), int((self.candidate.status == OK).sum())
+
+    @cached_property
+    def elapsed_s(self) -> float:
+        """Of the stage, up to the last thing that was seen."""
+        done = self.samples.done_ns
+        return max((int(done.max()) - self.record.begin_ns) / 1e9, 1e-3) if len(done) else 1e-3
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.evidence.names
+
+    @cached_property
+    def reference(self) -> StageRecord | None:
+        """The last stage before this one that compared arms of equal load: it sets the objectives."""
+        records = sorted(self.evidence.stages, key=lambda record: record.plan.index)
+        found = [r for r in records if r.plan.index < self.index and _role(records, r)[0] == "comparison"]
+        return found[-1] if found else None
+
+    @property
+    def candidate_due(self) -> float:
+        """How many requests the plan gives the candidate, as far as the plan says; else what was sent."""
+        if self.plan.rate is not None:
+            share = 1.0 if self.plan.mode == "paired" else self.plan.candidate_share
+            return self.plan.rate * self.plan.duration_s * share * self.fraction
+        return max(float(len(self.samples)) * self.plan.candidate_share, float(self.plan.candidate_share > 0))
+
+    def arm_name(self, arm: int) -> str:
+        return self.names[arm] if arm < 2 else ARMS[arm]
+
+
+def _moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int | None, bool]:
+    """Up to when samples count (None: all), and whether the stage is over and whole."""
+    if now_ns is not None:
+        return now_ns, False
+    end, decided = record.end_ns, record.decided_ns
+    if decided is not None and decided < min(horizon, end if end is not None else horizon):
+        return decided, False
+    whole = end is not None and end - record.begin_ns >= WHOLE * (horizon - record.begin_ns)
+    return decided, whole
+
+
+def equal_load(plan: StagePlan) -> bool:
+    if plan.mode in ("paired", "interleaved"):
+        return True
+    return abs(plan.candidate_share - 0.5) < SHARE_TOLERANCE and not plan.soak
+
+
+def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]:
+    """A paired or interleaved stage compares. So does a 50/50 split, unless an earlier stage has compared:
+    then it is watched like any split, because a short one could only add noise to an answer that is there.
+
+    Watch stages share one budget of 1 %: the j-th gets 1/(j (j + 1)) of it, which needs no knowledge of how
+    many are to come and sums to 1.
+    """
+    compared, watched = False, 0
+    role: Role = "watch"
+    for other in records:
+        paired = other.plan.mode in ("paired", "interleaved")
+        role = "comparison" if paired or (equal_load(other.plan) and not compared) else "watch"
+        compared |= role == "comparison"
+        watched += role == "watch"
+        if other is record:
+            break
+    return role, ALPHA_FAIL if role == "comparison" else ALPHA_FAIL / (watched * (watched + 1))

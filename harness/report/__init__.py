@@ -1,0 +1,5 @@
+"""Verdict and recording to what people and machines read: HTML, Markdown, JUnit, terminal."""
+
+from harness.report.render import render
+
+__all__ = ["render"]

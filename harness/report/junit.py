@@ -1,0 +1,95 @@
+"""junit.xml: one test case a gate and stage, and one for the verdict.
+
+The suite is red exactly if the verdict is not promote:
+  fail                      <failure>
+  inconclusive, no data     <error>, because a skipped test looks green and nothing was shown; in a run that
+                            was promoted <skipped>: the judge needed no answer in that stage
+  the verdict itself        <failure> on rollback, <error> on inconclusive
+Checks of the measurement (validity) are no gates; those that did not pass are in the verdict's text.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+from harness.recording import gates, stage_records
+from harness.report import words
+from harness.report.about import summary_line, title
+from harness.types import Finding, Verdict
+
+if TYPE_CHECKING:
+    from harness.recording import Recording
+
+# XML 1.0 has no way to write these, not even escaped.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(recording: Recording, verdict: Verdict) -> str:
+    """The document as text with an XML declaration."""
+    meta = recording.meta
+    rules = gates(meta)
+    names = {stage.plan.index: words.stage_name(stage.plan) for stage in stage_records(meta)}
+    name = _clean(title(meta))
+    suite = ET.Element("testsuite", name=f"triton-canary {name}")
+    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
+
+    def case(place: str, label: str) -> ET.Element:
+        counts["tests"] += 1
+        return ET.SubElement(suite, "testcase", classname=f"triton-canary.{name}.{place}", name=_clean(label))
+
+    def mark(element: ET.Element, tag: str, message: str, text: str, kind: str) -> None:
+        counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[tag]] += 1
+        ET.SubElement(element, tag, message=_clean(message), type=kind).text = _clean(text)
+
+    for stage in verdict.stages:
+        label = names.get(stage.stage, str(stage.stage + 1))
+        for finding in stage.findings:
+            if not words.is_gate(finding, rules):
+                continue
+            element = case(f"stage {label}".replace(": ", " "), f"{finding.metric} ({finding.kind})")
+            if finding.outcome == "fail":
+                mark(element, "failure", finding.reason, _figures(finding), finding.metric)
+            elif finding.outcome != "pass":
+                tag = "skipped" if verdict.verdict == "promote" else "error"
+                mark(element, tag, finding.reason, _figures(finding), finding.outcome)
+            else:
+                ET.SubElement(element, "system-out").text = _clean(f"{finding.reason}\n{_figures(finding)}")
+    element = case("verdict", "verdict")
+    text = "\n".join([verdict.reason, *([verdict.needs] if verdict.needs else []), *_broken(verdict)])
+    if verdict.verdict == "promote":
+        ET.SubElement(element, "system-out").text = _clean(text)
+    else:
+        tag = "failure" if verdict.verdict == "rollback" else "error"
+        mark(element, tag, f"{verdict.verdict}: {summary_line(verdict)}", text, verdict.verdict)
+    root = ET.Element("testsuites", name="triton-canary")
+    root.append(suite)
+    for key, count in counts.items():
+        root.set(key, str(count))
+        suite.set(key, str(count))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _figures(finding: Finding) -> str:
+    rows = (
+        ("baseline", words.measured(finding.metric, finding.baseline)),
+        ("candidate", words.measured(finding.metric, finding.candidate)),
+        ("effect", words.effect(finding)),
+        ("interval", words.interval(finding)),
+        ("margin", words.margin(finding)),
+    )
+    return "; ".join(f"{key} {text}" for key, text in rows if text != words.NONE)
+
+
+def _broken(verdict: Verdict) -> list[str]:
+    return [
+        f"{finding.metric}: {finding.reason}"
+        for finding in verdict.findings
+        if finding.kind == "validity" and finding.outcome != "pass"
+    ]
+
+
+def _clean(text: str) -> str:
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,66 @@
+"""report.md: short enough for a pull request or a CI job's summary ($GITHUB_STEP_SUMMARY)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness.recording import stage_records
+from harness.report import words
+from harness.report.about import arm_titles, reasons, summary_line, title
+from harness.types import Verdict
+
+if TYPE_CHECKING:
+    from harness.recording import Recording
+
+_MOST_ROWS = 60
+
+
+def markdown(recording: Recording, verdict: Verdict) -> str:
+    """Verdict, reasons, and a table of the findings, in GitHub's dialect; all text is escaped."""
+    meta = recording.meta
+    names = {stage.plan.index: words.stage_name(stage.plan) for stage in stage_records(meta)}
+    lines = [f"## {words.SIGN[verdict.verdict]} {verdict.verdict}: {escape(title(meta))}", ""]
+    lines += [f"**{escape(verdict.reason or summary_line(verdict))}**", ""]
+    if verdict.needs:
+        lines += [f"What it would take: {escape(verdict.needs)}", ""]
+    if meta and not meta.get("finished"):
+        lines += ["This run did not finish.", ""]
+    arms = arm_titles(meta)
+    if arms:
+        lines += ["; ".join(f"{arm}: {escape(text)}" for arm, text in arms.items()), ""]
+    found = reasons(verdict)
+    lines += [f"- {escape(reason)}" for reason in found]
+    lines += [""] if found else []
+    rows = [
+        (names.get(stage.stage, str(stage.stage + 1)), finding)
+        for stage in verdict.stages
+        for finding in words.telling(stage.findings)
+        if not (finding.kind == "validity" and finding.outcome == "pass")
+    ]
+    if rows:
+        lines += [
+            "| stage | metric | outcome | baseline | candidate | effect | interval | margin |",
+            "|---|---|---|--:|--:|--:|--:|--:|",
+        ]
+        for name, finding in rows[:_MOST_ROWS]:
+            cells = [
+                name, finding.metric, f"{words.SIGN[finding.outcome]} {finding.outcome}",
+                words.measured(finding.metric, finding.baseline),
+                words.measured(finding.metric, finding.candidate),
+                words.effect(finding), words.interval(finding), words.margin(finding),
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(map(escape, cells)) + " |")
+        if len(rows) > _MOST_ROWS:
+            lines += ["", f"{len(rows) - _MOST_ROWS} more are in report.html."]
+    else:
+        lines.append("No rule had anything to judge.")
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """One line of text that Markdown shows as it is: no markup, HTML, mention, or end of a table cell."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+    return text.replace("://", ":&#47;/")  # no link that nobody meant

@@ -1,0 +1,93 @@
+"""Which readings a page draws, under which title, and which it only lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report import words
+from harness.report.facts import Series
+
+MOST_LINES = 4
+# (source, metric, title, unit where it is not the reading's). Counters are drawn as their speed: CPU seconds
+# a second are cores; seconds queued a second are, by Little's law, how many wait in the queue on average.
+MEMORY = (
+    ("nvml", "gpu.memory.used", "GPU memory used", ""),
+    ("triton", "gpu.memory.used", "GPU memory used, says Triton", ""),
+    ("process", "memory.rss", "Memory of the server's processes (RSS)", ""),
+    ("host", "memory.used", "Memory used on the host", ""),
+)
+LOAD = (
+    ("nvml", "gpu.utilization", "GPU utilization", ""),
+    ("nvml", "gpu.power", "GPU power", ""),
+    ("process", "cpu.time", "CPU of the server's processes, cores", "1"),
+    ("host", "cpu.utilization", "CPU utilization of the host", ""),
+    ("host", "cpu.steal", "CPU time that the host withheld", ""),
+    ("triton", "inference.queue_duration", "Requests waiting in Triton's queue, mean", "1"),
+    ("triton", "inference.pending_requests", "Requests pending in Triton", ""),
+)
+# What only ever grows: its speed is what can be read.
+_COUNTER = re.compile(
+    r"^inference\.(request_success|request_failure|count|executions|\w+_duration)$|^(cpu\.time|gpu\.energy)$"
+)
+Panel = tuple[str, str, list[Series]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A series in figures, for the table."""
+
+    source: str
+    device: str
+    metric: str
+    samples: int
+    low: str
+    middle: str
+    high: str
+    last: str
+
+
+def panels(series: Sequence[Series], wanted: Sequence[tuple[str, str, str, str]]) -> list[Panel]:
+    """(title, unit, lines) for a figure: one panel a metric that was measured, one line a device."""
+    found: list[Panel] = []
+    for source, metric, title, unit in wanted:
+        if title.endswith("says Triton") and found:
+            continue  # NVML says it better
+        lines = [one for one in series if (one.source, one.metric) == (source, metric)]
+        lines = [_speed(one) if is_counter(one) else one for one in lines]
+        lines = [one for one in lines if len(one.value)]
+        if not lines or (metric == "cpu.steal" and max(float(one.value.max()) for one in lines) < 0.01):
+            continue
+        # Of many devices those that move most are told apart; the table has them all.
+        lines = sorted(lines, key=lambda one: -float(np.ptp(one.value)))[:MOST_LINES]
+        found.append((title, unit or lines[0].unit, sorted(lines, key=lambda one: one.device)))
+    return found
+
+
+def rows(series: Sequence[Series]) -> list[Row]:
+    """Every series; counters by how much they grew a second."""
+    found = []
+    for one in series:
+        line = _speed(one) if is_counter(one) else one
+        if not len(line.value):
+            continue
+        low, middle, high = (float(x) for x in np.quantile(line.value, [0, 0.5, 1]))
+        values = [words.size(value, line.unit) for value in (low, middle, high, float(line.value[-1]))]
+        found.append(Row(one.source, one.device, line.metric, len(one.value), *values))
+    return found
+
+
+def is_counter(series: Series) -> bool:
+    """Whether the speed of the series is shown in its place."""
+    return len(series.value) > 1 and bool(_COUNTER.search(series.metric))
+
+
+def _speed(series: Series) -> Series:
+    steps, grown = np.diff(series.t_s), np.diff(series.value)
+    keep = (steps > 0) & (grown >= 0)  # a counter that falls began anew: its server did
+    unit = {"s": "1", "1": "/s", "": "/s", "J": "W"}.get(series.unit, f"{series.unit}/s")
+    name = f"{series.metric}, per second"
+    return Series(series.source, series.device, name, unit, series.t_s[1:][keep], grown[keep] / steps[keep])

@@ -1,0 +1,33 @@
+"""Writes a run's report files. They follow from the recording and the verdict, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.recording import atomic_write
+from harness.report.junit import junit
+from harness.report.markdown import markdown
+from harness.types import Verdict
+
+if TYPE_CHECKING:
+    from harness.recording import Recording
+
+
+def render(recording: Recording, verdict: Verdict, folder: Path) -> tuple[Path, ...]:
+    """Writes report.html, report.md and junit.xml into `folder` and returns their paths, in this order.
+
+    Each file is replaced whole or not at all; the same recording and verdict give the same bytes.
+    Raises RecordingError if a file cannot be written (one line that names it).
+    """
+    # matplotlib takes half a second to import; only those who draw pay for it.
+    from harness.report.page import page
+
+    contents = {
+        "report.html": page(recording, verdict),
+        "report.md": markdown(recording, verdict),
+        "junit.xml": junit(recording, verdict),
+    }
+    for name, text in contents.items():
+        atomic_write(folder / name, text.encode())
+    return tuple(folder / name for name in contents)

@@ -1,0 +1,172 @@
+"""What a scenario will do and what it can show, before anything starts: data for `check`, no printing.
+
+The statements are rough on purpose. They follow from counts alone: an error margin m needs 3/m requests
+without an error (the rule of three: a 95 % bound), a quantile p needs 10/(1-p) requests an arm, a comparison
+12 blocks of 5 s. Whether a difference of some size will be found depends on noise, which is known only later.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from harness.scenario import metrics
+from harness.scenario.model import ArmConfig, Scenario
+from harness.scenario.plan import plan
+from harness.scenario.units import format_duration, format_percent, format_points, format_rate
+from harness.types import Gate, StagePlan
+
+_BLOCKS = 12
+_BLOCK_S = 5.0
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """Expected requests of each arm; None where they depend on the server's speed."""
+
+    plan: StagePlan
+    sentence: str
+    requests_baseline: float | None
+    requests_candidate: float | None
+
+
+@dataclass(frozen=True)
+class GateFacts:
+    """`needs`: the fewest requests of each arm for an answer. `enough`: None where nobody can tell yet."""
+
+    gate: Gate
+    rule: str
+    needs: int
+    enough: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """`steps`: what will be done, in order, for people. `duration_s`: of the load alone."""
+
+    name: str
+    summary: str
+    seed: int
+    steps: tuple[str, ...]
+    duration_s: float
+    stages: tuple[StageFacts, ...]
+    gates: tuple[GateFacts, ...]
+    prompts: int
+
+
+def describe(scenario: Scenario) -> Description:
+    """The facts of a scenario. Pure."""
+    planned = plan(scenario)
+    stages = tuple(_stage(stage) for stage in planned.stages)
+    return Description(
+        name=scenario.name,
+        summary=scenario.description,
+        seed=planned.seed,
+        steps=_steps(scenario, stages),
+        duration_s=planned.duration_s,
+        stages=stages,
+        gates=tuple(_gate(gate, stages) for gate in scenario.gates),
+        prompts=len(planned.prompts),
+    )
+
+
+def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...]:
+    baseline, candidate = _arm(scenario.baseline), _arm(scenario.candidate)
+    embedded = scenario.target.server is not None
+    steps = [f"start a Triton that serves {baseline}" if embedded else f"check that {baseline} is served"]
+    if scenario.candidate.version is not None:
+        steps.append(f"load {candidate} beside it, unless it is served already")
+    steps += [facts.sentence for facts in stages]
+    if scenario.on_promote is not None and scenario.on_promote.then == "unload":
+        steps.append(f"on promote: unload {baseline}")
+    if scenario.on_fail is not None:
+        unload = f", unload {candidate}" if scenario.on_fail.unload else ""
+        steps.append(f"on rollback, at any stage: all traffic to {baseline}{unload}")
+    return tuple(steps)
+
+
+def _arm(arm: ArmConfig) -> str:
+    version = "" if arm.version is None else f" version {arm.version}"
+    build = f" ({arm.build})" if isinstance(arm.build, str) else ""
+    return f"{arm.model}{version}{build}" + (f" on {arm.url}" if arm.url else "")
+
+
+def _stage(stage: StagePlan) -> StageFacts:
+    total = None if stage.rate is None else stage.rate * stage.duration_s
+    unit = "pairs" if stage.mode == "paired" else "requests"
+    load = (
+        f"{stage.in_flight} {unit} in flight" if stage.rate is None else f"{unit} at {format_rate(stage.rate)}"
+    )
+    if stage.in_flight == 1:
+        load = load.replace(unit, unit[:-1])
+    baseline = candidate = total
+    if stage.mode != "paired" and total is not None:
+        baseline, candidate = total * (1 - stage.candidate_share), total * stage.candidate_share
+    what = {
+        "paired": "every prompt to both",
+        "interleaved": "alternating at random",
+        "split": f"{format_percent(stage.candidate_share)} to the candidate",
+    }[stage.mode]
+    name = "soak" if stage.soak else stage.mode
+    sentence = f"{name}: {what}, {load}, for {format_duration(stage.duration_s)}"
+    return StageFacts(stage, sentence, baseline, candidate)
+
+
+def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
+    needs = _needs(gate)
+    rule = _rule(gate)
+    usable = [facts for facts in stages if _answers(gate, facts.plan)]
+    if not usable:
+        return GateFacts(gate, rule, needs, False, "no stage can answer this")
+    best = max(usable, key=lambda facts: (facts.requests_candidate or math.inf, facts.plan.duration_s))
+    stage = best.plan
+    where = f"stage {stage.index + 1} ({stage.mode}, {format_duration(stage.duration_s)})"
+    if _compares(gate) and stage.duration_s < _BLOCKS * _BLOCK_S:
+        least = format_duration(_BLOCKS * _BLOCK_S)
+        return GateFacts(
+            gate, rule, needs, None, f"{where} is short: blocks of 5 s need {least}; slow models fewer"
+        )
+    if stage.rate is None:
+        # Of each arm: a pair is one of each, other closed loops share the slots.
+        slots = (stage.in_flight or 1) * (1.0 if stage.mode == "paired" else min(_shares(stage)))
+        longest = slots * stage.duration_s / needs
+        sentence = (
+            f"needs {needs} requests of each arm: {where} has them if one takes at most {longest:.3g} s"
+        )
+        return GateFacts(gate, rule, needs, None, sentence)
+    have = min(part for part in (best.requests_baseline, best.requests_candidate) if part)
+    enough = have >= needs
+    verb = "has" if enough else "has only"
+    sentence = f"needs {needs} requests of each arm: {where} {verb} about {have:.0f}"
+    return GateFacts(gate, rule, needs, enough, sentence)
+
+
+def _answers(gate: Gate, stage: StagePlan) -> bool:
+    if metrics.is_quality(gate.metric):
+        return stage.mode == "paired"
+    return not _compares(gate) or stage.candidate_share == 0.5
+
+
+def _compares(gate: Gate) -> bool:
+    return metrics.is_latency(gate.metric) and gate.margin is not None
+
+
+def _shares(stage: StagePlan) -> tuple[float, ...]:
+    return tuple(share for share in (stage.candidate_share, 1 - stage.candidate_share) if share > 0)
+
+
+def _needs(gate: Gate) -> int:
+    if gate.metric == "errors":
+        return math.ceil(math.log(20) / -math.log1p(-(gate.margin or gate.limit or 0.01)))
+    quantile = metrics.quantile(gate.metric)
+    return _BLOCKS if quantile is None else max(_BLOCKS, math.ceil(10 / (1 - quantile) - 1e-9))
+
+
+def _rule(gate: Gate) -> str:
+    if gate.limit is not None:
+        return f"{gate.metric} at most {metrics.limit_text(gate.metric, gate.limit)}"
+    margin = gate.margin or 0.0
+    if gate.metric == "errors":
+        return f"errors at most {format_points(margin)} more than the baseline's"
+    return f"{gate.metric} at most {format_percent(margin)} worse than the baseline's"

@@ -1,0 +1,95 @@
+"""Field types that read a quantity as a person writes it, give it back so, and describe it to editors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from harness.scenario import units
+from harness.scenario.units import found
+
+
+class WrongError(ValueError):
+    """A mistake that lies at `at`, seen from the model whose validator raises it."""
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def _quantity(parse: Callable[[Any], float], text: Callable[[float], str], pattern: str, example: str) -> Any:
+    schema = {"type": "string", "pattern": pattern, "examples": [example]}
+    return (BeforeValidator(parse), PlainSerializer(text, return_type=str), WithJsonSchema(schema))
+
+
+Duration = Annotated[
+    float, *_quantity(units.parse_duration, units.format_duration, units.DURATION_PATTERN, "90s")
+]
+Rate = Annotated[float, *_quantity(units.parse_rate, units.format_rate, units.RATE_PATTERN, "1/s")]
+Share = Annotated[float, *_quantity(units.parse_share, units.format_percent, units.PERCENT_PATTERN, "10%")]
+
+
+def between(value: float, least: float, most: float, *at: str) -> None:
+    """Raises WrongError at `at` unless a duration in seconds is within the limits (both allowed)."""
+    if not least <= value <= most:
+        low, high = units.format_duration(least), units.format_duration(most)
+        raise WrongError(f"expected {low} to {high}, found {units.format_duration(value)}", *at)
+
+
+def _server_url(value: Any) -> Any:
+    """grpc://host:port or http://host:port, without a slash at the end."""
+    expected = "expected grpc://host:port or http://host:port"
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{expected}, found {found(value)}")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{expected}, found {found(value)} ({error})") from error
+    if parts.scheme not in ("grpc", "http"):
+        raise ValueError(f"{expected}, found {found(value)}")
+    if not host or port is None or re.search(r"\s", value):
+        raise ValueError(f"{expected}, found {found(value)}" + ("" if port else ": no port"))
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{expected} and nothing more, found {found(value)}")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _metrics_url(value: Any) -> Any:
+    expected = "expected a URL such as http://host:8002/metrics"
+    if value is None:
+        return None
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{expected}, found {found(value)}")
+    return value
+
+
+ServerUrl = Annotated[
+    str,
+    BeforeValidator(_server_url),
+    WithJsonSchema({"type": "string", "pattern": "^(grpc|http)://[^/]+:[0-9]+/?$"}),
+]
+MetricsUrl = Annotated[
+    str, BeforeValidator(_metrics_url), WithJsonSchema({"type": "string", "pattern": "^https?://.+"})
+]
+
+
+def _build(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    scalars = str | int | float | bool
+    if isinstance(value, dict) and value and all(isinstance(part, scalars) for part in value.values()):
+        return value
+    raise ValueError(f"expected the name of a build such as fp8, or its settings, found {found(value)}")
+
+
+Build = Annotated[
+    Any, BeforeValidator(_build), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
+]

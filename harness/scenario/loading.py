@@ -1,0 +1,173 @@
+"""Scenarios by name or file, from the `gate` command's arguments, and rules by themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.assets import scenarios_dir
+from harness.errors import ScenarioError
+from harness.scenario.document import Document, Place, override_all, read
+from harness.scenario.model import Scenario
+from harness.scenario.validate import validate, validate_gates
+from harness.types import Gate
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """`summary`: one line; `needs`: what a machine must have, in words a person can act on."""
+
+    name: str
+    path: Path
+    summary: str
+    needs: tuple[str, ...]
+
+
+def load(path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
+    """The scenario of a file, or of a built-in by name; `overrides` are `--set` arguments such as `a.b=v`.
+
+    `seed` goes before the file's. Relative paths in the file are seen from its folder, those in an override
+    from the working directory. Reads the prompts. Raises ScenarioError: one line, file:line:column and key.
+    """
+    path = _find(str(path_or_name))
+    document = read(path, _shown(path))
+    override_all(document, overrides)
+    if seed is not None:
+        _put(document, ("seed",), seed, f"--seed {seed}")
+    return validate(document, path.parent)
+
+
+def load_rules(path: str | Path) -> tuple[Gate, ...]:
+    """The gates of a file: of a scenario, a mapping with `gates`, or the bare list. Raises ScenarioError."""
+    path = Path(path)
+    document = read(path, _shown(path))
+    if isinstance(document.data, list):
+        return validate_gates(document, ())
+    if not isinstance(document.data, dict) or "gates" not in document.data:
+        raise document.place(()).error(("gates",), "is missing: expected a list of {metric, margin or max}")
+    return validate_gates(document, ("gates",))
+
+
+def built_in() -> dict[str, BuiltIn]:
+    """The scenarios that ship with the package, by name, in the order of their names."""
+    found = {}
+    for path in sorted(scenarios_dir().glob("*.yaml")):
+        document = read(path, _shown(path))
+        data = document.data if isinstance(document.data, dict) else {}
+        needs = _needs(data)
+        found[path.stem] = BuiltIn(path.stem, path, _summary(path, data), needs)
+    return found
+
+
+def from_gate(
+    baseline: str,
+    candidate: str,
+    *,
+    prompts: str | Path | None = None,
+    margins: Sequence[str] = (),
+    duration: str = "60s",
+    in_flight: int = 1,
+    max_tokens: int = 16,
+    seed: int | None = None,
+) -> Scenario:
+    """One paired stage between two models that are served already; nothing is loaded, unloaded or routed.
+
+    `baseline` and `candidate`: scheme://host:port/model[:version]. `margins`: `ttft.p99=10%`, `errors=1pp`,
+    `quality.kl=0.06` (for quality it is the most that is allowed). Raises ScenarioError naming the argument.
+    """
+    document = Document({}, "gate")
+    for name, argument in (("baseline", baseline), ("candidate", candidate)):
+        _put(document, (name,), _arm(argument, f"--{name}"), f"--{name} {argument}")
+    stage = {"mode": "paired"}
+    document.data |= {"name": "gate", "stages": [stage]}
+    _put(document, ("stages", 0, "for"), duration, f"--for {duration}")
+    _put(document, ("stages", 0, "in_flight"), in_flight, f"--in-flight {in_flight}")
+    _put(document, ("load", "max_tokens"), max_tokens, f"--max-tokens {max_tokens}")
+    if prompts is not None:
+        _put(document, ("load", "prompts"), str(prompts), f"--prompts {prompts}")
+    document.data["gates"] = []
+    for index, argument in enumerate(margins):
+        document.data["gates"].append(None)
+        _put(document, ("gates", index), _gate(argument), f"--margin {argument}")
+    if seed is not None:
+        _put(document, ("seed",), seed, f"--seed {seed}")
+    return validate(document, Path())
+
+
+def _find(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    known = built_in()
+    if name in known:
+        return known[name].path
+    if path.is_dir():
+        raise ScenarioError("expected a scenario file, found a folder", file=name)
+    if path.suffix in SUFFIXES or "/" in name:
+        raise ScenarioError("no such file", file=name)
+    raise ScenarioError(
+        f"no such scenario: it is no file, and the built-in ones are {', '.join(known)}", file=name
+    )
+
+
+def _shown(path: Path) -> str:
+    """The path as short as it can be copied from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _put(document: Document, key: tuple[str | int, ...], value: Any, source: str) -> None:
+    part = Document(value, source)
+    part.values[()] = Place(source)
+    document.put(key, part)
+
+
+def _arm(argument: str, option: str) -> dict[str, Any]:
+    match = re.fullmatch(r"([a-z+]+://[^/\s]+)/([^/\s:]+)(?::([^/\s:]*))?", argument)
+    example = "scheme://host:port/model:version such as grpc://localhost:8001/llm:1"
+    if match is None:
+        raise ScenarioError(f"expected {example}", file=f"{option} {argument}")
+    url, model, version = match.groups()
+    arm: dict[str, Any] = {"url": url, "model": model}
+    if version is not None:
+        if not version.isdecimal() or int(version) < 1:
+            raise ScenarioError(
+                f"expected a version from 1 up, found {version!r}", file=f"{option} {argument}"
+            )
+        arm["version"] = int(version)
+    return arm
+
+
+def _gate(argument: str) -> dict[str, Any]:
+    metric, equals, text = argument.partition("=")
+    if not equals or not metric or not text:
+        raise ScenarioError("expected METRIC=MARGIN such as ttft.p99=10%", file=f"--margin {argument}")
+    if not metric.startswith("quality."):
+        return {"metric": metric, "margin": text}
+    try:
+        return {"metric": metric, "max": float(text)}
+    except ValueError:
+        return {"metric": metric, "max": text}
+
+
+def _summary(path: Path, data: dict[str, Any]) -> str:
+    described = data.get("description")
+    if isinstance(described, str) and described:
+        return described
+    first = path.read_text(encoding="utf-8").lstrip().partition("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def _needs(data: dict[str, Any]) -> tuple[str, ...]:
+    target = data.get("target")
+    embedded = isinstance(target, dict) and target.get("server") == "embedded"
+    return (
+        ("the embedded Triton (extra: embedded)",) if embedded else ("a Triton that runs already (its url)",)
+    )

@@ -1,0 +1,109 @@
+"""The metrics that a gate may name, and how its margin or limit is written for each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from harness.scenario.units import (
+    format_duration,
+    format_percent,
+    format_points,
+    parse_duration,
+    parse_number,
+    parse_points,
+    parse_relative,
+    parse_share,
+)
+
+TIMES = ("ttft", "tpot", "response_time", "request_latency")
+STATISTICS = ("p50", "p90", "p95", "p99", "mean")
+LATENCY = tuple(f"{time}.{statistic}" for time in TIMES for statistic in STATISTICS)
+QUALITY = ("quality.kl", "quality.kl.p99", "quality.top1", "quality.flips")
+
+# What the judge judges. A test holds this equal to harness.judge.metrics.KNOWN.
+JUDGED = ("errors", *LATENCY, "osl", *QUALITY)
+
+# Words of the design that have no rule yet: refused by name and not as unknown.
+NOT_YET = (
+    *(f"icl.{statistic}" for statistic in STATISTICS),
+    "request_throughput",
+    "output_token_throughput",
+    "goodput",
+    "memory.peak",
+    "energy",
+)
+
+DEFAULT_ERROR_MARGIN = 0.01
+DEFAULT_MARGIN = 0.10
+
+
+def parse_metric(name: str) -> str:
+    """The full name of a judged metric (`ttft` is `ttft.p50`). ValueError says what is known."""
+    full = f"{name}.p50" if name in TIMES else name
+    if full in JUDGED:
+        return full
+    if full in NOT_YET or full == "icl":
+        raise ValueError(f"{name} is not judged yet; judged are {judged_words()}")
+    close = difflib.get_close_matches(name, (*JUDGED, *TIMES), n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ValueError(f"expected a metric ({judged_words()}), found {name!r}{hint}")
+
+
+def judged_words() -> str:
+    """The judged metrics in a few words."""
+    return f"errors, {', '.join(TIMES)} with .{', .'.join(STATISTICS)}, osl, {', '.join(QUALITY)}"
+
+
+def is_quality(metric: str) -> bool:
+    return metric in QUALITY
+
+
+def is_latency(metric: str) -> bool:
+    return metric in LATENCY
+
+
+def quantile(metric: str) -> float | None:
+    """0.99 for `ttft.p99`; None for means and for what is no quantile."""
+    statistic = metric.rpartition(".")[2]
+    return int(statistic[1:]) / 100 if metric in LATENCY and statistic != "mean" else None
+
+
+def margin_parser(metric: str) -> Callable[[object], float] | None:
+    """How `margin` is written for this metric; None if it takes none."""
+    if metric == "errors":
+        return parse_points
+    return None if is_quality(metric) else parse_relative
+
+
+def margin_text(metric: str, margin: float) -> str:
+    return format_points(margin) if metric == "errors" else format_percent(margin)
+
+
+def limit_parser(metric: str) -> Callable[[object], float] | None:
+    """How `max` is written for this metric; None if it takes none."""
+    if is_latency(metric):
+        return _parse_time_limit
+    if metric == "osl":
+        return None
+    return parse_number if metric.startswith("quality.kl") else _parse_share_limit
+
+
+def limit_text(metric: str, limit: float) -> str | float:
+    if is_latency(metric):
+        return format_duration(limit)
+    return limit if metric.startswith("quality.kl") else format_percent(limit)
+
+
+def _parse_time_limit(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds == 0:
+        raise ValueError(f"expected a duration above 0, found {value!r}")
+    return seconds
+
+
+def _parse_share_limit(value: object) -> float:
+    share = parse_share(value)
+    if share == 1:
+        raise ValueError(f"expected a share below 100%, found {value!r}: it would allow everything")
+    return share

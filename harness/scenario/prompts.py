@@ -1,0 +1,55 @@
+"""Prompts: JSON lines, each an object with its text in `prompt`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.errors import ScenarioError
+from harness.scenario.units import found
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The prompts of a file, in its order; blank lines and other keys are passed over.
+
+    Raises ValueError if there is no such file or it has no prompts, and ScenarioError naming file and line if
+    a line is not such an object.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError as error:
+        raise ValueError(f"expected a file of prompts, found no file {path}") from error
+    except OSError as error:
+        raise ValueError(f"expected a file of prompts, found {path}: {error.strerror}") from error
+    prompts = tuple(_prompt(line, path, number) for number, line in enumerate(lines, 1) if line.strip())
+    if not prompts:
+        raise ValueError(f"expected a file of prompts, found no prompt in {path}")
+    return prompts
+
+
+def _prompt(line: bytes, path: Path, number: int) -> str:
+    expected = 'expected a line such as {"prompt": "..."}'
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        message = f"{expected}, found what is not JSON ({error.msg})"
+        raise ScenarioError(message, file=str(path), line=number, column=error.colno) from error
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"{expected}, found what is not UTF-8", file=str(path), line=number) from error
+    if not isinstance(entry, dict) or "prompt" not in entry:
+        what = (
+            f"the keys {', '.join(map(repr, entry)) or 'none'}" if isinstance(entry, dict) else found(entry)
+        )
+        raise ScenarioError(f"{expected}, found {what}", file=str(path), line=number)
+    text = entry["prompt"]
+    if not isinstance(text, str) or not text.strip():
+        raise ScenarioError(
+            f"expected some text, found {found(text)}", file=str(path), line=number, key="prompt"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ScenarioError(
+            "expected text, found half a character", file=str(path), line=number, key="prompt"
+        ) from error
+    return text

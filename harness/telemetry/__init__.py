@@ -1,0 +1,46 @@
+"""Readings beside the requests: NVML, Triton's own metrics, the host, the server's processes."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from harness.telemetry.hardware import hardware
+from harness.telemetry.host import Host, Process
+from harness.telemetry.nvml import Nvml
+from harness.telemetry.sampler import Sampler
+from harness.telemetry.source import Source, SourceUnavailableError, Value
+from harness.telemetry.triton_metrics import TritonMetrics
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def sources(metrics_url: str | None, server_pid: int | None) -> list[Source]:
+    """What can be read of a run: this host always, its GPUs unless the server is known to be elsewhere.
+
+    `server_pid` is set where the server is a process of this machine, `metrics_url` where its page is known.
+    """
+    elsewhere = (
+        server_pid is None and metrics_url is not None and urlsplit(metrics_url).hostname not in LOOPBACK
+    )
+    found: list[Source] = [Host()]
+    if not elsewhere:
+        found.append(Nvml())
+    if server_pid is not None:
+        found.append(Process(server_pid, "server"))
+    if metrics_url is not None:
+        found.append(TritonMetrics(metrics_url))
+    return found
+
+
+__all__ = [
+    "Host",
+    "Nvml",
+    "Process",
+    "Sampler",
+    "Source",
+    "SourceUnavailableError",
+    "TritonMetrics",
+    "Value",
+    "hardware",
+    "sources",
+]

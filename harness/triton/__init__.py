@@ -1,0 +1,24 @@
+"""Desired versions on one Triton server: set, verified, and written to `config.pbtxt`.
+
+Guarantee: a call that returns has seen exactly the wanted versions READY, each by its own readiness. A
+call that raises says which versions serve now.
+"""
+
+from harness.triton.config_text import edit_version_policy, persist_versions, read_config, write_config
+from harness.triton.control import Control
+from harness.triton.index import Index, VersionState
+from harness.triton.transport import RefusedError
+from harness.triton.versions import Change, versions_on_disk
+
+__all__ = [
+    "Change",
+    "Control",
+    "Index",
+    "RefusedError",
+    "VersionState",
+    "edit_version_policy",
+    "persist_versions",
+    "read_config",
+    "versions_on_disk",
+    "write_config",
+]

@@ -1,0 +1,116 @@
+"""One Triton server, as its operator sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import LoadFailed
+from harness.triton.index import Index
+from harness.triton.info import model_info
+from harness.triton.transport import open_transport
+from harness.triton.versions import Change, ModelVersions, Patience
+from harness.types import ModelInfo
+
+
+class Control:
+    """Version-safe control of the Triton at `url` (grpc://host:8001 or http://host:8000).
+
+    `headers` go with every call. `timeout_s` bounds each question, `load_timeout_s` a load until its
+    versions are READY, `drain_timeout_s` the wait for versions that leave. Nothing is sent before the
+    first call.
+
+    Every method raises Unreachable (one line, naming the URL) if nobody answers in time, and `RefusedError`,
+    a WorldError, where Triton says no.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 5.0,
+        *,
+        load_timeout_s: float = 600.0,
+        drain_timeout_s: float = 60.0,
+    ) -> None:
+        self.url = url
+        self._server = open_transport(url, headers or {}, timeout_s)
+        self._patience = Patience(load_timeout_s, drain_timeout_s)
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def live(self) -> bool:
+        """Whether the server says that it is up."""
+        return self._server.live()
+
+    def server_ready(self) -> bool:
+        """What a Kubernetes probe on the *server's* readiness would see. It is no one's readiness to serve:
+
+        it is False while any version loads, and stays False after one failed load however well the others
+        serve.
+        """
+        return self._server.server_ready()
+
+    def server(self) -> dict[str, Any]:
+        """`name`, `version` (of Triton) and `extensions`."""
+        answer = self._server.server()
+        return {
+            "name": str(answer.get("name", "")),
+            "version": str(answer.get("version", "")),
+            "extensions": [str(name) for name in answer.get("extensions", [])],
+        }
+
+    def index(self) -> Index:
+        """The repository index: what Triton knows of each model and version, and why one is not READY."""
+        return Index.of(self._server.index())
+
+    def loaded(self, model: str) -> tuple[int, ...]:
+        """The READY versions of `model` in rising order; () also for a model that does not exist."""
+        return self.index().ready(model)
+
+    def ready(self, model: str, version: int) -> bool:
+        """Whether that version itself says that it is ready."""
+        return self._server.ready(model, version)
+
+    def wait_ready(self, model: str, version: int, timeout_s: float) -> None:
+        """Return once that version is ready. Raises LoadFailed with Triton's reason if it is not in time."""
+        deadline = time.monotonic() + timeout_s
+        while not self._server.ready(model, version):
+            if time.monotonic() >= deadline:
+                state = self.index().of_version(model, version)
+                said = f"{state.state} {state.reason}".strip() if state else "not in the index"
+                raise LoadFailed(f"{model}: version {version} is not ready after {timeout_s:g} s: {said}")
+            time.sleep(0.05)
+
+    def metadata(self, model: str, version: int | None = None) -> ModelInfo:
+        """What the served version says of itself; without `version`, the one that Triton would choose (the
+        highest).
+
+        Shapes have no batch dimension. `versions` are the READY ones of the whole model.
+        """
+        served = self.index().ready(model)
+        return model_info(self._server.metadata(model, version), self._server.config(model, version), served)
+
+    def set_versions(self, model: str, desired: Sequence[int], *, repository: Path | None = None) -> Change:
+        """Make exactly `desired` the READY versions of `model`; versions that stay keep serving meanwhile.
+
+        With `repository` (the server's model repository, as this machine sees it) each version must have its
+        directory before anything is sent: VersionMissing. An empty set is a UsageError: use `unload`.
+        Afterwards the repository index is compared and each version asked: LoadFailed with Triton's reason,
+        or LoadMismatch where Triton reported success and the index says otherwise. Both say what serves now.
+        Triton is asked to load nothing if the set is already as wanted.
+        """
+        return ModelVersions(self._server, model, self._patience, repository).set(desired)
+
+    def unload(self, model: str) -> Change:
+        """Take every version of `model` out; one that is not loaded is fine. LoadFailed, LoadMismatch."""
+        return ModelVersions(self._server, model, self._patience).unload()

@@ -1,0 +1,77 @@
+"""What Triton did, compared with what was wanted. The errors say what Triton said, and what serves now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import LoadFailed, LoadMismatch
+from harness.triton.index import Index
+from harness.triton.transport import RefusedError, Transport
+
+
+def verify(
+    server: Transport,
+    model: str,
+    wanted: tuple[int, ...],
+    before: tuple[int, ...],
+    index: Index,
+    refusal: RefusedError | None,
+) -> None:
+    """Returns if exactly `wanted` is READY, in the index and by each version's own word.
+
+    Raises LoadFailed with Triton's reason (`refusal`, or the index's), or LoadMismatch where Triton gave
+    none.
+    """
+    after = index.ready(model)
+    absent = [version for version in wanted if version not in after]
+    mute = [version for version in wanted if version in after and not server.ready(model, version)]
+    extra = [version for version in after if version not in wanted]
+    if refusal is None and not (absent or mute or extra):
+        return
+    lost = [version for version in before if version in absent]
+    now = serving(after) + (f"; LOST by this call: {numbers(lost)}" if lost else "") + _server_note(server)
+    if refusal is not None:
+        what = f"load of {named(absent)} failed" if absent else "load failed"
+        raise LoadFailed(f"{model}: {what}: {_without_preamble(refusal)}; {now}") from refusal
+    reasons = [
+        f"version {state.version}: {state.reason}"
+        for version in absent
+        if (state := index.of_version(model, version)) and state.reason not in ("", "unloaded")
+    ]
+    if reasons:
+        raise LoadFailed(f"{model}: {'; '.join(reasons)}; {now}")
+    found = []
+    if absent:
+        found.append(f"{listed(absent)} not READY (is its directory on the server?)")
+    if mute:
+        found.append(f"{listed(mute)} READY in the index, but not when asked")
+    if extra:
+        found.append(f"{listed(extra)} READY though not wanted")
+    raise LoadMismatch(f"{model}: Triton reported success, but {', and '.join(found)}; {now}")
+
+
+def serving(ready: Sequence[int]) -> str:
+    return f"READY now: {numbers(ready)}" if ready else "NO version is READY now"
+
+
+def listed(versions: Sequence[int]) -> str:
+    return f"{named(versions)} {'is' if len(versions) == 1 else 'are'}"
+
+
+def named(versions: Sequence[int]) -> str:
+    return f"version{'' if len(versions) == 1 else 's'} {numbers(versions)}"
+
+
+def numbers(versions: Sequence[int]) -> str:
+    return ", ".join(str(version) for version in versions)
+
+
+def _server_note(server: Transport) -> str:
+    if server.server_ready():
+        return ""
+    return "; the server as a whole says not ready, until that version loads or the server restarts"
+
+
+def _without_preamble(refusal: RefusedError) -> str:
+    text = str(refusal)
+    return text.partition("': ")[2].rstrip("; ") if text.startswith("load failed for model '") else text

@@ -1,0 +1,171 @@
+"""The desired set of versions: the one safe unit of control that Triton offers.
+
+Triton has no load or unload of one version. A load call with a `config` override whose version policy is
+`specific {versions: [...]}` makes exactly those versions the served ones; those that stay keep serving
+meanwhile. The override replaces the *whole* configuration (an override of the policy alone was measured to
+leave a model without inputs), so it is built from the configuration that serves now. A success answer
+proves nothing: a version without a directory is skipped in silence and its neighbours leave. So the
+directory is looked at before, and the index after.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import LoadFailed, LoadMismatch, UsageError, VersionMissing
+from harness.triton.config_text import read_config
+from harness.triton.index import LOADING, UNLOADING, Index
+from harness.triton.transport import RefusedError, Transport
+from harness.triton.verify import listed, numbers, serving, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a call did to a model: the sets of READY versions before and after, and what was wanted.
+
+    `called`: False where the index already said what was wanted, so nothing was sent (sending the same set
+    again makes Triton initialise some of its versions anew). `draining`: versions that left the set and had
+    not finished their last requests when patience ended: they take no new ones, but still hold memory.
+    """
+
+    model: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    wanted: tuple[int, ...]
+    called: bool
+    draining: tuple[int, ...]
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """`load_s`: from a load call until its versions are READY; `drain_s`: for versions that leave."""
+
+    load_s: float
+    drain_s: float
+
+
+def versions_on_disk(repository: Path, model: str) -> tuple[int, ...]:
+    """The version directories of `model`. Raises VersionMissing if the repository has no such model."""
+    folder = repository / model
+    if not folder.is_dir():
+        raise VersionMissing(f"{model}: is not in the repository {repository}")
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    # Triton skips names with a leading zero too.
+    return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0"))
+
+
+class ModelVersions:
+    """The versions of one model on one server. `repository`: where this machine sees its models, or None."""
+
+    def __init__(
+        self, server: Transport, model: str, patience: Patience, repository: Path | None = None
+    ) -> None:
+        self._server, self._model = server, model
+        self._patience, self._repository = patience, repository
+        self._began = time.monotonic()
+
+    def set(self, desired: Sequence[int]) -> Change:
+        """See `Control.set_versions`."""
+        wanted = self._checked(desired)
+        self._began = time.monotonic()
+        # What leaves already is no reason to wait; what is loading is somebody else's call in progress.
+        before = self._settled(drained=False).ready(self._model)
+        called = before != wanted
+        refusal = self._load(wanted, before) if called else None
+        index = self._settled()
+        verify(self._server, self._model, wanted, before, index, refusal)
+        return self._change(before, wanted, called, index)
+
+    def unload(self) -> Change:
+        """See `Control.unload`."""
+        self._began = time.monotonic()
+        before = self._settled(drained=False).ready(self._model)
+        try:
+            self._server.unload(self._model, self._patience.drain_s)
+        except RefusedError as refusal:
+            raise LoadFailed(f"{self._model}: Triton does not unload it: {refusal}") from refusal
+        index = self._settled()
+        if left := index.ready(self._model):
+            raise LoadMismatch(f"{self._model}: Triton reported it unloaded, but {serving(left)}")
+        return self._change(before, (), True, index)
+
+    def _checked(self, desired: Sequence[int]) -> tuple[int, ...]:
+        model, wanted = self._model, tuple(sorted(set(desired)))
+        if not wanted:
+            raise UsageError(
+                f"{model}: no version is wanted: to take the whole model out, unload it explicitly"
+            )
+        if wanted[0] < 1:
+            raise UsageError(f"{model}: {wanted[0]} is not a model version: they count from 1")
+        if self._repository is None:
+            return wanted
+        present = versions_on_disk(self._repository, model)
+        missing = [version for version in wanted if version not in present]
+        if missing:
+            there = f"present: {numbers(present) or 'none'}"
+            raise VersionMissing(
+                f"{model}: {listed(missing)} not in the repository {self._repository} ({there})"
+            )
+        return wanted
+
+    def _load(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> RefusedError | None:
+        """Send the override; what Triton says against it is returned: the index is looked at either way."""
+        try:
+            override = {
+                **self._base_config(wanted, before),
+                "version_policy": {"specific": {"versions": list(wanted)}},
+            }
+            self._server.load(self._model, json.dumps(override), self._patience.load_s)
+        except RefusedError as refusal:
+            return refusal
+        return None
+
+    def _base_config(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> dict[str, Any]:
+        """The configuration to keep: that of a version that serves and stays, else what a load would take.
+
+        Each version keeps the configuration it was loaded with; another one would initialise it anew.
+        """
+        if before:
+            staying = [version for version in before if version in wanted]
+            return self._server.config(self._model, (staying or before)[0])
+        if self._repository is not None:
+            return read_config(self._repository / self._model / "config.pbtxt")
+        # Nothing serves, so nothing is harmed by Triton loading what its own disk says.
+        self._server.load(self._model, None, self._patience.load_s)
+        loaded = self._settled(drained=False).ready(self._model)
+        return self._server.config(self._model, loaded[0] if loaded else None)
+
+    def _settled(self, drained: bool = True) -> Index:
+        """The index once no version is loading (nor, if `drained`, leaving) any more.
+
+        Raises LoadFailed if one is still loading when patience ends; what still leaves then is in the index.
+        """
+        while True:
+            index = Index.of(self._server.index())
+            loading, leaving = (index.in_state(self._model, state) for state in (LOADING, UNLOADING))
+            waited_s = time.monotonic() - self._began
+            if not loading and not (drained and leaving and waited_s < self._patience.drain_s):
+                return index
+            if loading and waited_s > self._patience.load_s:
+                now = serving(index.ready(self._model))
+                raise LoadFailed(
+                    f"{self._model}: {listed(loading)} still LOADING after {waited_s:.0f} s; {now}"
+                )
+            time.sleep(min(0.5, 0.02 + waited_s / 20))
+
+    def _change(self, before: tuple[int, ...], wanted: tuple[int, ...], called: bool, index: Index) -> Change:
+        return Change(
+            model=self._model,
+            before=before,
+            after=index.ready(self._model),
+            wanted=wanted,
+            called=called,
+            draining=index.in_state(self._model, UNLOADING),
+            took_s=time.monotonic() - self._began,
+        )

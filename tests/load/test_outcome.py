@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from harness.load import outcome
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status", "error"),
+    [
+        ("UNAVAILABLE", "failed to connect to all addresses", "refused", "unavailable"),
+        (
+            "UNAVAILABLE",
+            "Request for unknown model: 'm' version 2 is not at ready state",
+            "refused",
+            "unavailable",
+        ),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", "timeout", "deadline"),
+        ("CANCELLED", "Locally cancelled by application!", "cancelled", "cancelled"),
+        ("INTERNAL", "CUDA out of memory. Tried to allocate 20.00 MiB", "oom", "out of memory"),
+        ("RESOURCE_EXHAUSTED", "failed to allocate pinned memory", "oom", "out of memory"),
+        ("UNAVAILABLE", "OOM when allocating tensor", "oom", "out of memory"),
+        ("INTERNAL", "the model's room is full", "error", "internal"),
+        ("INVALID_ARGUMENT", "unexpected shape", "error", "invalid_argument"),
+        ("NOT_FOUND", "Request for unknown model", "error", "not_found"),
+    ],
+)
+def test_grpc_statuses(code: str, message: str, status: str, error: str) -> None:
+    failure = outcome.of_grpc(code, message)
+    assert (failure.status, failure.error, failure.code) == (status, error, code)
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ("tiny was told to fail", "error"),
+        ("torch.cuda.OutOfMemoryError: CUDA out of memory", "oom"),
+        ("Request timeout expired", "timeout"),
+        ("the request timed out in the queue", "timeout"),
+        ("timeouts: none", "error"),
+    ],
+)
+def test_errors_inside_a_stream(message: str, status: str) -> None:
+    assert outcome.of_stream(message).status == status
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status"),
+    [
+        (400, "unexpected shape", "error"),
+        (500, "std::bad_alloc", "oom"),
+        (503, "Server not ready", "refused"),
+        (503, "Request timeout expired", "timeout"),
+        (504, "", "timeout"),
+        (429, "slow down", "error"),
+    ],
+)
+def test_http_answers(code: int, message: str, status: str) -> None:
+    failure = outcome.of_http(code, message)
+    assert (failure.status, failure.code) == (status, str(code))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "refused", "ECONNREFUSED"),
+        (ConnectionResetError(errno.ECONNRESET, "reset"), "error", "ECONNRESET"),
+        (BrokenPipeError(errno.EPIPE, "broken pipe"), "error", "EPIPE"),
+        (TimeoutError("timed out"), "timeout", "TIMEOUT"),
+        (socket.gaierror(-2, "Name or service not known"), "refused", "gaierror"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "refused", "EHOSTUNREACH"),
+    ],
+)
+def test_broken_connections(error: OSError, status: str, code: str) -> None:
+    failure = outcome.of_os_error(error)
+    assert (failure.status, failure.code) == (status, code)

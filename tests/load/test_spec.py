@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.load import LoadSpec, wire_of
+from harness.types import Arm, StagePlan
+from tests.load.conftest import SMOLLM2, TINY, make_spec
+
+
+def test_the_spec_survives_the_protocol(tmp_path: Path) -> None:
+    stages = (
+        StagePlan(0, "paired", "closed", 90.0, 0.5, in_flight=1),
+        StagePlan(1, "split", "poisson", 20.0, 0.1, rate=1.0, soak=True),
+    )
+    spec = make_spec(tmp_path, stages, model=SMOLLM2, prompts=("Ünïcode\nand lines", "2"), logprobs_k=20)
+    arm = Arm("grpc://h:1", "smollm2", None, {"x-a": "b"}, {"temperature": 0.5, "stop": ["a"]})
+    spec = replace(spec, arms={**spec.arms, "candidate": arm}, chunks=True, compare_outputs=True, worker=3)
+
+    text = spec.to_json()
+
+    assert "\n" not in text
+    assert LoadSpec.from_json(text) == spec
+
+
+@pytest.mark.parametrize(
+    ("url", "decoupled", "wire"),
+    [("grpc://h:1", True, "grpc-stream"), ("grpc://h:1", False, "grpc"), ("http://h:1", False, "http")],
+)
+def test_the_wire_follows_from_scheme_and_model(url: str, decoupled: bool, wire: str) -> None:
+    assert wire_of(Arm(url, "m"), replace(TINY, decoupled=decoupled)) == wire
+
+
+def test_a_decoupled_model_over_http_is_a_wrong_wish() -> None:
+    with pytest.raises(UsageError, match=r"decoupled models stream over gRPC: pass grpc://\.\.\.") as caught:
+        wire_of(Arm("http://h:1", "smollm2"), SMOLLM2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["h:8001", "https://h:1", "grpc://", ""])
+def test_other_addresses_are_wrong_wishes(url: str) -> None:
+    with pytest.raises(UsageError, match="starts with grpc:// or http://"):
+        wire_of(Arm(url, "m"), TINY)
+
+
+def test_a_model_that_reads_text_needs_prompts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give it prompts"):
+        make_spec(tmp_path, model=SMOLLM2).check()
+
+
+def test_the_parent_side_brings_no_locust_gevent_or_grpc() -> None:
+    code = "import sys, harness.load; print([m for m in ('locust', 'gevent', 'grpc') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

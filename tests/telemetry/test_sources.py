@@ -1,0 +1,176 @@
+"""Host, processes and Triton's metrics page; the page is a live server's where the test is marked so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from harness.embedded import EmbeddedServer, available, build_repository
+from harness.telemetry import Host, Process, SourceUnavailableError, TritonMetrics, Value, hardware, sources
+
+PAGE = """# HELP nv_inference_request_success Number of successful inference requests
+# TYPE nv_inference_request_success counter
+nv_inference_request_success{model="m",version="1"} 7
+# TYPE nv_inference_request_failure counter
+nv_inference_request_failure{model="m",reason="OTHER",version="1"} 2
+nv_inference_request_failure{model="m",reason="REJECTED",version="1"} 3
+nv_inference_request_failure{model="m",reason="BACKEND",version="1"} 0
+# TYPE nv_inference_queue_duration_us counter
+nv_inference_queue_duration_us{model="m",version="1"} 2500000
+# TYPE nv_gpu_utilization gauge
+nv_gpu_utilization{gpu_uuid="GPU-a"} 0.25
+nv_gpu_utilization{gpu_uuid="GPU-b"} NaN
+# TYPE nv_gpu_memory_total_bytes gauge
+nv_gpu_memory_total_bytes{gpu_uuid="GPU-a"} 85899345920
+# TYPE nv_energy_consumption counter
+nv_energy_consumption{gpu_uuid="GPU-a"} 12.5
+# TYPE some_other_metric gauge
+some_other_metric 1
+"""
+
+
+def by_name(values: list[Value]) -> dict[tuple[str, str], tuple[float, str]]:
+    assert len({(v.device, v.metric) for v in values}) == len(values)
+    return {(v.device, v.metric): (v.value, v.unit) for v in values}
+
+
+def test_a_page_in_our_units() -> None:
+    metrics = TritonMetrics("http://127.0.0.1:1/metrics")
+    assert by_name(metrics.parse(PAGE)) == {
+        ("m/1", "inference.request_success"): (7, "1"),
+        ("m/1", "inference.request_failure"): (5, "1"),
+        ("m/1", "inference.request_failure.other"): (2, "1"),
+        ("m/1", "inference.request_failure.rejected"): (3, "1"),
+        ("m/1", "inference.queue_duration"): (2.5, "s"),
+        ("GPU-a", "gpu.utilization"): (0.25, "ratio"),
+        ("GPU-a", "gpu.memory.total"): (85899345920, "bytes"),
+        ("GPU-a", "gpu.energy"): (12.5, "J"),
+    }
+    for page in ("", "<html>{</html>", "some_other_metric 1\n"):
+        with pytest.raises(SourceUnavailableError):
+            metrics.parse(page)
+    with pytest.raises(SourceUnavailableError, match="http://127.0.0.1:1/metrics: no metrics"):
+        metrics.read()
+    metrics.close()
+
+
+def test_host() -> None:
+    host = Host()
+    first = by_name(host.read())
+    assert first["host", "memory.total"] == (psutil.virtual_memory().total, "bytes")
+    assert 0 < first["host", "memory.available"][0] <= first["host", "memory.total"][0]
+    assert ("host", "cpu.utilization") not in first
+    busy = psutil.cpu_times()
+    while sum(psutil.cpu_times()) - sum(busy) < 0.2:
+        pass
+    second = by_name(host.read())
+    assert 0 < second["host", "cpu.utilization"][0] <= 1
+    assert set(second) >= set(first)
+
+
+CHILD = "import sys; block = b'x' * 50_000_000; print('ready', flush=True); sys.stdin.read()"
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}, "/repository/tiny/2/model.py"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+print(child.stdout.readline().decode().strip(), flush=True)
+sys.stdin.readline()
+child.communicate()
+print("alone", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def family() -> Iterator[subprocess.Popen[str]]:
+    """A process with a child that looks like a Python-backend stub; a line on its stdin ends the child."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.communicate()
+
+
+def test_process_with_its_children(family: subprocess.Popen[str]) -> None:
+    assert family.stdout is not None
+    assert family.stdin is not None
+    assert family.stdout.readline() == "ready\n"
+    process = Process(family.pid, "server")
+    both = by_name(process.read())
+    assert both["server", "processes"] == (2, "1")
+    assert both["tiny/2", "processes"] == (1, "1")
+    assert both["server", "memory.rss"][0] > both["tiny/2", "memory.rss"][0] > 50_000_000
+    assert both["server", "cpu.time"][0] >= both["tiny/2", "cpu.time"][0] > 0
+    family.stdin.write("\n")
+    family.stdin.flush()
+    assert family.stdout.readline() == "alone\n"
+    alone = by_name(process.read())
+    assert alone["server", "processes"] == (1, "1")
+    assert alone["server", "memory.rss"][0] < 50_000_000
+    assert alone["server", "cpu.time"][0] >= both["server", "cpu.time"][0]
+    assert ("tiny/2", "memory.rss") not in alone
+    family.communicate()
+    with pytest.raises(SourceUnavailableError, match=f"server: process {family.pid} cannot be read"):
+        process.read()
+
+
+def test_sources_that_fit_the_place() -> None:
+    def names(metrics_url: str | None, pid: int | None) -> list[str]:
+        found = sources(metrics_url, pid)
+        for source in found:
+            source.close()
+        return [source.name for source in found]
+
+    assert names("http://127.0.0.1:8002/metrics", 1) == ["host", "nvml", "process", "triton"]
+    assert names("http://localhost:8002/metrics", None) == ["host", "nvml", "triton"]
+    assert names("http://triton.example:8002/metrics", None) == ["host", "triton"]
+    assert names(None, None) == ["host", "nvml"]
+
+
+def test_hardware() -> None:
+    found = hardware()
+    assert found["threads"] == psutil.cpu_count()
+    assert found["memory_bytes"] == psutil.virtual_memory().total
+    assert found["cpu"]
+    assert found["kernel"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    if reason := available():
+        pytest.skip(reason)
+    folder: Path = tmp_path_factory.mktemp("triton")
+    build_repository(folder / "models", {"tiny": {1: {}}})
+    with EmbeddedServer(folder / "models", folder / "triton.log") as running:
+        yield running.start({"tiny": [1]})
+
+
+@pytest.mark.triton
+def test_live_server(server: EmbeddedServer) -> None:
+    metrics, process = TritonMetrics(server.metrics_url), Process(server.pid, "server")
+    before = by_name(metrics.read())
+    body = {"inputs": [{"name": "INPUT", "shape": [16], "datatype": "FP32", "data": [1.0] * 16}]}
+    url = f"{server.http_url}/v2/models/tiny/versions/1/infer"
+    for _ in range(5):
+        httpx.post(url, json=body).raise_for_status()
+    after = by_name(metrics.read())
+    for metric in ("inference.request_success", "inference.count", "inference.executions"):
+        assert after["tiny/1", metric][0] - before["tiny/1", metric][0] == 5
+    # Each takes 5 ms by the model's settings.
+    spent_s = (
+        after["tiny/1", "inference.compute_infer_duration"][0]
+        - before["tiny/1", "inference.compute_infer_duration"][0]
+    )
+    assert 0.025 <= spent_s < 5
+    assert after["tiny/1", "inference.pending_requests"] == (0, "1")
+    assert after["server", "memory.total"] == (psutil.virtual_memory().total, "bytes")
+    read = by_name(process.read())
+    assert read["tiny/1", "memory.rss"][0] > 0
+    assert read["server", "memory.rss"][0] > read["tiny/1", "memory.rss"][0]
+    metrics.close()
