@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
-from harness.judge import Evidence, judge, verdict_json
+from harness.judge import Evidence, judge, normalise, verdict_json
 from harness.recording import Recording
 from harness.report import render, terminal
 from harness.run import write_verdict
@@ -21,7 +22,9 @@ def add_commands(commands: Commands) -> None:
         "triton-canary judge reports/20260101T120000Z-fp8-canary --json",
     )  # fmt: skip
     again.add_argument("path", type=Path, help="the folder of a run, or a samples.parquet")
-    again.add_argument("--rules", type=Path, help="a YAML file with a `gates:` list, instead of the run's own rules")
+    again.add_argument(
+        "--rules", type=Path, help="a YAML file with a `gates:` list, instead of the run's own rules"
+    )
     again.add_argument("--json", action="store_true", help="print verdict.json on stdout")
 
     report = add(
@@ -33,9 +36,11 @@ def add_commands(commands: Commands) -> None:
 
 def _judge(args: argparse.Namespace) -> int:
     recording = Recording.open(args.path)
-    gates = scenario.load_rules(args.rules) if args.rules else None
-    verdict = judge(Evidence.of(recording, gates))
-    if args.path.is_dir() and gates is None:
+    evidence = Evidence.of(recording)
+    if args.rules:
+        evidence = replace(evidence, gates=normalise(scenario.load_rules(args.rules)))
+    verdict = judge(evidence)
+    if args.path.is_dir() and not args.rules:
         # With other rules it is a question about the run, not the run's verdict.
         write_verdict(args.path, verdict, recording)
     if args.json:

@@ -33,6 +33,9 @@ def page(recording: Recording, verdict: Verdict) -> str:
         loader=PackageLoader("harness.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: (
+            words.visible(value) if type(value) is str else value
+        ),  # markup is safe already
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -226,10 +229,6 @@ def _bounded(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _shortened(text: str) -> str:
-    # Control characters have no place in HTML; a visible sign keeps the difference visible.
-    text = "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + " … (cut)"
 
 

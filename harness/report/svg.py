@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from harness.report import words
 
 # Stand-ins in the drawing; each becomes a variable. Okabe and Ito's palette: told apart by all eyes.
 INK, FAINT, BAND = "#010203", "#040506", "#070809"
@@ -30,6 +33,7 @@ COLORS = {
 _VARIABLES = {INK: "ink", FAINT: "faint", BAND: "band", **{color: name for name, color in COLORS.items()}}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "svg.hashsalt": "triton-canary",
     "path.simplify": True,
     "font.family": "DejaVu Sans",
@@ -63,7 +67,10 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """The look of every figure; drawing and `to_svg` both happen inside."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A name in a script that matplotlib's font lacks: the page draws it with a font of the reader's.
+        warnings.filterwarnings("ignore", message="Glyph ")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield
 
 
@@ -72,7 +79,7 @@ def to_svg(figure: Figure, key: str, label: str) -> str:
     raw = io.StringIO()
     FigureCanvasSVG(figure)
     figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = raw.getvalue()
+    text = words.visible(raw.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = text.replace("xlink:href=", "href=")

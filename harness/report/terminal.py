@@ -66,22 +66,28 @@ def lines(status: RunStatus) -> str:
             parts.append(f"{arm} {seen.sent} sent, {seen.failed} failed{fast}")
     if status.leaning is not None:
         worst = [f for f in words.telling(status.leaning.findings) if f.outcome == "fail"][:1]
-        parts.append(_LEANS[status.leaning.verdict] + "".join(f": {_line(f.reason)}" for f in worst))
-    return _line("; ".join([*parts, f"about {words.clock(status.left_s)} left"]))
+        parts.append(_LEANS[status.leaning.verdict] + "".join(f": {words.one_line(f.reason)}" for f in worst))
+    return words.one_line("; ".join([*parts, f"about {words.clock(status.left_s)} left"]))
 
 
 def summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> RenderableType:
     """The end of a run: the verdict, its reasons, the findings that matter, and where the report lies."""
     color = COLOR[verdict.verdict]
     head = Text(f"{words.SIGN[verdict.verdict]} {verdict.verdict}", style=f"bold {color}")
-    head.append(f"  {_line(title(meta))}", style="bold not dim default")
-    parts: list[RenderableType] = [Text(), head, Text(_line(verdict.reason) or summary_line(verdict))]
-    parts += [Text(f"- {_line(reason)}") for reason in reasons(verdict, most=4)]
+    head.append(f"  {words.one_line(title(meta))}", style="bold not dim default")
+    parts: list[RenderableType] = [
+        Text(),
+        head,
+        Text(words.one_line(verdict.reason) or summary_line(verdict)),
+    ]
+    parts += [Text(f"- {words.one_line(reason)}") for reason in reasons(verdict, most=4)]
     if verdict.needs:
-        parts.append(Text(f"What it would take: {_line(verdict.needs)}"))
+        parts.append(Text(f"What it would take: {words.one_line(verdict.needs)}"))
     names = arm_titles(meta)
     if names:
-        parts.append(Text("; ".join(f"{arm}: {_line(text)}" for arm, text in names.items()), style="dim"))
+        parts.append(
+            Text("; ".join(f"{arm}: {words.one_line(text)}" for arm, text in names.items()), style="dim")
+        )
     shown = _mattering(verdict)
     if shown:
         parts += [Text(), findings_table(shown), Text()]
@@ -91,7 +97,7 @@ def summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> R
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """Findings in figures, one a row; the reasons are elsewhere. The stage is named where there are several."""
+    """Findings in figures, one a row, without their reasons; the stage is named where there are several."""
     many = len({finding.stage for finding in findings}) > 1
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     if many:
@@ -204,7 +210,7 @@ def _leaning(status: RunStatus) -> list[RenderableType]:
 def _told(finding: Finding) -> str:
     """`tpot.p50 +30.2 % (+28.2 to +32.2 %), margin +10 %`, or the reason where there are no figures."""
     if words.effect(finding) == words.NONE:
-        return f"{finding.metric}: {_line(finding.reason)}"
+        return f"{finding.metric}: {words.one_line(finding.reason)}"
     between = words.interval(finding)
     between = f" ({between})" if between != words.NONE else ""
     edge = words.margin(finding)
@@ -235,16 +241,9 @@ def _word(outcome: str) -> Text:
 
 
 def _cut(text: str) -> Text:
-    return _cut_text(Text(_line(text)))
+    return _cut_text(Text(words.one_line(text)))
 
 
 def _cut_text(text: Text) -> Text:
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
-
-
-def _line(text: str) -> str:
-    """One line without control characters: what a server or a model said must not steer a terminal."""
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split())
-    )

@@ -39,6 +39,16 @@ ONE_SENTENCE: dict[Decision, str] = {
 _RANK: dict[str, int] = {"fail": 0, "inconclusive": 1, "no data": 2, "pass": 3}
 
 
+def visible(text: str) -> str:
+    """Control characters replaced, so that no text steers a terminal or breaks a page; lines stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def one_line(text: str) -> str:
+    """`visible`, on one line."""
+    return visible(" ".join(text.split()))
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """`digits` significant digits, no exponent for everyday sizes; what is almost nothing says so."""
     if value is None or not math.isfinite(value):
@@ -49,7 +59,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return "<0.0001" if value > 0 else ">-0.0001"
     if abs(value) >= 1e9:
         return f"{value:.{digits - 1}e}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = abs(float(f"{value:.{digits - 1}e}"))  # 0.9999 is 1.00, not 1.000
+    places = max(0, digits - 1 - math.floor(math.log10(rounded)))
     return f"{value:,.{places}f}"
 
 

@@ -41,7 +41,9 @@ def put_back(journal: Journal, say: Say, live: Mapping[str, Ingress] | None = No
             ):
                 say(undo(entry, live or {}))
         except CanaryError as error:
-            failures.append(f"{entry.action} {entry.target}: {error}; to finish: triton-canary recover {journal.folder}")
+            failures.append(
+                f"{entry.action} {entry.target}: {error}; to finish: triton-canary recover {journal.folder}"
+            )
         except OSError as error:
             failures.append(f"{entry.action} {entry.target}: {error.strerror}: {error.filename}")
     return failures

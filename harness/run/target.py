@@ -90,7 +90,11 @@ def _arm(config: ArmConfig, url: str | None) -> Arm:
     if not address:
         raise UsageError(f"{config.model}: no server address: give target.url, or url beside the arm's model")
     return Arm(
-        url=address, model=config.model, version=config.version, headers=config.headers, parameters=config.parameters
+        url=address,
+        model=config.model,
+        version=config.version,
+        headers=config.headers,
+        parameters=config.parameters,
     )
 
 
@@ -100,6 +104,10 @@ def _baseline_serves(target: Target) -> None:
     control.live()
     served = control.loaded(arm.model)
     if not served:
-        raise UsageError(f"{arm.model} serves no version on {arm.url}: the baseline must serve before a canary starts")
+        raise UsageError(
+            f"{arm.model} serves no version on {arm.url}: the baseline must serve before a canary starts"
+        )
     if arm.version is not None and arm.version not in served:
-        raise UsageError(f"{arm.model} version {arm.version} is not served on {arm.url}: ready are {list(served)}")
+        raise UsageError(
+            f"{arm.model} version {arm.version} is not served on {arm.url}: ready are {list(served)}"
+        )

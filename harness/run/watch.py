@@ -24,7 +24,9 @@ class Watch:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._tails = {name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in ("samples", "outputs")}
+        self._tails = {
+            name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in ("samples", "outputs")
+        }
         self.samples: pa.Table = SCHEMAS["samples"].empty_table()
         self.outputs: pa.Table = SCHEMAS["outputs"].empty_table()
 

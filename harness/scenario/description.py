@@ -95,11 +95,10 @@ def _arm(arm: ArmConfig) -> str:
 def _stage(stage: StagePlan) -> StageFacts:
     total = None if stage.rate is None else stage.rate * stage.duration_s
     unit = "pairs" if stage.mode == "paired" else "requests"
-    load = (
-        f"{stage.in_flight} {unit} in flight" if stage.rate is None else f"{unit} at {format_rate(stage.rate)}"
-    )
-    if stage.in_flight == 1:
-        load = load.replace(unit, unit[:-1])
+    if stage.rate is None:
+        load = f"{stage.in_flight} {unit if stage.in_flight != 1 else unit[:-1]} in flight"
+    else:
+        load = f"{unit} at {format_rate(stage.rate)}"
     baseline = candidate = total
     if stage.mode != "paired" and total is not None:
         baseline, candidate = total * (1 - stage.candidate_share), total * stage.candidate_share

@@ -75,6 +75,7 @@ class Document:
                     target[part] = value.data
                 elif target.get(part) is None:
                     target[part] = {}
+                    self.keys[key[: depth + 1]] = self.values[key[: depth + 1]] = place
                 target = target[part]
             else:
                 parent = ".".join(map(str, key[:depth]))

@@ -142,7 +142,8 @@ def _open(stage: StagePlan, seed: int) -> Iterator[tuple[list[int], bool]]:
         start_s, number = float(due_s[-1]), number + size
         due_s = due_s[due_s < stage.duration_s]
         ends = len(due_s) < size
-        yield (due_s * 1e9).astype(np.int64).tolist(), ends
+        due_ns = np.minimum(np.rint(due_s * 1e9), math.ceil(stage.duration_s * 1e9) - 1)
+        yield due_ns.astype(np.int64).tolist(), ends
 
 
 def _arms(stage: StagePlan, seed: int) -> Callable[[int, bool], list[bool]]:
@@ -178,9 +179,10 @@ def _only_block(stage: StagePlan, draws: NDArray[np.float64]) -> list[bool]:
     count = len(draws)
     expected = (stage.rate or 0.0) * stage.duration_s
     candidates = round(count * stage.candidate_share)
-    if expected * stage.candidate_share >= 1:
+    least = 1 - 1e-9
+    if expected * stage.candidate_share >= least:
         candidates = max(candidates, 1)
-    if expected * (1 - stage.candidate_share) >= 1 and count > 1:
+    if expected * (1 - stage.candidate_share) >= least and count > 1:
         candidates = min(candidates, count - 1)
     ranks = draws.argsort(kind="stable").argsort()
     chosen: list[bool] = (ranks < candidates).tolist()

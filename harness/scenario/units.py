@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-_NUMBER = r"\d+(?:\.\d+)?"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 DURATION_PATTERN = rf"^(?:{_NUMBER}(?:us|ms|s|m|h|d))+$"
 RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:s|m|min|h)$"
 PERCENT_PATTERN = rf"^{_NUMBER} ?%$"

@@ -136,7 +136,9 @@ def _message(kind: str, detail: Mapping[str, Any], key: Key) -> str:
 
 
 def _unknown(key: Key) -> str:
-    section = _SECTIONS.get(str(key[0]) if len(key) > 1 else "", Scenario)
+    # A list at the top is one of gates.
+    above = "gates" if isinstance(key[0], int) else str(key[0]) if len(key) > 1 else ""
+    section = _SECTIONS.get(above, Scenario)
     known = [field.alias or name for name, field in section.model_fields.items()]
     close = difflib.get_close_matches(str(key[-1]), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"

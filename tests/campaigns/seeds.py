@@ -55,12 +55,25 @@ def main() -> int:
 def _one(build: str, seed: int) -> dict[str, str]:
     out = Path(tempfile.mkdtemp(prefix="seeds-"))
     begin = time.monotonic()
-    command = [CANARY, "run", "fp8-canary", "--json", "--seed", str(seed), "--set", f"candidate.build={build}"]
+    command = [
+        CANARY,
+        "run",
+        "fp8-canary",
+        "--json",
+        "--seed",
+        str(seed),
+        "--set",
+        f"candidate.build={build}",
+    ]
     try:
-        done = subprocess.run([*command, "--out", out], capture_output=True, text=True, timeout=1800, check=False)
+        done = subprocess.run(
+            [*command, "--out", out], capture_output=True, text=True, timeout=1800, check=False
+        )
         wall_s = time.monotonic() - begin
         if not done.stdout:
-            raise SystemExit(f"{build} seed {seed}: no verdict (exit {done.returncode}):\n{done.stderr[-2000:]}")
+            raise SystemExit(
+                f"{build} seed {seed}: no verdict (exit {done.returncode}):\n{done.stderr[-2000:]}"
+            )
         return _row(build, seed, json.loads(done.stdout), Recording.open(next(out.iterdir())), wall_s)
     finally:
         shutil.rmtree(out)
@@ -110,8 +123,16 @@ def _write(rows: list[dict[str, str]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(temporary, TABLE)
-    lines = ["# How fp8-canary ended, by build and seed", "", "`make seeds`; one row of `seeds.csv` a run.", ""]
-    lines += ["| build | should | did | of | load until decided, s (median, max) | tpot ratio | KL |", "|" + "---|" * 7]
+    lines = [
+        "# How fp8-canary ended, by build and seed",
+        "",
+        "`make seeds`; one row of `seeds.csv` a run.",
+        "",
+    ]
+    lines += [
+        "| build | should | did | of | load until decided, s (median, max) | tpot ratio | KL |",
+        "|" + "---|" * 7,
+    ]
     for build, (expected, metric, _) in EXPECTED.items():
         mine = [row for row in rows if row["build"] == build]
         if mine:

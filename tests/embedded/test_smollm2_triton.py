@@ -111,9 +111,13 @@ def test_an_abandoned_request_makes_room(server: EmbeddedServer, asker: Asker) -
 
 
 def test_slow_takes_thirty_per_cent_longer_a_token(asker: Asker) -> None:
-    """In alternation, so that whatever else this machine does strikes both."""
-    ratios = [asker.ask(2, max_tokens=8).tpot / asker.ask(1, max_tokens=8).tpot for _ in range(7)]
-    assert 1.15 < np.median(ratios) < 1.6, ratios
+    """In alternation; the shortest gaps, because a busy machine also delays the end of a sleep."""
+    gaps: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(8):
+        for version, seen in gaps.items():
+            seen += np.diff(asker.ask(version, max_tokens=8).times).tolist()
+    shortest = {version: float(np.sort(seen)[:8].mean()) for version, seen in gaps.items()}
+    assert 1.15 < shortest[2] / shortest[1] < 1.6, shortest
 
 
 def test_slow_says_the_same(asker: Asker) -> None:

@@ -61,8 +61,10 @@ def test_it_is_the_identity(tiny: Tiny) -> None:
 
 
 def test_slow_is_slower(tiny: Tiny) -> None:
-    ratios = [tiny.seconds(2, 20) / tiny.seconds(1, 20) for _ in range(5)]
-    assert 1.05 < np.median(ratios) < 1.6
+    """By the shortest of many, in alternation: a busy machine delays the end of a sleep."""
+    times = [(tiny.seconds(1, 1), tiny.seconds(2, 1)) for _ in range(60)]
+    reference, slow = np.min(times, axis=0)
+    assert 1.05 < slow / reference < 1.6, (reference, slow)
 
 
 def test_delay_offset_and_failures_change_while_it_serves(tiny: Tiny, repository: Path) -> None:

@@ -290,14 +290,15 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> No
 
 def test_a_disk_that_is_full_in_mid_run_is_told_and_ends_it(triton: EmbeddedServer, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk."""
-    stage = StagePlan(0, "interleaved", "closed", 600.0, 0.5, in_flight=4)
+    stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
     with Generator(make_spec(tmp_path, (stage,), url=triton.grpc_url), tmp_path / "load.log") as generator:
         generator.start()
         assert generator.pid is not None
         locust = psutil.Process(generator.pid)
-        locust.rlimit(psutil.RLIMIT_FSIZE, (30_000, 30_000))
+        locust.rlimit(psutil.RLIMIT_FSIZE, (40_000, 40_000))
         generator.stage(0)
         wait_for(generator, "stage_begun", 0)
+        until(lambda: len(rows(tmp_path)) > 0)
         with pytest.raises(WorldError, match=r"samples\.arrow: cannot be written") as caught:
             generator.events(60)
         assert not isinstance(caught.value, ServerDied)

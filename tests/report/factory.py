@@ -1,4 +1,4 @@
-"""Recordings and verdicts by recipe: what the run of issue 2's scenario leaves, without a Triton and in milliseconds."""
+"""Recordings and verdicts by recipe: what a run of `fp8-canary` leaves, made in milliseconds."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def meta(stages: list[StageRecord], build: str, finished: bool = True) -> dict[s
 
 
 class World:
-    """Draws samples and outputs of a candidate that is `slower` (a factor), fails with `failing`, or `drifts` (nats-ish)."""
+    """Samples and outputs of a candidate: `slower` a factor, `failing` a probability, `drifts` in logits."""
 
     def __init__(
         self, seed: int = 1, slower: float = 1.0, failing: float = 0.0, drifts: float = 0.15
@@ -195,8 +195,8 @@ def readings(end_s: float, every_s: float = 1.0, gpu: bool = True) -> pa.Table:
 
 
 def recording(
-    folder: Path = Path("run"), *, build: str = "fp8", plans: tuple[StagePlan, ...] = PLANS, finished: bool = True,
-    gpu: bool = True, **world: float,
+    folder: Path = Path("run"), *, build: str = "fp8", plans: tuple[StagePlan, ...] = PLANS,
+    finished: bool = True, gpu: bool = True, **world: float,
 ) -> Recording:  # fmt: skip
     stages = stage_records(plans=plans, cut=not finished)
     drawn = World(**world)  # type: ignore[arg-type]
@@ -260,7 +260,8 @@ def finding(metric: str, outcome: Any = "pass", effect: float = 1.01, **more: An
         "reason", f"{metric} of the candidate {words.get(outcome, 'has no requests to judge')}."
     )
     defaults: dict[str, Any] = {
-        "interval": (effect - 0.02, effect + 0.02), "margin": 1.10, "baseline": 0.180, "candidate": 0.180 * effect,
+        "interval": (effect - 0.02, effect + 0.02), "margin": 1.10,
+        "baseline": 0.180, "candidate": 0.180 * effect,
         "n_baseline": 110, "n_candidate": 110,
     }  # fmt: skip
     return Finding(metric, outcome, reason, effect=effect, **(defaults | more))
@@ -283,15 +284,18 @@ def kl_finding(outcome: Any = "pass", effect: float = 0.018, **more: Any) -> Fin
 def watch(stage: int, outcome: Any = "pass") -> tuple[Finding, ...]:
     return (
         errors_finding(outcome, kind="watch", stage=stage, high=0.09),
-        Finding("ttft.p50", "no data", "Too few requests in this stage to hold v1's objective against them.", kind="watch", stage=stage),
-    )  # fmt: skip
+        Finding(
+            "ttft.p50", "no data", "Too few requests here to judge the objective.", kind="watch", stage=stage
+        ),
+    )
 
 
 def promote() -> Verdict:
     first = StageVerdict(
         0, "promote", "Every gate holds.",
         (
-            errors_finding(), finding("ttft.p50"), finding("tpot.p50", effect=0.97, baseline=0.048, candidate=0.0466), kl_finding(),
+            errors_finding(), finding("ttft.p50"), kl_finding(),
+            finding("tpot.p50", effect=0.97, baseline=0.048, candidate=0.0466),
             Finding("validity.pairs", "pass", "110 of 110 pairs are complete.", kind="validity"),
         ),
     )  # fmt: skip

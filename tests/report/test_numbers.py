@@ -18,10 +18,17 @@ from tests.report import factory
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "–"), (math.nan, "–"), (0.0, "0 s"), (0.0000481, "48.1 µs"), (0.0481, "48.1 ms"), (0.57, "570 ms"),
-        (0.99996, "1.00 s"), (1.234, "1.23 s"), (83.0, "83.0 s"),
+        (None, "–"),
+        (math.nan, "–"),
+        (0.0, "0 s"),
+        (0.0000481, "48.1 µs"),
+        (0.0481, "48.1 ms"),
+        (0.57, "570 ms"),
+        (0.99996, "1.00 s"),
+        (1.234, "1.23 s"),
+        (83.0, "83.0 s"),
     ],
-)  # fmt: skip
+)
 def test_seconds(value: float | None, text: str) -> None:
     assert words.seconds(value) == text
 
@@ -43,23 +50,33 @@ def test_percent(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("finding", "effect", "interval", "margin"),
+    ("finding", "texts"),
     [
-        (Finding("ttft.p50", "pass", "", effect=1.123, interval=(1.08, 1.16), margin=1.1), "+12.3 %", "+8 to +16 %", "+10 %"),
-        (Finding("errors", "pass", "", unit="pp", effect=0.0, interval=(0.0, 0.03), margin=0.03), "0 pp", "0 to +3 pp", "+3 pp"),
-        (Finding("quality.kl", "fail", "", unit="nats", effect=0.41, interval=(0.4, None), margin=0.06), "0.410 nats",
-         "at least 0.400 nats", "0.0600 nats"),
-        (Finding("ttft.p50", "pass", "", unit="s", effect=0.18, interval=(None, 0.2), margin=0.25), "180 ms", "at most 200 ms", "250 ms"),
-        (Finding("ttft.p50", "no data", ""), "–", "–", "–"),
-        (Finding("ttft.p50", "pass", "", effect=math.inf, interval=(1.0, math.inf)), "–", "at least 0 %", "–"),
+        (
+            Finding("ttft.p50", "pass", "", effect=1.123, interval=(1.08, 1.16), margin=1.1),
+            ("+12.3 %", "+8 to +16 %", "+10 %"),
+        ),
+        (
+            Finding("errors", "pass", "", unit="pp", effect=0.0, interval=(0.0, 0.03), margin=0.03),
+            ("0 pp", "0 to +3 pp", "+3 pp"),
+        ),
+        (
+            Finding("quality.kl", "fail", "", unit="nats", effect=0.41, interval=(0.4, None), margin=0.06),
+            ("0.410 nats", "at least 0.400 nats", "0.0600 nats"),
+        ),
+        (
+            Finding("ttft.p50", "pass", "", unit="s", effect=0.18, interval=(None, 0.2), margin=0.25),
+            ("180 ms", "at most 200 ms", "250 ms"),
+        ),
+        (Finding("ttft.p50", "no data", ""), ("–", "–", "–")),
+        (
+            Finding("ttft.p50", "pass", "", effect=math.inf, interval=(1.0, math.inf)),
+            ("–", "at least 0 %", "–"),
+        ),
     ],
-)  # fmt: skip
-def test_a_finding_in_its_own_unit(finding: Finding, effect: str, interval: str, margin: str) -> None:
-    assert (words.effect(finding), words.interval(finding), words.margin(finding)) == (
-        effect,
-        interval,
-        margin,
-    )
+)
+def test_a_finding_in_its_own_unit(finding: Finding, texts: tuple[str, str, str]) -> None:
+    assert (words.effect(finding), words.interval(finding), words.margin(finding)) == texts
 
 
 def test_gates_in_words() -> None:

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.triton
 
 def actions(folder: Path) -> list[tuple[str, object, object]]:
     return [
-        (line["action"], line["before"], line["wanted"]) for line in journal(folder) if line["state"] == "done"
+        (line["action"], line["before"], line["wanted"])
+        for line in journal(folder)
+        if line["state"] == "done"
     ]
 
 
@@ -57,7 +59,10 @@ def test_an_erring_build_is_rolled_back_before_the_stage_is_over(scenario: Path,
     assert stage["decided_ns"] - stage["begin_ns"] < 40e9
     done_actions = actions(folder)
     assert ("models.set", [1, 2], [1]) in done_actions
-    assert [name for name, _, _ in done_actions if name in ("route.set", "models.set")][-2:] == ["route.set", "models.set"]
+    assert [name for name, _, _ in done_actions if name in ("route.set", "models.set")][-2:] == [
+        "route.set",
+        "models.set",
+    ]
     samples = pq.read_table(folder / "samples.parquet").to_pandas()
     after = samples[(samples.sent_ns > stage["decided_ns"] + 3_000_000_000) & (samples.arm == "baseline")]
     assert (samples[samples.arm == "baseline"].status == "ok").all(), "no request of the baseline was lost"
@@ -65,7 +70,9 @@ def test_an_erring_build_is_rolled_back_before_the_stage_is_over(scenario: Path,
 
 
 def test_a_slow_build_is_rolled_back_naming_its_latency(scenario: Path, tmp_path: Path) -> None:
-    done = canary("run", scenario, "--out", tmp_path / "out", "--json", "--set", "candidate.build={delay_ms: 10}")
+    done = canary(
+        "run", scenario, "--out", tmp_path / "out", "--json", "--set", "candidate.build={delay_ms: 10}"
+    )
     assert done.code == 1, done.stderr
     assert "response_time.p50" in {f["metric"] for f in done.verdict["findings"] if f["outcome"] == "fail"}
 
@@ -97,5 +104,7 @@ def test_no_process_is_left_behind(scenario: Path, tmp_path: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     canary("run", scenario, "--out", tmp_path / "out", "--set", "stages.0.for=2s")
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
-    named = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    named = [
+        p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])
+    ]
     assert named == []

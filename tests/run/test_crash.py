@@ -93,7 +93,9 @@ def test_after_sigkill_recover_brings_traffic_and_models_back(
 ) -> None:
     out = tmp_path / "out"
     assert ready(server) == [1]
-    run = background("run", scenario, "--out", out, *on(server), "--set", "stages.1.for=120s", "--set", "stages.0.for=5s")
+    run = background(
+        "run", scenario, "--out", out, *on(server), "--set", "stages.1.for=120s", "--set", "stages.0.for=5s"
+    )
     folder = wait_for_samples(out, 1)
     assert ready(server) == [1, 2]
     assert json.loads((folder / "split.json").read_text())["candidate_share"] == 0.2
@@ -123,7 +125,9 @@ def test_an_interrupted_run_puts_everything_back_before_it_exits(
     assert ready(server) == [1]
 
 
-def test_recover_says_what_it_could_not_put_back(scenario: Path, tmp_path: Path, background: Background) -> None:
+def test_recover_says_what_it_could_not_put_back(
+    scenario: Path, tmp_path: Path, background: Background
+) -> None:
     build_repository(tmp_path / "models", {"tiny": {1: "fp16", 2: "same"}})
     out = tmp_path / "out"
     with EmbeddedServer(tmp_path / "models", tmp_path / "server.log") as server:

@@ -44,7 +44,10 @@ def test_an_undo_that_failed_is_tried_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     with journal.action("route.set", "r", before=0.0, wanted=0.1):
         pass
-    with pytest.raises(OSError, match="gone"), journal.action("route.set", "r", before=0.1, wanted=0.0, undoes=1):
+    with (
+        pytest.raises(OSError, match="gone"),
+        journal.action("route.set", "r", before=0.1, wanted=0.0, undoes=1),
+    ):
         raise OSError("gone")
     assert [entry.seq for entry in not_put_back(read(tmp_path))] == [1]
 
@@ -58,7 +61,7 @@ def test_the_end_of_a_run_closes_what_came_before(tmp_path: Path) -> None:
     assert not_put_back(read(tmp_path)) == []
 
 
-@pytest.mark.parametrize("cut", range(1, 60, 7))
+@pytest.mark.parametrize("cut", range(2, 60, 7))
 def test_a_torn_line_loses_only_itself_and_the_journal_goes_on(tmp_path: Path, cut: int) -> None:
     journal = Journal(tmp_path)
     for share in (0.1, 0.5):

@@ -1,7 +1,9 @@
-"""The sampler's schedule on a clock of its own, and what it does with sources that fail and disks that are full."""
+"""The sampler's schedule on a clock of its own; sources that fail, a disk that is full."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from harness.errors import RecordingError
 from harness.recording.schema import READINGS
-from harness.recording.stream import StreamWriter, Tail
+from harness.recording.stream import Tail
 from harness.telemetry import Sampler, SourceUnavailableError, Value
 from harness.telemetry.sampler import RETRY_S, next_poll
 
@@ -68,8 +70,7 @@ def run(path: Path, takes_s: list[float | None], *others: object) -> tuple[Sampl
     assert time.done.wait(30)
     stopper = threading.Thread(target=sampler.stop)
     stopper.start()
-    while not sampler._stopping.is_set():
-        pass
+    assert sampler._stopping.wait(30)
     time.go.set()
     stopper.join()
     return sampler, source
@@ -125,22 +126,33 @@ def test_each_poll_is_readable_at_once(tmp_path: Path) -> None:
     sampler.stop()
 
 
-def test_a_full_disk_ends_the_recording_and_is_raised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: StreamWriter) -> None:
-        raise RecordingError("r.arrow: cannot be written: No space left on device")
-
-    sampler = Sampler([Scripted(FakeTime(9), iter([0.0]))], tmp_path / "r.arrow", 0, 1.0)
-    monkeypatch.setattr(StreamWriter, "flush", full)
-    sampler.start()
-    thread = sampler._thread
-    assert thread is not None
-    thread.join(30)
-    assert sampler.failure is not None
-    with pytest.raises(RecordingError, match="No space left"):
-        sampler.stop()
+FULL = """
+import resource, sys
+from pathlib import Path
+from harness.errors import RecordingError
+from harness.telemetry import Host, Sampler
+sampler = Sampler([Host()], Path(sys.argv[1]), 0, 0.001)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sampler.start()
+sampler._thread.join(60)
+assert sampler.failure is not None
+try:
     sampler.stop()
+except RecordingError as error:
+    print(error)
+sampler.stop()
+"""
+
+
+def test_a_full_disk_ends_the_recording_and_is_raised(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk's: the write fails in the same place."""
+    path = tmp_path / "r.arrow"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FULL, path], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == f"{path}: cannot be written: File too large\n", done.stderr
+    with Tail(path, READINGS) as tail:
+        assert tail.poll().num_rows > 0
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_page_in_our_units() -> None:
     for page in ("", "<html>{</html>", "some_other_metric 1\n"):
         with pytest.raises(SourceUnavailableError):
             metrics.parse(page)
-    with pytest.raises(SourceUnavailableError, match="http://127.0.0.1:1/metrics: no metrics"):
+    with pytest.raises(SourceUnavailableError, match=r"http://127\.0\.0\.1:1/metrics: no metrics"):
         metrics.read()
     metrics.close()
 
@@ -163,10 +163,8 @@ def test_live_server(server: EmbeddedServer) -> None:
     for metric in ("inference.request_success", "inference.count", "inference.executions"):
         assert after["tiny/1", metric][0] - before["tiny/1", metric][0] == 5
     # Each takes 5 ms by the model's settings.
-    spent_s = (
-        after["tiny/1", "inference.compute_infer_duration"][0]
-        - before["tiny/1", "inference.compute_infer_duration"][0]
-    )
+    infer = ("tiny/1", "inference.compute_infer_duration")
+    spent_s = after[infer][0] - before[infer][0]
     assert 0.025 <= spent_s < 5
     assert after["tiny/1", "inference.pending_requests"] == (0, "1")
     assert after["server", "memory.total"] == (psutil.virtual_memory().total, "bytes")

@@ -21,7 +21,7 @@ GOOD, BAD, SLOW_TO_LOAD = 2, 3, 4
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    builds = {1: {}, GOOD: {}, BAD: {"load_fails": True}, SLOW_TO_LOAD: {"load_s": 3.0}}
+    builds = {1: {}, GOOD: {}, BAD: {"load_fails": True}, SLOW_TO_LOAD: {"load_s": 1.0}}
     build_repository(folder, {MODEL: builds})
     config = folder / MODEL / "config.pbtxt"
     text = config.read_text().replace("1, 2, 3, 4", "1")

@@ -73,6 +73,7 @@ def test_sets_that_cannot_be_meant(control: Control, wanted: list[int], words: s
     assert control.loaded(MODEL) == (1,)
 
 
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
 def test_version_that_silently_left_is_an_error(control: Control, repository: Path, tmp_path: Path) -> None:
     """The directory of a serving version is gone, and this machine does not see the repository."""
     control.set_versions(MODEL, [1, GOOD])
@@ -117,12 +118,13 @@ def test_load_that_takes_too_long(url: str, control: Control, repository: Path) 
     assert control.loaded(MODEL) == (1, SLOW_TO_LOAD)
 
 
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
 def test_version_with_requests_in_flight_drains(
     url: str, control: Control, server: EmbeddedServer, repository: Path
 ) -> None:
-    """One request executes and one waits behind it; both are answered, and the call says that it did not wait."""
+    """One executes, one waits behind it; both are answered, and the call says that it did not wait."""
     control.set_versions(MODEL, [1, GOOD])
-    change_settings(repository, GOOD, delay_ms=1500)
+    change_settings(repository, GOOD, delay_ms=1000)
     infer = f"{server.http_url}/v2/models/{MODEL}/versions/{GOOD}/infer"
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -143,6 +145,7 @@ def wait_for_pending(server: EmbeddedServer) -> None:
         assert time.monotonic() < deadline, "no request ever waited"
 
 
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
 def test_model_that_is_not_loaded(control: Control, repository: Path) -> None:
     assert control.unload(MODEL).after == ()
     assert control.loaded(MODEL) == ()
@@ -177,6 +180,7 @@ def test_metadata_and_server(control: Control) -> None:
     assert control.live()
 
 
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
 def test_wait_ready_says_why_not(control: Control) -> None:
     with pytest.raises(LoadFailed, match=r"version 9 is not ready after 0.1 s: not in the index"):
         control.wait_ready(MODEL, 9, 0.1)
