@@ -59,9 +59,10 @@ class StreamWriter:
         """Hands the buffered rows to the operating system as one batch; without rows nothing happens."""
         if not self._rows:
             return
-        batch = self._batch()
-        self._write(batch.serialize())
-        self._rows.clear()
+        rows = self._rows[:]
+        self._write(self._batch(rows).serialize())
+        # Not clear(): a row may have come meanwhile.
+        del self._rows[: len(rows)]
 
     def close(self) -> None:
         """Flushes, marks the end of the stream, closes. A second call does nothing."""
@@ -73,9 +74,9 @@ class StreamWriter:
         finally:
             self._close_fd()
 
-    def _batch(self) -> pa.RecordBatch:
+    def _batch(self, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
         columns = []
-        for field, values in zip(self.schema, zip(*self._rows, strict=True), strict=True):
+        for field, values in zip(self.schema, zip(*rows, strict=True), strict=True):
             try:
                 column = pa.array(values, type=field.type)
             except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:

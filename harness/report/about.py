@@ -45,9 +45,10 @@ def reasons(verdict: Verdict, most: int = 5) -> list[str]:
     first = words.telling(verdict.findings)
     wanted = {"rollback": ("fail",), "inconclusive": ("fail", "inconclusive", "no data")}.get(verdict.verdict)
     chosen = [finding for finding in first if wanted is None or finding.outcome in wanted]
-    chosen = [finding for finding in chosen if finding.reason and finding.reason not in verdict.reason]
+    said = verdict.reason.lower()
+    chosen = [finding for finding in chosen if finding.reason and finding.reason.lower() not in said]
     if wanted is None:
-        chosen = [f for f in chosen if f.outcome == "pass" and f.kind != "validity"]
+        chosen = [f for f in chosen if f.outcome == "pass" and f.margin is not None]
     return list(dict.fromkeys(finding.reason for finding in chosen))[:most]
 
 

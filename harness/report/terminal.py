@@ -99,7 +99,7 @@ def summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> R
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Findings in figures, one a row, without their reasons; the stage is named where there are several."""
     many = len({finding.stage for finding in findings}) > 1
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     if many:
         table.add_column("stage", justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
@@ -220,13 +220,13 @@ def _told(finding: Finding) -> str:
 
 
 def _mattering(verdict: Verdict, most: int = 8) -> list[Finding]:
-    """What failed or is open, in every stage; of what passed only the comparisons."""
+    """What failed or is open, in every stage; of what passed only the comparisons that have a margin."""
     rows = [
         finding
         for finding in words.telling(verdict.findings)
         if finding.outcome == "fail"
         or (finding.outcome != "pass" and (verdict.verdict != "promote" or finding.kind == "comparison"))
-        or (finding.outcome == "pass" and finding.kind == "comparison")
+        or (finding.outcome == "pass" and finding.kind == "comparison" and finding.margin is not None)
     ]
     return rows[:most]
 

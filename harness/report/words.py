@@ -127,7 +127,9 @@ def on_scale(value: float | None, unit: str) -> str:
         return percent(value - 1.0, sign=True)
     if unit == "pp":
         return percent(value, sign=True).replace(" %", " pp")
-    return seconds(value) if unit == "s" else f"{number(value)}{'' if unit == '1' else f' {unit}'}"
+    if unit == "rate":
+        return percent(value)
+    return seconds(value) if unit == "s" else f"{number(value)} {unit}".removesuffix(" 1").strip()
 
 
 def effect(finding: Finding) -> str:
@@ -164,7 +166,7 @@ def measured(metric: str, value: float | None) -> str:
         return NONE
     if metric.partition(".")[0] in LATENCIES:
         return seconds(value)
-    if metric == "errors" or any(word in metric for word in ("agreement", "top1", "flips", "match")):
+    if metric == "errors" or (metric.startswith("quality.") and not metric.startswith("quality.kl")):
         return percent(value)
     if metric == "memory.peak":
         return size(value, "bytes")
@@ -210,19 +212,18 @@ def gate_rule(gate: Gate) -> str:
 
 
 def is_gate(finding: Finding, gates: Iterable[Gate]) -> bool:
-    """Whether the rule can decide: no check of the measurement, and asked for where anything was."""
+    """Whether the finding can decide: asked for, or with a margin of its own; no check of the measurement."""
     wanted = {gate.metric for gate in gates}
     known = finding.metric in wanted or finding.metric.removesuffix(".p50") in wanted  # `ttft` is its p50
-    return finding.kind != "validity" and (not wanted or known)
+    return finding.kind != "validity" and (known or finding.margin is not None)
 
 
 def telling(findings: Iterable[Finding]) -> list[Finding]:
-    """What to read first: failures, then what is open, then what passed, closest to its margin first."""
+    """What to read first: failures, what is open, what passed (nearest its margin first), information."""
 
     def key(finding: Finding) -> tuple[int, int, float]:
-        if finding.kind == "validity" and finding.outcome == "pass":
-            return (9, 0, 0.0)
-        return (_RANK[finding.outcome], finding.kind == "validity", -used(finding))
+        informs = finding.margin is None and finding.outcome in ("pass", "no data")
+        return (_RANK[finding.outcome] + 9 * informs, finding.kind == "validity", -used(finding))
 
     return sorted(findings, key=key)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -122,7 +121,7 @@ def _write(rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, TABLE)
+    temporary.replace(TABLE)
     lines = [
         "# How fp8-canary ended, by build and seed",
         "",

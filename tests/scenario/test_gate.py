@@ -56,8 +56,8 @@ def test_two_servers_and_no_version() -> None:
         ((V1, V1), {}, f"--candidate {V1}: candidate.version: expected another version"),
         (("host:8001/llm", V2), {}, "--baseline host:8001/llm: expected scheme://host:port/model:version such as"),  # noqa: E501
         (("grpc://host:8001", V2), {}, "--baseline grpc://host:8001: expected scheme://host:port/model"),
-        (("grpc://host/llm:1", V2), {}, "--baseline grpc://host/llm:1: baseline.url: expected grpc://host:port"),  # noqa: E501
-        (("ftp://host:1/llm:1", V2), {}, "--baseline ftp://host:1/llm:1: baseline.url: expected grpc://host:port"),  # noqa: E501
+        (("grpc://host/llm:1", V2), {}, "--baseline grpc://host/llm:1: baseline.url: expected grpc://host:port"),
+        (("ftp://host:1/llm:1", V2), {}, "--baseline ftp://host:1/llm:1: baseline.url: expected grpc://host:port"),
         ((V1, "grpc://host:8001/llm:new"), {}, "--candidate grpc://host:8001/llm:new: expected a version from 1 up, found 'new'"),  # noqa: E501
         ((V1, "grpc://host:8001/llm:0"), {}, "--candidate grpc://host:8001/llm:0: expected a version from 1 up"),  # noqa: E501
         ((V1, V2), {"margins": ["ttft.p50"]}, "--margin ttft.p50: expected METRIC=MARGIN such as ttft.p99=10%"),  # noqa: E501

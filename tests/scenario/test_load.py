@@ -145,7 +145,7 @@ def test_an_error_carries_its_place(scenario_file: Path) -> None:
     assert (error.file, error.line, error.column, error.key) == (
         str(scenario_file),
         13,
-        29,
+        30,
         "stages.1.candidate",
     )
 

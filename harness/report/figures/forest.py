@@ -27,7 +27,7 @@ _TITLES = {
 
 def forest(findings: Sequence[Finding], name: Callable[[Finding], str]) -> str:
     """Effect and interval of each rule against its margin; one panel a unit, rules below each other."""
-    shown = [finding for finding in findings if real(finding.effect)]
+    shown = [finding for finding in findings if real(finding.effect) and real(finding.margin)]
     units = list(dict.fromkeys(finding.unit for finding in shown))
     if not shown:
         return ""
