@@ -36,7 +36,7 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
         (names.get(stage.stage, str(stage.stage + 1)), finding)
         for stage in verdict.stages
         for finding in words.telling(stage.findings)
-        if not (finding.kind == "validity" and finding.outcome == "pass")
+        if not words.informs(finding) and not (finding.kind == "validity" and finding.outcome == "pass")
     ]
     if rows:
         lines += [

@@ -121,7 +121,8 @@ def _by_stage(verdict: Verdict, names: dict[int, str]) -> list[dict[str, Any]]:
         {
             "name": names.get(stage.stage, str(stage.stage + 1)),
             "verdict": stage,
-            "findings": words.telling(stage.findings),
+            "findings": [found for found in words.telling(stage.findings) if not words.informs(found)],
+            "information": [found for found in stage.findings if words.informs(found)],
             # A stage that was only watched, and that nothing happened in, is one line until it is asked for.
             "open": stage.verdict != "promote"
             or any(f.outcome == "fail" or f.kind == "comparison" for f in stage.findings),

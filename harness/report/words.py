@@ -101,7 +101,7 @@ def percent(value: float | None, *, sign: bool = False) -> str:
         return "0 %"
     if abs(scaled) >= 1e4:
         return ">10,000 %" if scaled > 0 else "<-10,000 %"
-    places = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 0.095 else 3
+    places = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 0.095 else 2 if sign else 3
     text = f"{scaled:{'+' if sign else ''},.{places}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
 
@@ -218,12 +218,17 @@ def is_gate(finding: Finding, gates: Iterable[Gate]) -> bool:
     return finding.kind != "validity" and (known or finding.margin is not None)
 
 
+def informs(finding: Finding) -> bool:
+    """Whether the finding is there to be known, and decides nothing."""
+    return finding.margin is None and finding.kind != "validity" and finding.outcome in ("pass", "no data")
+
+
 def telling(findings: Iterable[Finding]) -> list[Finding]:
     """What to read first: failures, what is open, what passed (nearest its margin first), information."""
 
     def key(finding: Finding) -> tuple[int, int, float]:
-        informs = finding.margin is None and finding.outcome in ("pass", "no data")
-        return (_RANK[finding.outcome] + 9 * informs, finding.kind == "validity", -used(finding))
+        last = informs(finding) or (finding.kind == "validity" and finding.outcome == "pass")
+        return (_RANK[finding.outcome] + 9 * last, finding.kind == "validity", -used(finding))
 
     return sorted(findings, key=key)
 

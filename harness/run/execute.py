@@ -108,6 +108,8 @@ class _Run:
         else:
             self._fail()
         self.generator.stop()
+        sampler.stop()
+        self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
         self.folder.meta["finished"] = True
         with self.journal.action("run.end", self.scenario.name, wanted=decision):
             self.folder.save()

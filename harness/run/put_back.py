@@ -11,10 +11,9 @@ from pathlib import Path
 
 from harness.errors import CanaryError
 from harness.ingress import Ingress, OwnSplit
-from harness.recording import atomic_write
 from harness.run.journal import Entry, Journal, not_put_back
 from harness.run.world import apply_versions
-from harness.triton import Control
+from harness.triton import Control, write_config
 
 Say = Callable[[str], None]
 
@@ -62,7 +61,7 @@ def _undo_models(entry: Entry, _live: Mapping[str, Ingress]) -> str:
 
 
 def _undo_config(entry: Entry, _live: Mapping[str, Ingress]) -> str:
-    atomic_write(Path(entry.target), entry.before.encode())
+    write_config(Path(entry.target), entry.before)
     return f"{entry.target}: as before"
 
 

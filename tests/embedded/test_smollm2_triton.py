@@ -111,7 +111,7 @@ def test_an_abandoned_request_makes_room(server: EmbeddedServer, asker: Asker) -
 
 
 def test_slow_takes_thirty_per_cent_longer_a_token(asker: Asker) -> None:
-    """Best of several answers, in alternation: a busy machine only adds time, so the best approach the truth."""
+    """Best of several answers, in alternation: a busy machine only ever adds time."""
     best = {1: float("inf"), 2: float("inf")}
     for rounds in range(1, 21):
         for version in best:

@@ -119,15 +119,20 @@ class World:
         )  # fmt: skip
         return -1.0 if failed else done
 
-    def output(self, kind: str, arm: str, stage: int, pair: int, logits: np.ndarray, text: str) -> None:
+    def output(
+        self, kind: str, arm: str, pair: int, logits: np.ndarray, text: str, tokens: list[int] | None = None
+    ) -> list[int]:
+        """One output; `tokens` are the forced ones, else the likeliest. Returns them."""
         logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         ids = np.argsort(-logs, axis=1)[:, :K]
+        tokens = ids[:, 0].tolist() if tokens is None else tokens
         self.outputs.append(
             Output(
-                stage, pair, arm, kind, text, "", "length", ids[:, 0].tolist(), K, ids.ravel().tolist(),
+                pair >> 32, pair, arm, kind, text, "", "length", tokens, K, ids.ravel().tolist(),
                 np.take_along_axis(logs, ids, 1).ravel().tolist(),
             )
         )  # fmt: skip
+        return tokens
 
     def pair(self, stage: int, number: int, at_s: float) -> float:
         """A pair of generations, then both arms' scores of the baseline's answer."""
@@ -135,19 +140,18 @@ class World:
         done = [self.request(arm, stage, pair, at_s) for arm in ("baseline", "candidate")]
         logits = self.random.normal(0, 2.5, (8, VOCABULARY))
         moved = logits + self.drifts * self.random.normal(0, 1, logits.shape)
+        again = logits + 1e-4 * self.random.normal(0, 1, logits.shape)
         same = bool((moved.argmax(1) == logits.argmax(1)).all())
-        self.output("generated", "baseline", stage, pair, logits, "".join(ANSWER))
+        tokens = self.output("generated", "baseline", pair, logits, "".join(ANSWER))
         if done[1] < 0:
             return max(done[0], at_s + 0.05)
         text = "".join(ANSWER if same else [*ANSWER[:4], " and", " calm"])
-        self.output("generated", "candidate", stage, pair, moved, text)
+        self.output("generated", "candidate", pair, moved, text)
         at_s = max(done)
         ends = [self.request(arm, stage, pair, at_s, score=True) for arm in ("baseline", "candidate")]
-        self.output(
-            "scored", "baseline", stage, pair, logits + 1e-4 * self.random.normal(0, 1, logits.shape), ""
-        )
+        self.output("scored", "baseline", pair, again, "", tokens)
         if ends[1] >= 0:
-            self.output("scored", "candidate", stage, pair, moved, "")
+            self.output("scored", "candidate", pair, moved, "", tokens)
         return max(ends)
 
     def run(self, stages: list[StageRecord]) -> None:

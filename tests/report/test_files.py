@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from harness.errors import RecordingError
+from harness.judge import Evidence, judge
 from harness.recording import Recording
 from harness.report import render
 from harness.report.junit import junit
 from harness.report.markdown import markdown
+from harness.report.words import SIGN
 from harness.types import Finding, Verdict
 from tests.report import factory
 
@@ -161,3 +164,30 @@ def test_render_writes_all_files_and_nothing_else(tmp_path: Path) -> None:
 def test_render_into_nowhere_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"report\.html: cannot be written"):
         render(factory.nothing(), factory.empty_verdict(), tmp_path / "absent")
+
+
+WORLDS: dict[str, dict[str, float]] = {
+    "good": {},
+    "slow": {"slower": 1.3},
+    "erring": {"failing": 0.3},
+    "shifted": {"drifts": 1.5},
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_what_the_judge_really_says_is_in_every_file(name: str, tmp_path: Path) -> None:
+    recording = factory.recording(**WORLDS[name])
+    verdict = judge(Evidence.of(recording))
+    html, text, xml = (path.read_text() for path in render(recording, verdict, tmp_path))
+    assert f"{SIGN[verdict.verdict]} {verdict.verdict}: fp8-canary" in text
+    assert escape(verdict.reason) in html
+    for finding in verdict.findings:
+        assert finding.metric in html
+        assert escape(finding.reason) in html
+    red = [
+        case.get("name") for case in ET.fromstring(xml).iter("testcase") if case.find("failure") is not None
+    ]
+    failed = [
+        f"{f.metric} ({f.kind})" for f in verdict.findings if f.outcome == "fail" and f.kind != "validity"
+    ]
+    assert red == failed + ["verdict"] * (verdict.verdict == "rollback")
