@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from rich.table import Table
 
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
-from harness.embedded import MODELS, EmbeddedServer, available, build_repository
-from harness.errors import UsageError
+from harness.embedded import MODELS, EmbeddedServer, available, build_repository, weights_available
+from harness.errors import ServerDied, UsageError
 from harness.run import Interrupted, interruptible
 from harness.telemetry import hardware
 
@@ -54,9 +53,9 @@ def _serve(args: argparse.Namespace) -> int:
             for url in (server.grpc_url, server.http_url, server.metrics_url):
                 print(url, flush=True)
             console.print("Ctrl-C ends it")
-            while True:
-                server.check()
-                time.sleep(0.5)
+            while not server.wait(1.0):
+                pass
+            raise ServerDied(f"Triton ended by itself: {server.last_words()}")
         except Interrupted:
             return 0
 
@@ -75,6 +74,7 @@ def _doctor(_args: argparse.Namespace) -> int:
     table.add_row("processor", f"{machine['cpu']}, {machine['threads']} threads")
     table.add_row("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB")
     table.add_row("embedded Triton", available() or "yes")
+    table.add_row("its language model", weights_available() or "yes")
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
     table.add_row(
         "GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host"

@@ -23,7 +23,7 @@ from harness.run.watch import Watch
 from harness.run.world import persist, route, set_versions
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, sources
-from harness.types import Decision, Verdict
+from harness.types import Arm, Decision, Verdict
 
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
@@ -86,7 +86,7 @@ class _Run:
         self.live: dict[str, Ingress] = {}
 
     def go(self, stack: ExitStack) -> None:
-        self.say("starting Triton" if self.scenario.target.server else f"asking {self.scenario.target.url}")
+        self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
         sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid), self.folder.path / "readings.arrow",
@@ -115,14 +115,15 @@ class _Run:
             self.folder.save()
 
     def _load_candidate(self) -> None:
-        """The candidate joins while the baseline serves."""
+        """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
         arm, control = self.target.arms["candidate"], self.target.control("candidate")
-        if arm.version is None:
-            return
         served = control.loaded(arm.model)
-        if arm.version not in served:
-            self.say(f"loading {arm.model} version {arm.version} beside {list(served)}")
-            set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repository)
+        if arm.version in served or (arm.version is None and served):
+            return
+        if arm.version is None or not self.target.ours_to_change:
+            raise UsageError(f"{_named(arm)} is not served on {arm.url}: ready are {list(served)}")
+        self.say(f"loading {_named(arm)} beside {list(served)}")
+        set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repository)
 
     def _generator(self, stack: ExitStack) -> Generator:
         target, load = self.target, self.scenario.load
@@ -191,3 +192,7 @@ class _Run:
             )
             return
         persist(self.journal, self.target.repository / model / "config.pbtxt", versions)
+
+
+def _named(arm: Arm) -> str:
+    return arm.model if arm.version is None else f"{arm.model} version {arm.version}"

@@ -20,13 +20,15 @@ class Target:
     """The two arms with their addresses, and what else is known of the place.
 
     `repository` is None where this machine does not see the server's model repository; `server_pid` where the
-    server is not ours. `check` raises ServerDied when our own server has ended by itself.
+    server is not ours. `ours_to_change`: versions may be loaded and unloaded there. `check` raises ServerDied when our
+    own server has ended by itself.
     """
 
     arms: dict[ArmName, Arm]
     metrics_url: str | None
     repository: Path | None
     server_pid: int | None
+    ours_to_change: bool
     check: Callable[[], None]
 
     def control(self, arm: ArmName) -> Control:
@@ -49,6 +51,8 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
             metrics_url=scenario.target.metrics_url,
             repository=Path(scenario.target.repository) if scenario.target.repository else None,
             server_pid=None,
+            # Arms that bring their own addresses are compared, not operated.
+            ours_to_change=scenario.target.url is not None,
             check=lambda: None,
         )
     )
@@ -58,12 +62,12 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
 
 def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
     # Imported here: production installs leave this extra out.
-    from harness.embedded import EmbeddedServer, add_version, available, build_repository
+    from harness.embedded import EmbeddedServer, add_version, available, build_repository, weights_available
 
-    missing = available()
+    baseline, candidate = scenario.baseline, scenario.candidate
+    missing = available() or ("smollm2" in (baseline.model, candidate.model) and weights_available())
     if missing:
         raise UsageError(missing)
-    baseline, candidate = scenario.baseline, scenario.candidate
     repository = folder.path / "models"
     first, second = baseline.version or 1, candidate.version or 1
     build_repository(repository, {baseline.model: {first: baseline.build or "fp16"}})
@@ -81,6 +85,7 @@ def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: Ex
         metrics_url=server.metrics_url,
         repository=repository,
         server_pid=server.pid,
+        ours_to_change=True,
         check=server.check,
     )
 

@@ -184,10 +184,8 @@ def test_what_the_judge_really_says_is_in_every_file(name: str, tmp_path: Path) 
     for finding in verdict.findings:
         assert finding.metric in html
         assert escape(finding.reason) in html
-    red = [
-        case.get("name") for case in ET.fromstring(xml).iter("testcase") if case.find("failure") is not None
-    ]
-    failed = [
-        f"{f.metric} ({f.kind})" for f in verdict.findings if f.outcome == "fail" and f.kind != "validity"
-    ]
-    assert red == failed + ["verdict"] * (verdict.verdict == "rollback")
+    elements = list(ET.fromstring(xml).iter("testcase"))
+    red = [case.get("name") for case in elements if case.find("failure") is not None]
+    failed = [found for found in verdict.findings if found.outcome == "fail" and found.kind != "validity"]
+    names = [f"{found.metric} ({found.kind})" for found in failed]
+    assert red == names + ["verdict"] * (verdict.verdict == "rollback")
