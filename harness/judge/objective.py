@@ -77,7 +77,7 @@ def _mean(ordered: Floats, bar: float) -> tuple[float, bool]:
 
 
 def limit(view: StageView, gate: Gate) -> Rule:
-    """The rule of a gate with a limit of its own: all of the candidate's requests, whatever company they had."""
+    """The rule of a gate with a limit of its own: all requests to the candidate, whatever company they had."""
     bar = gate.limit or 0.0
     quantile = quantile_of(gate.metric)
     first, second = (_held(arm, gate, bar, quantile) for arm in view.arms)
@@ -222,8 +222,8 @@ class _Watch:
             else f"with at most {self.most} others in flight"
         )
         return (
-            f"{name}: {self.second.above} of {words.count(self.second.n, 'request')} to {v2} {alone} took longer than "
-            f"{words.time(self.bar)}{usual}, which is {v1}'s {words.time(self.own)} at equal load plus "
+            f"{name}: {self.second.above} of {words.count(self.second.n, 'request')} to {v2} {alone} took longer "
+            f"than {words.time(self.bar)}{usual}, which is {v1}'s {words.time(self.own)} at equal load plus "
             f"{words.margin(self.gate.margin or 0.0)}"
         )
 
@@ -241,8 +241,8 @@ class _Watch:
         if known:
             return self._finding(
                 "inconclusive",
-                f"all {words.count(known, 'request')} to {v2} met more company than requests at equal load did: "
-                "their times say nothing of the build",
+                f"all {words.count(known, 'request')} to {v2} met more company than requests at equal load "
+                "did: their times say nothing of the build",
             )
         name = self.gate.metric.split(".", 1)[0]
         text = (
@@ -276,7 +276,8 @@ def _no_objective(view: StageView, gate: Gate) -> Finding:
             "no earlier stage compares both arms at equal load, and arms of unequal share cannot be compared"
         )
     else:
-        why = f"{v1} has no {gate.metric.split('.', 1)[0]} in stage {view.reference.plan.index}, which should set it"
+        time = gate.metric.split(".", 1)[0]
+        why = f"{v1} has no {time} in stage {view.reference.plan.index}, which should set it"
     return Finding(
         metric=gate.metric,
         outcome="no data",

@@ -94,28 +94,36 @@ def _lists(column: pa.ChunkedArray, kind: type[np.generic]) -> tuple[npt.NDArray
 
 
 def seen(rows: tuple[Answer, ...], samples: Columns) -> tuple[Answer, ...]:
-    """The answers whose request is among `samples` and succeeded.
+    """The answers whose request is among `samples` and succeeded: an output carries no time, its request does.
 
-    An output carries no time, its request does. Where requests share a key (a reference scored again in a
-    later request of one stage), as many answers are kept, in the file's order, as requests succeeded.
+    Both name the same stage, arm and pair, but for scores in a split stage: those name the pair that they are a
+    reference for. They are matched by order: as many of a stage and arm are kept as score requests succeeded.
     """
-    wanted = {answer.pair_id for answer in rows}
-    mine = np.flatnonzero(
-        (samples.status == OK) & np.isin(samples.pair_id, np.fromiter(wanted, np.int64, len(wanted)))
-    )
-    left: Counter[Key] = Counter(
-        (stage, pair, ARMS[arm], "scored" if score else "generated")
-        for stage, pair, arm, score in zip(
-            samples.stage[mine].tolist(),
-            samples.pair_id[mine].tolist(),
-            samples.arm[mine].tolist(),
-            samples.score[mine].tolist(),
-            strict=True,
-        )
-    )
+    fine = np.flatnonzero((samples.status == OK) & np.isin(samples.stage, sorted({a.stage for a in rows})))
+    scores = fine[samples.score[fine]]
+    plain = fine[~samples.score[fine]]
+    asked = np.array(sorted({a.pair_id for a in rows}), np.int64)
+    plain = plain[np.isin(samples.pair_id[plain], asked)]
+    known: set[Key] = set()
+    spare: Counter[tuple[int, str]] = Counter()
+    pairs_asked = set(asked.tolist())
+    scored = {a.key for a in rows if a.kind == "scored"}
+    for kind, found in (("generated", plain), ("scored", scores)):
+        for stage, pair, arm in zip(*_columns(samples, found), strict=True):
+            key = (stage, pair, ARMS[arm], kind)
+            if pair in pairs_asked and (kind == "generated" or key in scored):
+                known.add(key)
+            else:
+                spare[stage, ARMS[arm]] += 1
     kept = []
     for answer in rows:
-        if left[answer.key] > 0:
-            left[answer.key] -= 1
+        if answer.key in known:
+            kept.append(answer)
+        elif answer.kind == "scored" and spare[answer.stage, answer.arm] > 0:
+            spare[answer.stage, answer.arm] -= 1
             kept.append(answer)
     return tuple(kept)
+
+
+def _columns(samples: Columns, rows: npt.NDArray[np.intp]) -> tuple[list[int], list[int], list[int]]:
+    return samples.stage[rows].tolist(), samples.pair_id[rows].tolist(), samples.arm[rows].tolist()

@@ -97,7 +97,7 @@ def _skew(units: Floats) -> float:
 
 
 def _tail(pairs: Sequence[PairScore], rng: np.random.Generator) -> Excess | None:
-    """The 99th percentile over tokens; prompts dealt into 12 to 24 groups, which are compared and resampled."""
+    """The 99th percentile over tokens; prompts are dealt into up to 24 groups, which are resampled."""
     numbers = sorted({pair.prompt for pair in pairs})
     groups = min(24, len(numbers))
     if groups < 2:
@@ -207,13 +207,13 @@ class _Quality:
             )
         if self.gate.metric == "quality.top1":
             return (
-                f"on {v1}'s text {v2} prefers another token in {words.percent(found.value)} of places, {v1} itself "
-                f"in {words.percent(floor)}: {words.points(effect)} more ({prompts})"
+                f"on {v1}'s text {v2} prefers another token in {words.percent(found.value)} of places, {v1} "
+                f"itself in {words.percent(floor)}: {words.points(effect)} more ({prompts})"
             )
         which = "99th percentile of KL" if self.gate.metric.endswith("p99") else "mean KL"
         return (
-            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above the {v1}-{v1} floor of "
-            f"{words.number(floor)} ({prompts})"
+            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above the {v1}-{v1} floor "
+            f"of {words.number(floor)} ({prompts})"
         )
 
 
@@ -279,7 +279,7 @@ def _missing(view: StageView, gate: Gate, scores: Scores, found: Excess | None) 
 
 
 def _unscored(view: StageView, scores: Scores) -> tuple[Outcome, str]:
-    """A watch stage with too few scores to resample: nothing against the candidate, unless scores were due."""
+    """A watch stage with too few scores to resample: nothing against it, unless scores were due."""
     v2 = view.names[1]
     asked = int((view.samples.score & (view.samples.arm == CANDIDATE)).sum())
     if scores.pairs:
@@ -289,7 +289,7 @@ def _unscored(view: StageView, scores: Scores) -> tuple[Outcome, str]:
     if len(view.candidate) or view.candidate_due < 1:
         return (
             "pass",
-            f"no answer of {v2} was scored in this stage (no reference for its prompts): nothing speaks against it",
+            f"no answer of {v2} was scored here (no reference for its prompts): nothing speaks against it",
         )
     return "no data", f"{v2} got no request"
 

@@ -22,7 +22,7 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     short, as a look. Raises UsageError for an index that the evidence does not have.
     """
     view = StageView.of(evidence, index, now_ns)
-    gates = _ordered(_so_far(evidence, view))
+    gates = [g for g in _ordered(_so_far(evidence, view)) if view.role == "comparison" or g.metric != "osl"]
     scores = gather(view)
     rules = [_rule(view, gate, scores) for gate in gates]
     margin = next((gate.margin for gate in gates if gate.metric == "errors"), None)

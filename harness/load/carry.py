@@ -43,6 +43,7 @@ class Reference(NamedTuple):
     """The baseline's answer to a prompt in a paired stage: what the candidate is asked to score later."""
 
     pair_id: int
+    prompt: int
     token_ids: list[int]
 
 
@@ -104,21 +105,26 @@ class Carrier:
         if any(reply.failure is not None for reply in replies.values()):
             return
         if stage.mode == "paired" and {"baseline", "candidate"} <= replies.keys():
-            reference = Reference(request.pair_id, replies["baseline"].token_ids)
+            reference = Reference(request.pair_id, request.prompt, replies["baseline"].token_ids)
             self._references[request.prompt] = reference
-        elif stage.mode == "split" and "candidate" in replies and request.prompt in self._references:
-            reference = self._references[request.prompt]
+        elif stage.mode == "split" and "candidate" in replies and self._references:
+            reference = self._reference(request)
         else:
             return
         # A rollback that came while the answers were under way keeps the candidate out of this, too.
         arms = [arm for arm in replies if arm in self._route.arms(request.arms)]
         payloads = {
-            arm: self._senders[arm].prepare(scoring(self._spec, arm, request.prompt, reference.token_ids))
+            arm: self._senders[arm].prepare(scoring(self._spec, arm, reference.prompt, reference.token_ids))
             for arm in arms
         }
-        for arm, reply in self._send(stage, request.pair_id, -1, "score", payloads).items():
+        for arm, reply in self._send(stage, reference.pair_id, -1, "score", payloads).items():
             if reply.failure is None:
                 self._recorder.output(_output(stage.index, reference.pair_id, arm, "scored", reply))
+
+    def _reference(self, request: PlannedRequest) -> Reference:
+        """What the baseline said to the same prompt; to another one if it was never asked this."""
+        known = list(self._references.values())
+        return self._references.get(request.prompt, known[request.pair_id % len(known)])
 
     def _send(
         self, stage: StagePlan, pair_id: int, due_ns: int, assignment: str, payloads: Mapping[ArmName, Any]

@@ -185,12 +185,15 @@ def test_in_a_split_the_candidate_scores_the_reference_of_the_same_prompt(tmp_pa
     rig.carry(SPLIT, (1 << 32) + 3, "candidate", prompt=1)
 
     base = 1 << 32
-    assert rig.ids() == [f"{base + 1}-c", f"{base + 1}-c-score", f"{base + 2}-b", f"{base + 3}-c"]
-    assert rig.outputs()[-4:] == [
+    # The request that scores carries the reference's pair, as its output does; prompt 1 was never asked before.
+    assert rig.ids() == [f"{base + 1}-c", "5-c-score", f"{base + 2}-b", f"{base + 3}-c", "5-c-score"]
+    assert [(s.stage, s.pair_id) for s in rig.samples if s.assignment == "score"][-2:] == [(1, 5), (1, 5)]
+    assert rig.outputs()[-5:] == [
         (1, base + 1, "candidate", "generated"),
         (1, 5, "candidate", "scored"),
         (1, base + 2, "baseline", "generated"),
         (1, base + 3, "candidate", "generated"),
+        (1, 5, "candidate", "scored"),
     ]
 
 
