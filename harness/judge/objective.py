@@ -77,7 +77,7 @@ def _mean(ordered: Floats, bar: float) -> tuple[float, bool]:
 
 
 def limit(view: StageView, gate: Gate) -> Rule:
-    """The rule of a gate with a limit of its own: all requests to the candidate, whatever company they had."""
+    """The rule of a gate with a limit of its own: all requests to the candidate, whatever their company."""
     bar = gate.limit or 0.0
     quantile = quantile_of(gate.metric)
     first, second = (_held(arm, gate, bar, quantile) for arm in view.arms)
@@ -222,9 +222,9 @@ class _Watch:
             else f"with at most {self.most} others in flight"
         )
         return (
-            f"{name}: {self.second.above} of {words.count(self.second.n, 'request')} to {v2} {alone} took longer "
-            f"than {words.time(self.bar)}{usual}, which is {v1}'s {words.time(self.own)} at equal load plus "
-            f"{words.margin(self.gate.margin or 0.0)}"
+            f"{name}: {self.second.above} of {words.count(self.second.n, 'request')} to {v2} {alone} took "
+            f"longer than {words.time(self.bar)}{usual}, which is {v1}'s {words.time(self.own)} at equal "
+            f"load plus {words.margin(self.gate.margin or 0.0)}"
         )
 
     def _unseen(self) -> Finding:

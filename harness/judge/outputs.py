@@ -94,11 +94,13 @@ def _lists(column: pa.ChunkedArray, kind: type[np.generic]) -> tuple[npt.NDArray
 
 
 def seen(rows: tuple[Answer, ...], samples: Columns) -> tuple[Answer, ...]:
-    """The answers whose request is among `samples` and succeeded: an output carries no time, its request does.
+    """The answers whose request is among `samples` and succeeded: an output has no time, its request has.
 
-    Both name the same stage, arm and pair, but for scores in a split stage: those name the pair that they are a
+    Both name the same stage, arm and pair, but for scores in a split stage: those name the pair they are a
     reference for. They are matched by order: as many of a stage and arm are kept as score requests succeeded.
     """
+    if not rows:
+        return ()
     fine = np.flatnonzero((samples.status == OK) & np.isin(samples.stage, sorted({a.stage for a in rows})))
     scores = fine[samples.score[fine]]
     plain = fine[~samples.score[fine]]
@@ -106,12 +108,11 @@ def seen(rows: tuple[Answer, ...], samples: Columns) -> tuple[Answer, ...]:
     plain = plain[np.isin(samples.pair_id[plain], asked)]
     known: set[Key] = set()
     spare: Counter[tuple[int, str]] = Counter()
-    pairs_asked = set(asked.tolist())
     scored = {a.key for a in rows if a.kind == "scored"}
     for kind, found in (("generated", plain), ("scored", scores)):
         for stage, pair, arm in zip(*_columns(samples, found), strict=True):
             key = (stage, pair, ARMS[arm], kind)
-            if pair in pairs_asked and (kind == "generated" or key in scored):
+            if kind == "generated" or key in scored:
                 known.add(key)
             else:
                 spare[stage, ARMS[arm]] += 1

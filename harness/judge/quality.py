@@ -212,8 +212,8 @@ class _Quality:
             )
         which = "99th percentile of KL" if self.gate.metric.endswith("p99") else "mean KL"
         return (
-            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above the {v1}-{v1} floor "
-            f"of {words.number(floor)} ({prompts})"
+            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above the {v1}-{v1} "
+            f"floor of {words.number(floor)} ({prompts})"
         )
 
 

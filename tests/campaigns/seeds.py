@@ -2,6 +2,7 @@
 
 Runs the built-in scenario, unchanged but for `candidate.build` and the seed, once for each row that the table lacks,
 and rewrites `reports/examples/seeds.csv` and `seeds.md` after every run: stop it when you like, start it again.
+The recordings stay in `reports/seeds/`, for a second look.
 Every run counts, whatever came out; a row is removed by hand or never. Run it on a machine that does nothing else.
 """
 
@@ -12,7 +13,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +20,9 @@ import numpy as np
 
 from harness.recording import Recording
 
-TABLE = Path(__file__).resolve().parents[2] / "reports" / "examples" / "seeds.csv"
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
+TABLE = REPORTS / "examples" / "seeds.csv"
+RUNS = REPORTS / "seeds"
 CANARY = Path(sys.executable).with_name("triton-canary")
 
 EXPECTED = {
@@ -52,30 +54,15 @@ def main() -> int:
 
 
 def _one(build: str, seed: int) -> dict[str, str]:
-    out = Path(tempfile.mkdtemp(prefix="seeds-"))
+    out = RUNS / f"{build}-{seed}"
+    shutil.rmtree(out, ignore_errors=True)
     begin = time.monotonic()
-    command = [
-        CANARY,
-        "run",
-        "fp8-canary",
-        "--json",
-        "--seed",
-        str(seed),
-        "--set",
-        f"candidate.build={build}",
-    ]
-    try:
-        done = subprocess.run(
-            [*command, "--out", out], capture_output=True, text=True, timeout=1800, check=False
-        )
-        wall_s = time.monotonic() - begin
-        if not done.stdout:
-            raise SystemExit(
-                f"{build} seed {seed}: no verdict (exit {done.returncode}):\n{done.stderr[-2000:]}"
-            )
-        return _row(build, seed, json.loads(done.stdout), Recording.open(next(out.iterdir())), wall_s)
-    finally:
-        shutil.rmtree(out)
+    command = [CANARY, "run", "fp8-canary", "--json", "--seed", str(seed), "--set", f"candidate.build={build}"]
+    done = subprocess.run([*command, "--out", out], capture_output=True, text=True, timeout=1800, check=False)
+    wall_s = time.monotonic() - begin
+    if not done.stdout:
+        raise SystemExit(f"{build} seed {seed}: no verdict (exit {done.returncode}):\n{done.stderr[-2000:]}")
+    return _row(build, seed, json.loads(done.stdout), Recording.open(next(out.iterdir())), wall_s)
 
 
 def _row(build: str, seed: int, verdict: dict, recording: Recording, wall_s: float) -> dict[str, str]:

@@ -13,6 +13,8 @@ from harness.recording.schema import OUTPUTS, SAMPLES
 from harness.types import Gate, Output, Sample, StagePlan, StageRecord
 
 S = 1_000_000_000
+VERSIONS = {"baseline": "1", "candidate": "2"}
+COLUMNS = tuple(zip(SAMPLES.names, SAMPLES.types, strict=True))
 VOCABULARY = 50
 K = 5
 GATES = (
@@ -36,11 +38,10 @@ def paired_plan(index: int = 0, seconds: float = 90.0) -> StagePlan:
 
 def sample(arm: str, pair_id: int, due_s: float, latency_s: float, **more: object) -> Sample:
     due, done = round(due_s * S), round((due_s + latency_s) * S)
-    fields: dict[str, object] = dict(
-        arm=arm, stage=0, pair_id=pair_id, request_id=f"{arm}-{pair_id}", unit="", assignment="plan", due_ns=due,
-        sent_ns=due, first_ns=-1, done_ns=done, status="ok", error="", code="", finish_reason="", server="",
-        model="m", version={"baseline": "1", "candidate": "2"}.get(arm, ""), isl=-1, osl=-1, worker=0,
-    )  # fmt: skip
+    fields: dict[str, object] = {name: -1 if kind != pa.string() else "" for name, kind in COLUMNS}
+    fields |= {"arm": arm, "stage": 0, "pair_id": pair_id, "request_id": f"{arm}-{pair_id}", "worker": 0}
+    fields |= {"assignment": "plan", "status": "ok", "version": VERSIONS.get(arm, "")}
+    fields |= {"due_ns": due, "sent_ns": due, "done_ns": done}
     fields.update(more)
     return Sample(**fields)  # type: ignore[arg-type]
 
@@ -60,7 +61,7 @@ def bulk(
         "arm": arm,
         "assignment": "plan",
         "status": "ok",
-        "version": {"baseline": "1", "candidate": "2"}[arm],
+        "version": VERSIONS[arm],
     }
     known = {"due_ns": due, "sent_ns": due, "done_ns": due + np.round(latency_s * S).astype(np.int64)}
     known["pair_id"] = np.arange(n) if pair is None else pair
@@ -74,6 +75,10 @@ def bulk(
             value = {"stage": stage, "worker": 0}.get(name, -1)
             arrays.append(pa.array(np.full(n, value), kind))
     return pa.table(arrays, schema=SAMPLES)
+
+
+def as_it_is(output: Output) -> Output | None:
+    return output
 
 
 @dataclass
@@ -95,7 +100,7 @@ class Llm:
     samples: list[Sample] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     stages: list[StageRecord] = field(default_factory=list)
-    mangle: Callable[[Output], Output | None] = staticmethod(lambda output: output)
+    mangle: Callable[[Output], Output | None] = as_it_is
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -134,13 +139,14 @@ class Llm:
         if output is not None:
             self.outputs.append(output)
 
-    def score(self, stage: int, arm: str, pair_id: int, at: float, prompt: int) -> None:
+    def score(self, stage: int, arm: str, pair_id: int, reference: int, at: float, prompt: int) -> None:
+        """The sample carries the pair of the request that led to it, the output that of the reference."""
         failing = self.candidate_errors if arm == "candidate" else self.baseline_errors
         failed = self.rng.random() < failing
-        more = dict(status="error", error="StatusCode.INTERNAL") if failed else {}
+        more = {"status": "error", "error": "StatusCode.INTERNAL"} if failed else {}
         self.samples.append(sample(arm, pair_id, at, 0.2, stage=stage, assignment="score", **more))
         if not failed:
-            self.answer(stage, pair_id, arm, "scored", prompt)
+            self.answer(stage, reference, arm, "scored", prompt)
 
     def paired(self, seconds: float = 90.0) -> Llm:
         stage, begin, number = len(self.stages), self.now, 0
@@ -158,7 +164,7 @@ class Llm:
                     self.answer(stage, pair_id, s.arm, "generated", prompt)
             if all(s.status == "ok" for s in pair):
                 for arm in ("baseline", "candidate"):
-                    self.score(stage, arm, pair_id, self.now, prompt)
+                    self.score(stage, arm, pair_id, pair_id, self.now, prompt)
                 self.now += 0.2
             number += 1
         self._end(paired_plan(stage, seconds), begin)
@@ -181,7 +187,7 @@ class Llm:
                 continue
             self.answer(stage, pair_id, arm, "generated", prompt)
             if arm == "candidate" and prompt in reference:
-                self.score(stage, arm, reference[prompt], seen.done_ns / S, prompt)
+                self.score(stage, arm, pair_id, reference[prompt], seen.done_ns / S, prompt)
         self.now = begin + seconds + 1
         self._end(plan(stage, "split", seconds, share, rate=rate), begin)
         return self
@@ -192,10 +198,11 @@ class Llm:
         self.now = end / S
 
     def evidence(self, **more: object) -> Evidence:
-        known: dict[str, object] = dict(
-            stages=self.stages, gates=self.gates, finished=True, seed=self.seed, planned=len(self.stages),
-            versions={"baseline": "1", "candidate": "2"},
-        )  # fmt: skip
+        known: dict[str, object] = {
+            "stages": self.stages, "gates": self.gates, "finished": True, "seed": self.seed,
+            "planned": len(self.stages),
+            "versions": VERSIONS,
+        }  # fmt: skip
         known.update(more)
         return Evidence.from_tables(table(self.samples), table(self.outputs, OUTPUTS), **known)  # type: ignore[arg-type]
 
