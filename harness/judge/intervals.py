@@ -48,15 +48,17 @@ class Spread:
 def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bool) -> Spread:
     """`differences`: one a block or prompt; `ordered`: neighbours follow each other in time.
 
-    Where neighbours resemble each other more than chance allows, the standard error is widened by
-    sqrt((1 + r) / (1 - r)). The bootstrap's is widened by sqrt(n / (n - 1)), which resampling loses.
+    Where neighbours resemble each other, the standard error is widened by sqrt((1 + r) / (1 - r)), with r the
+    lag-1 autocorrelation less its own standard error 1 / sqrt(n): a handful of blocks resemble each other by
+    chance. The bootstrap's is widened by sqrt(n / (n - 1)), which resampling loses.
     """
     n = len(differences)
     centred = differences - differences.mean()
     variance = float(centred @ centred)
     lag1 = float(centred[1:] @ centred[:-1]) / variance if ordered and variance > 0 else 0.0
     lag1 = min(max(lag1, -0.95), 0.95)
-    widen = math.sqrt((1 + lag1) / (1 - lag1)) if lag1 > 1 / math.sqrt(n) else 1.0
+    sure = max(0.0, lag1 - 1 / math.sqrt(n))
+    widen = math.sqrt((1 + sure) / (1 - sure))
     return Spread(
         effect=effect,
         mean=float(differences.mean()),

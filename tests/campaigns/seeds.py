@@ -103,6 +103,7 @@ def _read() -> list[dict[str, str]]:
 
 
 def _write(rows: list[dict[str, str]]) -> None:
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
     temporary = TABLE.with_suffix(".tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -81,8 +81,10 @@ def test_resampling_is_what_drawing_blocks_gives(n: int, quantile: float | None)
         drawn = np.concatenate(
             [np.tile(values[a:b], int(t)) for a, b, t in zip(start, start[1:], row, strict=False)]
         )
-        exact = drawn.mean() if quantile is None else np.quantile(drawn, quantile)
-        spacing = 0.002 if quantile in (0.5, None) else 0.03 if n == 6000 else 0.25
+        # A few values are order statistics of the draw, many are interpolated inside narrow bins.
+        method = "inverted_cdf" if n == 300 else "linear"
+        exact = drawn.mean() if quantile is None else np.quantile(drawn, quantile, method=method)
+        spacing = 1e-9 if n == 300 else 0.002 if quantile in (0.5, None) else 0.02
         assert value == pytest.approx(exact, rel=spacing)
 
 
