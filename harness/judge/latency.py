@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge import words
-from harness.judge.blocks import Blocks, block_logs, by_pairs, by_time, log_of, statistic
+from harness.judge.blocks import (
+    MIN_BLOCKS,
+    MIN_PAIRS_A_BLOCK,
+    MIN_REQUESTS_A_BLOCK,
+    Blocks,
+    block_logs,
+    by_pairs,
+    by_time,
+    log_of,
+    statistic,
+)
 from harness.judge.columns import Columns, Floats, Ints
 from harness.judge.intervals import (
     ALPHA_FAIL,
@@ -240,8 +250,6 @@ def _missing(view: StageView, gate: Gate, data: Matched) -> Finding | None:
 
 
 def _too_few(view: StageView, gate: Gate, data: Matched, least: int) -> Finding:
-    from harness.judge.blocks import MIN_BLOCKS, MIN_PAIRS_A_BLOCK, MIN_REQUESTS_A_BLOCK
-
     n = data.requests
     floor = MIN_BLOCKS * (MIN_PAIRS_A_BLOCK if data.paired else MIN_REQUESTS_A_BLOCK)
     wanted = max(least, floor)

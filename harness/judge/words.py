@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from harness.judge.intervals import Spread
 
@@ -89,5 +90,7 @@ def confidence(alpha: float) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter, as reasons of stages and verdicts are shown."""
+    """With a capital letter, as reasons of stages and verdicts are shown; names (tpot, v2) stay."""
+    if re.match(r"(v\d|ttft|tpot|response_time|request_latency|osl|quality)", text):
+        return text
     return text[:1].upper() + text[1:]

@@ -1,6 +1,6 @@
 """Latency at equal load: rates of error and power in worlds whose truth is known.
 
-Tolerances are binomial: a rate that should be at most a is let through up to the 99.9 % bound of its repetitions.
+Tolerances are binomial: a rate that should be at most a may reach the 99.9 % bound of its repetitions.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ def finding(evidence: Evidence, metric: str, stage: int = 0) -> Finding:
 def test_a_true_ratio_at_the_margin_rarely_passes() -> None:
     passed = sum(
         finding(pairs_world(seed, 150, 1.10, gates=(P50,)), P50.metric).outcome == "pass"
-        for seed in range(300)
+        for seed in range(200)
     )
-    assert passed <= allowed(0.05, 300)
+    assert passed <= allowed(0.05, 200)
 
 
 def test_identical_builds_pass_and_never_fail() -> None:
-    outcomes = [finding(pairs_world(seed, 150, gates=(P50,)), P50.metric).outcome for seed in range(150)]
+    outcomes = [finding(pairs_world(seed, 150, gates=(P50,)), P50.metric).outcome for seed in range(80)]
     assert outcomes.count("fail") == 0
-    assert outcomes.count("pass") >= 140
+    assert outcomes.count("pass") >= 75
 
 
 def test_identical_builds_fail_a_margin_of_nothing_in_one_of_a_hundred() -> None:
     gate = (dataclasses.replace(P50, margin=0.0),)
     failed = sum(
-        finding(pairs_world(seed, 150, gates=gate), P50.metric).outcome == "fail" for seed in range(300)
+        finding(pairs_world(seed, 150, gates=gate), P50.metric).outcome == "fail" for seed in range(200)
     )
-    assert failed <= allowed(0.01, 300)
+    assert failed <= allowed(0.01, 200)
 
 
 def test_looking_all_the_time_keeps_the_error_rate() -> None:
     gate = (dataclasses.replace(P50, margin=0.0),)
     failed = 0
-    for seed in range(100):
+    for seed in range(60):
         evidence = pairs_world(seed, 150, gates=gate)
         looks = (judge_stage(evidence, 0, now_ns=t * S).verdict for t in (40, 50, 60, 70, 80, 90))
         failed += "rollback" in looks
-    assert failed <= allowed(0.01, 100)
+    assert failed <= allowed(0.01, 60)
 
 
 def test_thirty_per_cent_slower_fails() -> None:
@@ -162,7 +162,7 @@ def seen(arms: list[np.ndarray], ratio: float, quantile: float, seed: int, *, pa
 def test_error_rates_hold_where_requests_depend_on_each_other(
     world: Callable[..., list[np.ndarray]], quantile: float
 ) -> None:
-    repetitions, passed, failed = 80, 0, 0
+    repetitions, passed, failed = 50, 0, 0
     rng = np.random.default_rng(11)
     for seed in range(repetitions):
         arms = world(rng, 150, 40)
