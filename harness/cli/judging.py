@@ -22,9 +22,7 @@ def add_commands(commands: Commands) -> None:
         "triton-canary judge reports/20260101T120000Z-fp8-canary --json",
     )  # fmt: skip
     again.add_argument("path", type=Path, help="the folder of a run, or a samples.parquet")
-    again.add_argument(
-        "--rules", type=Path, help="a YAML file with a `gates:` list, instead of the run's own rules"
-    )
+    again.add_argument("--rules", type=Path, help="a YAML file with a `gates:` list, instead of the run's own rules")
     again.add_argument("--json", action="store_true", help="print verdict.json on stdout")
 
     report = add(

@@ -27,9 +27,7 @@ def add_commands(commands: Commands) -> None:
         "--model", action="append", default=[], metavar="NAME:VERSION[=BUILD]",
         help="a version to build and load; repeatable; default smollm2:1=fp16",
     )  # fmt: skip
-    serve.add_argument(
-        "--dir", type=Path, help="for the model repository and the log; default: a temporary folder"
-    )
+    serve.add_argument("--dir", type=Path, help="for the model repository and the log; default: a temporary folder")
     add(commands, "doctor", _doctor, "what this machine has: Triton, models, GPU", "triton-canary doctor")
 
 
@@ -76,9 +74,7 @@ def _doctor(_args: argparse.Namespace) -> int:
     table.add_row("embedded Triton", available() or "yes")
     table.add_row("its language model", weights_available() or "yes")
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
-    table.add_row(
-        "GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host"
-    )
+    table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
     table.add_row("ingress", "the harness's own split")
     table.add_row("model stores", "none yet: versions come from the repository that Triton reads")
     stdout().print(table)

@@ -20,9 +20,7 @@ def add_commands(commands: Commands) -> None:
     )  # fmt: skip
     check.add_argument("scenario", help="the name of a built-in scenario, or a file")
     check.add_argument("--seed", type=int, help="fixes due times, arms and prompts; default: the scenario's")
-    check.add_argument(
-        "--set", action="append", default=[], metavar="A.B=V", help="override a value; repeatable"
-    )
+    check.add_argument("--set", action="append", default=[], metavar="A.B=V", help="override a value; repeatable")
     add(
         commands,
         "scenarios",

@@ -21,9 +21,7 @@ def add_commands(commands: Commands) -> None:
         "triton-canary run fp8-canary --set candidate.build=slow --seed 7",
     )  # fmt: skip
     run.add_argument("scenario", help="the name of a built-in scenario (see `scenarios`), or a file")
-    run.add_argument(
-        "--url", help="use the Triton at this address (grpc://host:8001) instead of an embedded one"
-    )
+    run.add_argument("--url", help="use the Triton at this address (grpc://host:8001) instead of an embedded one")
     _common(run)
     run.add_argument(
         "--set",
@@ -39,21 +37,15 @@ def add_commands(commands: Commands) -> None:
         "--prompts prompts.jsonl --margin ttft.p50=10%",
     )  # fmt: skip
     gate.add_argument("--baseline", required=True, metavar="URL", help="scheme://host:port/model[:version]")
-    gate.add_argument(
-        "--candidate", required=True, metavar="URL", help="the same for the version to be judged"
-    )
-    gate.add_argument(
-        "--prompts", type=Path, help='JSON lines of {"prompt": "..."}; for models with text_input'
-    )
+    gate.add_argument("--candidate", required=True, metavar="URL", help="the same for the version to be judged")
+    gate.add_argument("--prompts", type=Path, help='JSON lines of {"prompt": "..."}; for models with text_input')
     gate.add_argument(
         "--margin", action="append", default=[], metavar="METRIC=M",
         help="a rule, such as ttft.p99=10%% or errors=1pp; repeatable; default: by the kind of model",
     )  # fmt: skip
     gate.add_argument("--for", dest="duration", default="60s", metavar="TIME", help="how long (default 60s)")
     gate.add_argument("--in-flight", type=int, default=1, metavar="N", help="pairs in flight (default 1)")
-    gate.add_argument(
-        "--max-tokens", type=int, default=16, metavar="N", help="output tokens a request (default 16)"
-    )
+    gate.add_argument("--max-tokens", type=int, default=16, metavar="N", help="output tokens a request (default 16)")
     _common(gate)
 
     back = add(
@@ -65,12 +57,8 @@ def add_commands(commands: Commands) -> None:
 
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="default: reports/")
-    command.add_argument(
-        "--seed", type=int, help="fixes due times, arms and prompts; default: the scenario's"
-    )
-    command.add_argument(
-        "--json", action="store_true", help="print verdict.json on stdout instead of the summary"
-    )
+    command.add_argument("--seed", type=int, help="fixes due times, arms and prompts; default: the scenario's")
+    command.add_argument("--json", action="store_true", help="print verdict.json on stdout instead of the summary")
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -6,4 +6,12 @@ from harness.embedded.repository import MODELS, add_version, build_repository, c
 from harness.embedded.runtime import available, weights_available
 from harness.embedded.server import EmbeddedServer
 
-__all__ = ["MODELS", "EmbeddedServer", "add_version", "available", "build_repository", "change_settings", "weights_available"]
+__all__ = [
+    "MODELS",
+    "EmbeddedServer",
+    "add_version",
+    "available",
+    "build_repository",
+    "change_settings",
+    "weights_available",
+]

@@ -27,9 +27,7 @@ from harness.embedded.repository import version_folders
 from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
 
 ATTEMPTS = 5
-_TAKEN = re.compile(
-    r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE
-)
+_TAKEN = re.compile(r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE)
 _SERIOUS = re.compile(r"^E\d{4}|Error:|^error|unrecognized option|error while loading")
 _HARMLESS = re.compile(r"NVML|DCGM|CUDA|cuda|Cuda|pinned memory|GPU metrics|Kernel")
 
@@ -105,9 +103,7 @@ class EmbeddedServer:
             for version in versions:
                 if version not in there:
                     known = ", ".join(map(str, there)) or "none"
-                    raise VersionMissing(
-                        f"{model} version {version} is not in {self.repository} (there: {known})"
-                    )
+                    raise VersionMissing(f"{model} version {version} is not in {self.repository} (there: {known})")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sweep_shared_memory()
         try:
@@ -222,15 +218,9 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             if self._get("/v2/health/live") == 200:
                 return True
-            if (
-                self._exit_status(0.05) is not None
-                or self._supervisor is None
-                or self._supervisor.poll() is not None
-            ):
+            if self._exit_status(0.05) is not None or self._supervisor is None or self._supervisor.poll() is not None:
                 return False
-        raise ServerDied(
-            f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}"
-        )
+        raise ServerDied(f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
 
     def _reap(self) -> None:
         status = self._exit_status(supervisor.GRACE_S)
@@ -284,9 +274,7 @@ class EmbeddedServer:
             while self._get(f"/v2/models/{model}/versions/{version}/ready") != 200:
                 self.check()
                 if time.monotonic() > deadline:
-                    raise LoadFailed(
-                        f"{model} version {version} was loaded but is not ready: {self.last_words()}"
-                    )
+                    raise LoadFailed(f"{model} version {version} was loaded but is not ready: {self.last_words()}")
                 time.sleep(0.05)
 
     def _get(self, path: str) -> int:

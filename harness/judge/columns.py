@@ -53,9 +53,7 @@ class Columns:
         score = assignments.index("score") if "score" in assignments else -2
         return cls(
             arm=_lookup(table["arm"], ARMS),
-            stage=np.maximum(
-                _numbers(table["stage"], np.int32), 0
-            ),  # a bare file knows no stage: all is stage 0
+            stage=np.maximum(_numbers(table["stage"], np.int32), 0),  # a bare file knows no stage: all is stage 0
             pair_id=_numbers(table["pair_id"], np.int64),
             score=assignment == score,
             due_ns=_numbers(table["due_ns"], np.int64),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from harness.types import Finding, Gate, Outcome
 CAP = 5
 BURST_S = 5.0
 BURST_REQUESTS = 10
+# A short stage is cut finer, or a build that fails throughout could never be told from two bursts.
+BURST_BLOCKS = 20
 # In a watch stage: evidence at which "nothing speaks against it" can no longer be said.
 SUSPICION = 20.0
 
@@ -60,8 +62,12 @@ def _ranked(classes: Counter[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(classes.items(), key=lambda item: (-item[1], item[0])))
 
 
-def tally(columns: Columns, arm: int) -> Tally:
-    """Of all requests to `arm`, those that score among them. Bursts are capped per stage and block."""
+def tally(columns: Columns, arm: int, planned_s: Mapping[int, float]) -> Tally:
+    """Of all requests to `arm`, those that score among them. Bursts are capped per stage and block.
+
+    `planned_s`: duration of each stage. Blocks follow from the plan, not from how far a stage has come, so that
+    what counted at one look counts at the next.
+    """
     mine = columns.take((columns.arm == arm) & (columns.status != CANCELLED))
     failed = mine.take(mine.failed)
     if not len(failed):
@@ -71,7 +77,8 @@ def tally(columns: Columns, arm: int) -> Tally:
     for stage in np.unique(failed.stage).tolist():
         of_stage = mine.done_ns[mine.stage == stage]
         begin, span_s = int(of_stage.min()), max((int(of_stage.max()) - int(of_stage.min())) / 1e9, 1e-9)
-        block_s = max(BURST_S, BURST_REQUESTS * span_s / len(of_stage))
+        longest_s = min(BURST_S, planned_s.get(stage, math.inf) / BURST_BLOCKS)
+        block_s = max(longest_s, BURST_REQUESTS * span_s / len(of_stage))
         here = failed.stage == stage
         block = ((failed.done_ns[here] - begin) / (block_s * 1e9)).astype(np.int64)
         _, sizes = np.unique(np.stack([block, kinds[here]]), axis=1, return_counts=True)
@@ -86,9 +93,9 @@ def tally(columns: Columns, arm: int) -> Tally:
 def compare(view: StageView, gate: Gate) -> Rule:
     """The rule for `errors`: against the baseline, or against a limit; in stages of either role."""
     whole = view.so_far if view.role == "watch" else view.samples
-    first = tally(whole, BASELINE)
-    second = tally(view.samples, CANDIDATE)
-    here = tally(view.samples, BASELINE)
+    first = tally(whole, BASELINE, view.planned_s)
+    second = tally(view.samples, CANDIDATE, view.planned_s)
+    here = tally(view.samples, BASELINE, view.planned_s)
     if second.requests == 0:
         return settled(_nothing(view, gate, first))
     if gate.limit is not None:
@@ -117,9 +124,7 @@ class Difference:
 
     def bound(self, alpha: float, side: str) -> float:
         one, two = self.first, self.second
-        return difference_bound(
-            two.failures, two.requests, one.failures, one.requests, alpha=alpha, side=side
-        )
+        return difference_bound(two.failures, two.requests, one.failures, one.requests, alpha=alpha, side=side)
 
     @property
     def shared(self) -> bool:
@@ -249,9 +254,7 @@ class _Limit:
         elif self.view.role == "watch":
             likely = p_more(two.failures, two.requests, limit)
             outcome = "pass" if likely > 1 / SUSPICION and two.failures < two.requests else "inconclusive"
-            rest = (
-                "nothing speaks against it" if outcome == "pass" else "suspicious, but not enough to be sure"
-            )
+            rest = "nothing speaks against it" if outcome == "pass" else "suspicious, but not enough to be sure"
             reason = f"{what}, {allowed}: {rest}"
         elif not self.view.final:
             reason = f"{what}, {allowed}: no verdict yet, the stage is not over"

@@ -36,9 +36,7 @@ def kl_topk(p_ids: Ids, p_logprobs: Floats, q_ids: Ids, q_logprobs: Floats) -> F
     q = np.where(found, q, guess[:, None])
     p_rest = np.maximum(1 - p.sum(axis=1), 0.0)
     q_rest = np.maximum(1 - q.sum(axis=1), LEAST)
-    inside = np.where(p > 0, p * (np.log(np.maximum(p, LEAST)) - np.log(np.maximum(q, LEAST))), 0.0).sum(
-        axis=1
-    )
+    inside = np.where(p > 0, p * (np.log(np.maximum(p, LEAST)) - np.log(np.maximum(q, LEAST))), 0.0).sum(axis=1)
     tail = np.where(p_rest > LEAST, p_rest * np.log(np.maximum(p_rest, LEAST) / q_rest), 0.0)
     return np.asarray(np.maximum(inside + tail, 0.0), np.float64)
 

@@ -225,14 +225,10 @@ def _missing(view: StageView, gate: Gate, data: Matched) -> Finding | None:
     known = [int(np.isfinite(measured(arm, gate.metric)).sum()) for arm in view.arms]
     name = gate.metric.split(".", 1)[0]
     if known[0] and known[1]:
-        reason = (
-            f"no pair has a {name} in both arms ({known[0]} requests on {v1}, {known[1]} on {v2} have one)"
-        )
+        reason = f"no pair has a {name} in both arms ({known[0]} requests on {v1}, {known[1]} on {v2} have one)"
     elif known[0]:
         asked = words.count(len(view.candidate), "request")
-        reason = (
-            f"{v2} gave no {name} in {asked}, {v1} in {known[0]}: missing on {v2} only is a sign of failure"
-        )
+        reason = f"{v2} gave no {name} in {asked}, {v1} in {known[0]}: missing on {v2} only is a sign of failure"
     elif known[1]:
         asked = words.count(len(view.baseline), "request")
         reason = f"{v1} gave no {name} in {asked}: nothing to compare {v2} with"

@@ -86,9 +86,7 @@ def _errors(gate: Gate) -> Gate:
     if gate.margin is None:
         return dataclasses.replace(gate, margin=DEFAULT_ERROR_MARGIN, margin_kind="absolute")
     if gate.margin_kind != "absolute":
-        raise UsageError(
-            "gate errors: takes percentage points such as 3pp, or a limit, not a relative margin"
-        )
+        raise UsageError("gate errors: takes percentage points such as 3pp, or a limit, not a relative margin")
     if not 0 < gate.margin < 1:
         raise UsageError(f"gate errors: margin {gate.margin} must be above 0 and below 1 (0.03 is 3pp)")
     return gate

@@ -216,11 +216,7 @@ class _Watch:
         name = self.gate.metric.replace(".", " ")
         quantile = quantile_of(self.gate.metric)
         usual = "" if quantile is None else f" (at most {words.margin(1 - quantile)} should)"
-        alone = (
-            "that had the arm to themselves"
-            if self.most == 0
-            else f"with at most {self.most} others in flight"
-        )
+        alone = "that had the arm to themselves" if self.most == 0 else f"with at most {self.most} others in flight"
         return (
             f"{name}: {self.second.above} of {words.count(self.second.n, 'request')} to {v2} {alone} took "
             f"longer than {words.time(self.bar)}{usual}, which is {v1}'s {words.time(self.own)} at equal "
@@ -232,9 +228,7 @@ class _Watch:
         v2 = view.names[1]
         asked = len(view.candidate)
         if asked == 0 and view.candidate_due < 1:
-            return self._finding(
-                "pass", f"{v2} was due no request so far: nothing speaks against it, nothing for it"
-            )
+            return self._finding("pass", f"{v2} was due no request so far: nothing speaks against it, nothing for it")
         if asked == 0 and not view.final:
             return self._finding("inconclusive", f"{v2} has not answered a request yet")
         known = int(np.isfinite(seconds(view.candidate, self.gate.metric)).sum())
@@ -245,11 +239,7 @@ class _Watch:
                 "did: their times say nothing of the build",
             )
         name = self.gate.metric.split(".", 1)[0]
-        text = (
-            f"{v2} got no request"
-            if asked == 0
-            else f"none of {words.count(asked, 'request')} to {v2} has a {name}"
-        )
+        text = f"{v2} got no request" if asked == 0 else f"none of {words.count(asked, 'request')} to {v2} has a {name}"
         return self._finding("no data", text)
 
     def _finding(self, outcome: Outcome, reason: str) -> Finding:
@@ -272,12 +262,10 @@ class _Watch:
 def _no_objective(view: StageView, gate: Gate) -> Finding:
     v1 = view.names[0]
     if view.reference is None:
-        why = (
-            "no earlier stage compares both arms at equal load, and arms of unequal share cannot be compared"
-        )
+        why = "no earlier stage compares both arms at equal load, and arms of unequal share cannot be compared"
     else:
         time = gate.metric.split(".", 1)[0]
-        why = f"{v1} has no {time} in stage {view.reference.plan.index}, which should set it"
+        why = f"{v1} has no {time} in stage {view.reference.plan.index + 1}, which should set it"
     return Finding(
         metric=gate.metric,
         outcome="no data",
@@ -295,9 +283,7 @@ def _none(view: StageView, gate: Gate, kind: FindingKind, bar: float) -> Finding
     return Finding(
         metric=gate.metric,
         outcome="no data" if due else "pass",
-        reason=f"none of {asked} to {v2} has a {gate.metric.split('.', 1)[0]}"
-        if due
-        else f"{v2} was due no request",
+        reason=f"none of {asked} to {v2} has a {gate.metric.split('.', 1)[0]}" if due else f"{v2} was due no request",
         kind=kind,
         stage=view.index,
         unit="s",

@@ -55,9 +55,7 @@ def answers(table: pa.Table | None) -> tuple[Answer, ...]:
     ids, id_ends = _lists(table["topk_ids"], np.int32)
     logprobs, logprob_ends = _lists(table["topk_logprobs"], np.float64)
     tokens, token_ends = _lists(table["token_ids"], np.int32)
-    plain = {
-        name: table[name].to_pylist() for name in ("stage", "pair_id", "arm", "kind", "text", "digest", "k")
-    }
+    plain = {name: table[name].to_pylist() for name in ("stage", "pair_id", "arm", "kind", "text", "digest", "k")}
     rows = []
     for i in range(table.num_rows):
         count = int(token_ends[i + 1] - token_ends[i])

@@ -68,9 +68,7 @@ def excess(view: StageView, metric: str, scores: Scores) -> Excess | None:
     return _means(rows, rng, floor=True)
 
 
-def _means(
-    rows: Sequence[tuple[int, float, float]], rng: np.random.Generator, *, floor: bool
-) -> Excess | None:
+def _means(rows: Sequence[tuple[int, float, float]], rng: np.random.Generator, *, floor: bool) -> Excess | None:
     """Mean over prompts of each prompt's mean over its pairs: prompts, not tokens, are the sample."""
     if not rows:
         return None
@@ -252,9 +250,7 @@ def _missing(view: StageView, gate: Gate, scores: Scores, found: Excess | None) 
     lost = 0 if gate.metric == "quality.flips" else scores.missing[1]
     outcome: Outcome = "no data"
     if lost > MAX_MISSING * (pairs + lost):
-        reason = (
-            f"{v2} did not score {lost} of {pairs + lost} answers that {v1} scored: a sign of failure on {v2}"
-        )
+        reason = f"{v2} did not score {lost} of {pairs + lost} answers that {v1} scored: a sign of failure on {v2}"
     elif found is not None:
         return None
     elif scores.broken[1]:

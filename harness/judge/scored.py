@@ -57,9 +57,7 @@ def gather(view: StageView) -> Scores:
     candidates = {a.pair_id: a for a in here if a.arm == "candidate" and a.kind == "generated"}
     _generated(scores, here, references, candidates, prompts)
     scored = {a.pair_id: a for a in here if a.arm == "candidate" and a.kind == "scored"}
-    for pair_id in sorted(
-        set(scored) | {a.pair_id for a in here if a.arm == "baseline" and a.kind == "scored"}
-    ):
+    for pair_id in sorted(set(scored) | {a.pair_id for a in here if a.arm == "baseline" and a.kind == "scored"}):
         if pair_id in references:
             _score(scores, references[pair_id], floors.get(pair_id), scored.get(pair_id), prompts)
     if not view.final:

@@ -15,9 +15,7 @@ def seconds(columns: Columns, metric: str) -> Floats:
     """
     counts = (columns.status == OK) | (columns.status == TIMEOUT)
     late = columns.status == TIMEOUT
-    due, sent, first, done = (
-        _known(t) for t in (columns.due_ns, columns.sent_ns, columns.first_ns, columns.done_ns)
-    )
+    due, sent, first, done = (_known(t) for t in (columns.due_ns, columns.sent_ns, columns.first_ns, columns.done_ns))
     name = metric.split(".", 1)[0]
     if name == "response_time":
         values = done - due

@@ -115,9 +115,7 @@ def _duplicates(view: StageView) -> Finding | None:
     total = sum(len(arm) for arm in view.arms)
     if twice <= 0.01 * total:
         return None
-    return _finding(
-        view, "pairs", f"{twice} of {total} requests repeat the pair id of another of the same arm"
-    )
+    return _finding(view, "pairs", f"{twice} of {total} requests repeat the pair id of another of the same arm")
 
 
 def _clock(view: StageView) -> Finding | None:
@@ -147,14 +145,12 @@ def _workers(view: StageView) -> Finding | None:
         due = samples.due_ns[samples.worker == worker]
         gap = max(int(due.min()) - begin, end - int(due.max()))
         if len(due) >= 10 and gap > bar:
-            return _finding(
-                view, "workers", f"load worker {worker} sent nothing for {words.duration(gap / 1e9)}"
-            )
+            return _finding(view, "workers", f"load worker {worker} sent nothing for {words.duration(gap / 1e9)}")
     return None
 
 
 def _baseline(view: StageView) -> Finding | None:
-    first = tally(view.samples, BASELINE)
+    first = tally(view.samples, BASELINE, view.planned_s)
     if not busy_baseline(first):
         return None
     return _finding(

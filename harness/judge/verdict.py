@@ -34,9 +34,7 @@ def _decide(evidence: Evidence, stages: Sequence[StageVerdict]) -> tuple[Decisio
         return "inconclusive", f"The run did not come to its end: {_ran(evidence, stages)}"
     if len(stages) < evidence.planned:
         return "inconclusive", f"Only {len(stages)} of {evidence.planned} planned stages were run"
-    compared = [
-        f for stage in stages for f in stage.findings if f.kind == "comparison" and f.margin is not None
-    ]
+    compared = [f for stage in stages for f in stage.findings if f.kind == "comparison" and f.margin is not None]
     if not compared:
         return "inconclusive", "No stage compared both arms at equal load, so nothing was proven"
     return "promote", _held(evidence, stages)
@@ -50,11 +48,7 @@ def _ran(evidence: Evidence, stages: Sequence[StageVerdict]) -> str:
 
 def _held(evidence: Evidence, stages: Sequence[StageVerdict]) -> str:
     gates = ", ".join(gate.metric for gate in evidence.rules)
-    return (
-        f"All {words.count(len(stages), 'stage')} held: {gates}"
-        if len(stages) > 1
-        else f"Every gate held: {gates}"
-    )
+    return f"All {words.count(len(stages), 'stage')} held: {gates}" if len(stages) > 1 else f"Every gate held: {gates}"
 
 
 def _needs(evidence: Evidence, stages: Sequence[StageVerdict], reason: str) -> str:
@@ -70,7 +64,7 @@ def _needs(evidence: Evidence, stages: Sequence[StageVerdict], reason: str) -> s
         longest = max(waiting, key=lambda finding: finding.needs_s or 0.0)
         seconds = longest.needs_s or 0.0
         most = f"({longest.metric} needs it most)"
-        return f"about {words.duration(seconds)} more of stage {longest.stage}'s load {most}"
+        return f"about {words.duration(seconds)} more of stage {longest.stage + 1}'s load {most}"
     if not evidence.finished:
         return "a run that comes to its end"
     faults = [f for stage in stages for f in stage.findings if f.kind == "validity"]

@@ -68,6 +68,11 @@ class StageView:
         )
 
     @property
+    def planned_s(self) -> dict[int, float]:
+        """The planned duration of each stage that was begun, by index."""
+        return {record.plan.index: record.plan.duration_s for record in self.evidence.stages}
+
+    @property
     def plan(self) -> StagePlan:
         return self.record.plan
 

@@ -76,9 +76,7 @@ class Carrier:
         self._references: dict[int, Reference] = {}
         self._scores = spec.logprobs_k > 0 and all(can_score(model) for model in spec.models.values())
         self._kept = {
-            arm
-            for arm, m in spec.models.items()
-            if spec.keeps_outputs and (can_compare(m) or not m.is_token_model)
+            arm for arm, m in spec.models.items() if spec.keeps_outputs and (can_compare(m) or not m.is_token_model)
         }
         self._payloads = {
             arm: [sender.prepare(generation(spec, arm, prompt)) for prompt in range(spec.payloads)]
@@ -96,9 +94,7 @@ class Carrier:
                 self._recorder.output(_output(stage.index, request.pair_id, arm, "generated", reply))
         if self._scores:
             self._score(stage, request, replies)
-        return all(
-            reply.failure is not None and reply.failure.status == "refused" for reply in replies.values()
-        )
+        return all(reply.failure is not None and reply.failure.status == "refused" for reply in replies.values())
 
     def _score(self, stage: StagePlan, request: PlannedRequest, replies: Mapping[ArmName, Reply]) -> None:
         """Teacher forcing: what each arm thinks of the baseline's own words, token by token."""

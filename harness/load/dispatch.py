@@ -61,9 +61,7 @@ class Route:
 class Stage:
     """One stage: `run` blocks until its time is over or it is stopped, and its requests have ended."""
 
-    def __init__(
-        self, plan: StagePlan, requests: Iterator[PlannedRequest], carry: Carry, clock: Clock
-    ) -> None:
+    def __init__(self, plan: StagePlan, requests: Iterator[PlannedRequest], carry: Carry, clock: Clock) -> None:
         self.plan = plan
         self._requests = requests
         self._carry = carry

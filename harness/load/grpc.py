@@ -70,9 +70,7 @@ class GrpcSender:
             done_ns = self._now_ns()
             return Exchange(sent_ns, done_ns, [(done_ns, answer)])
         except (grpc.RpcError, grpc.FutureCancelledError):
-            return Exchange(
-                sent_ns, self._now_ns(), [], outcome.of_grpc(call.code().name, call.details() or "")
-            )
+            return Exchange(sent_ns, self._now_ns(), [], outcome.of_grpc(call.code().name, call.details() or ""))
         finally:
             self._live.discard(call)
 

@@ -33,10 +33,7 @@ class HttpBody:
 def can_compare(model: ModelInfo) -> bool:
     """Whether the model gives the top-k log-probabilities of its tokens."""
     outputs = {t.name for t in model.outputs}
-    return (
-        any(t.name == "logprobs" for t in model.inputs)
-        and {"token_ids", "topk_ids", "topk_logprobs"} <= outputs
-    )
+    return any(t.name == "logprobs" for t in model.inputs) and {"token_ids", "topk_ids", "topk_logprobs"} <= outputs
 
 
 def can_score(model: ModelInfo) -> bool:

@@ -147,8 +147,6 @@ def _http(body: bytes, json_size: int) -> tuple[str, list[Tensor]]:
         length = meta["parameters"]["binary_data_size"]
         if size + length > len(body):
             raise ValueError("the answer ends too early")
-        tensors.append(
-            Tensor(meta["name"], meta["datatype"], tuple(meta["shape"]), body[size : size + length])
-        )
+        tensors.append(Tensor(meta["name"], meta["datatype"], tuple(meta["shape"]), body[size : size + length]))
         size += length
     return str(head.get("model_version", "")), tensors

@@ -96,9 +96,7 @@ def conform(table: pa.Table, schema: pa.Schema, path: Path, *, required: tuple[s
     """
     for name in required:
         if name not in table.column_names:
-            raise RecordingError(
-                f"{path}: column {name} is missing (has: {', '.join(table.column_names) or 'none'})"
-            )
+            raise RecordingError(f"{path}: column {name} is missing (has: {', '.join(table.column_names) or 'none'})")
     columns = []
     for field in schema:
         if field.name not in table.column_names:
@@ -128,16 +126,12 @@ def _fits(found: Any, wanted: Any) -> bool:
     if pa.types.is_null(found):
         return True
     if pa.types.is_string(wanted):
-        return bool(
-            pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
-        )
+        return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
     if pa.types.is_integer(wanted):
         return bool(pa.types.is_integer(found))
     if pa.types.is_floating(wanted):
         return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
-    return bool(pa.types.is_list(found) or pa.types.is_large_list(found)) and _fits(
-        found.value_type, wanted.value_type
-    )
+    return bool(pa.types.is_list(found) or pa.types.is_large_list(found)) and _fits(found.value_type, wanted.value_type)
 
 
 def _blank(kind: Any) -> Any:

@@ -48,9 +48,7 @@ def reasons(verdict: Verdict, most: int = 5) -> list[str]:
     said = verdict.reason.lower()
     chosen = [finding for finding in chosen if finding.reason and finding.reason.lower() not in said]
     if wanted is None:
-        chosen = [
-            f for f in chosen if f.outcome == "pass" and f.margin is not None and f.kind == "comparison"
-        ]
+        chosen = [f for f in chosen if f.outcome == "pass" and f.margin is not None and f.kind == "comparison"]
     return list(dict.fromkeys(finding.reason for finding in chosen))[:most]
 
 

@@ -155,9 +155,7 @@ def readings(recording: Recording) -> list[Series]:
         return []
     table = table.filter(pc.is_finite(table["value"])).sort_by("t_ns")
     keys = ["source", "device", "metric", "unit"]
-    groups = (
-        table.group_by(keys).aggregate([("value", "count")]).sort_by([(key, "ascending") for key in keys])
-    )
+    groups = table.group_by(keys).aggregate([("value", "count")]).sort_by([(key, "ascending") for key in keys])
     found = []
     for row in groups.select(keys).to_pylist():
         here = table
@@ -170,11 +168,7 @@ def readings(recording: Recording) -> list[Series]:
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """A JSON value as rows of dotted key and text."""
     if isinstance(value, dict):
-        return [
-            row
-            for key, inner in value.items()
-            for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
+        return [row for key, inner in value.items() for row in flat(inner, f"{prefix}.{key}" if prefix else str(key))]
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return [row for index, item in enumerate(value) for row in flat(item, f"{prefix}[{index}]")]
     text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)

@@ -33,9 +33,7 @@ def page(recording: Recording, verdict: Verdict) -> str:
         loader=PackageLoader("harness.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: (
-            words.visible(value) if type(value) is str else value
-        ),  # markup is safe already
+        finalize=lambda value: words.visible(value) if type(value) is str else value,  # markup is safe already
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -59,9 +57,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
 
     # A watch that passed is no news, and five stages of them would bury the comparison.
     rated = [finding for finding in verdict.findings if finding.kind != "validity"]
-    compared = [
-        finding for finding in rated if finding.kind == "comparison" or finding.outcome == "fail"
-    ] or rated
+    compared = [finding for finding in rated if finding.kind == "comparison" or finding.outcome == "fail"] or rated
     limit = next((rule.limit for rule in rules if rule.metric == "quality.kl"), None)
     return {
         "words": words,
@@ -105,9 +101,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _time_axis(
-    data: Requests, series: Sequence[facts.Series], stages: Sequence[StageRecord]
-) -> figures.TimeAxis:
+def _time_axis(data: Requests, series: Sequence[facts.Series], stages: Sequence[StageRecord]) -> figures.TimeAxis:
     times = [data.at[np.isfinite(data.at)], *(one.t_s for one in series)]
     times += [np.asarray([stage.begin_ns, stage.end_ns or stage.begin_ns]) * 1e-9 for stage in stages]
     every = np.concatenate([found for found in times if len(found)] or [np.asarray([0.0, 1.0])])
@@ -131,9 +125,7 @@ def _by_stage(verdict: Verdict, names: dict[int, str]) -> list[dict[str, Any]]:
     ]
 
 
-def _latencies(
-    data: Requests, chosen: Bools, rules: Sequence[Any], time: figures.TimeAxis
-) -> list[dict[str, Any]]:
+def _latencies(data: Requests, chosen: Bools, rules: Sequence[Any], time: figures.TimeAxis) -> list[dict[str, Any]]:
     gated = {rule.metric.partition(".")[0] for rule in rules}
     wanted = ["ttft", "tpot", "response_time", "request_latency"]
     if not data.has_tokens:  # the first byte of a single answer is its last: nothing to see
@@ -239,9 +231,7 @@ def _stages(stages: Sequence[StageRecord], verdict: Verdict, data: Requests) -> 
     for stage in stages:
         plan = stage.plan
         here = data.stage == plan.index
-        ran = (
-            "not finished" if stage.end_ns is None else words.seconds((stage.end_ns - stage.begin_ns) * 1e-9)
-        )
+        ran = "not finished" if stage.end_ns is None else words.seconds((stage.end_ns - stage.begin_ns) * 1e-9)
         found.append(
             {
                 "name": words.stage_name(plan),

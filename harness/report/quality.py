@@ -79,12 +79,8 @@ def quality(recording: Recording, examples: int = 3) -> Quality:
             if arm == "candidate":
                 by_pair.setdefault(int(rows.pair_id[row]), (kl[arm][-1], agreement[arm][-1]))
     both = [pair for pair in reference if pair in generated["candidate"]]
-    differing = [
-        pair for pair in both if rows.answer(reference[pair]) != rows.answer(generated["candidate"][pair])
-    ]
-    worst = sorted(
-        (pair for pair in differing if pair in by_pair), key=lambda pair: (-by_pair[pair][0], pair)
-    )
+    differing = [pair for pair in both if rows.answer(reference[pair]) != rows.answer(generated["candidate"][pair])]
+    worst = sorted((pair for pair in differing if pair in by_pair), key=lambda pair: (-by_pair[pair][0], pair))
     shown = worst[:examples] or differing[:examples]
     return Quality(
         _arrays(kl),
@@ -104,9 +100,7 @@ def quality(recording: Recording, examples: int = 3) -> Quality:
     )
 
 
-def divergences(
-    p_ids: Ints, p_logs: Floats, q_ids: Ints, q_logs: Floats
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def divergences(p_ids: Ints, p_logs: Floats, q_ids: Ints, q_logs: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """KL(P || Q) in nats and whether the first choice is the same, per token.
 
     Ids and natural log-probabilities have shape (tokens, k), most likely first; the shorter one counts.

@@ -85,9 +85,7 @@ def summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> R
         parts.append(Text(f"What it would take: {words.one_line(verdict.needs)}"))
     names = arm_titles(meta)
     if names:
-        parts.append(
-            Text("; ".join(f"{arm}: {words.one_line(text)}" for arm, text in names.items()), style="dim")
-        )
+        parts.append(Text("; ".join(f"{arm}: {words.one_line(text)}" for arm, text in names.items()), style="dim"))
     shown = _mattering(verdict)
     if shown:
         parts += [Text(), findings_table(shown), Text()]
@@ -155,9 +153,7 @@ def _stages(status: RunStatus, width: int) -> RenderableType:
             word = verdicts[plan.index]
             sign, progress = Text(words.SIGN[word], style=COLOR[word]), Text(word, style=COLOR[word])
         style = "bold" if plan.index == current else "" if plan.index in verdicts else "dim"
-        table.add_row(
-            sign, Text(words.stage_name(plan), style=style), Text(words.stage_load(plan), "dim"), progress
-        )
+        table.add_row(sign, Text(words.stage_name(plan), style=style), Text(words.stage_load(plan), "dim"), progress)
     return table
 
 
@@ -201,9 +197,7 @@ def _leaning(status: RunStatus) -> list[RenderableType]:
         "judge: ", (f"{words.SIGN[found.verdict]} {_LEANS[found.verdict]}", f"bold {COLOR[found.verdict]}")
     )
     rows = [f for f in words.telling(found.findings) if f.kind != "validity" or f.outcome != "pass"][:3]
-    told: list[RenderableType] = [
-        _cut_text(Text.assemble("  ", _word(f.outcome), "  ", _told(f))) for f in rows
-    ]
+    told: list[RenderableType] = [_cut_text(Text.assemble("  ", _word(f.outcome), "  ", _told(f))) for f in rows]
     return [head, *told, *([Text()] * (3 - len(told)))]
 
 
@@ -214,9 +208,7 @@ def _told(finding: Finding) -> str:
     between = words.interval(finding)
     between = f" ({between})" if between != words.NONE else ""
     edge = words.margin(finding)
-    return f"{finding.metric} {words.effect(finding)}{between}" + (
-        f", margin {edge}" if edge != words.NONE else ""
-    )
+    return f"{finding.metric} {words.effect(finding)}{between}" + (f", margin {edge}" if edge != words.NONE else "")
 
 
 def _mattering(verdict: Verdict, most: int = 8) -> list[Finding]:

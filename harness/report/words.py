@@ -224,11 +224,12 @@ def informs(finding: Finding) -> bool:
 
 
 def telling(findings: Iterable[Finding]) -> list[Finding]:
-    """What to read first: failures, what is open, what passed (nearest its margin first), information."""
+    """What to read first: failures, what is open, what passed (comparisons first, nearest its margin first), information."""
 
-    def key(finding: Finding) -> tuple[int, int, float]:
+    def key(finding: Finding) -> tuple[int, int, int, float]:
         last = informs(finding) or (finding.kind == "validity" and finding.outcome == "pass")
-        return (_RANK[finding.outcome] + 9 * last, finding.kind == "validity", -used(finding))
+        watched = finding.outcome == "pass" and finding.kind == "watch"
+        return (_RANK[finding.outcome] + 9 * last, finding.kind == "validity", watched, -used(finding))
 
     return sorted(findings, key=key)
 

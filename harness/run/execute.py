@@ -129,8 +129,7 @@ class _Run:
         target, load = self.target, self.scenario.load
         controls = {name: target.control(name) for name in target.arms}
         self.folder.meta["arms"] = {
-            name: {"url": arm.url, "model": arm.model, "version": arm.version}
-            for name, arm in target.arms.items()
+            name: {"url": arm.url, "model": arm.model, "version": arm.version} for name, arm in target.arms.items()
         }
         self.folder.meta["server"] = controls["baseline"].server()
         self.folder.save()
@@ -187,9 +186,7 @@ class _Run:
     def _persist(self, model: str, versions: list[int]) -> None:
         """A restart must serve what was decided."""
         if self.target.repository is None or not versions:
-            self.say(
-                f"set version_policy of {model} to {versions} in its config.pbtxt: a restart undoes the change"
-            )
+            self.say(f"set version_policy of {model} to {versions} in its config.pbtxt: a restart undoes the change")
             return
         persist(self.journal, self.target.repository / model / "config.pbtxt", versions)
 

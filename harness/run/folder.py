@@ -33,9 +33,7 @@ class RunFolder:
                 continue
             except OSError as error:
                 raise RecordingError(f"{path}: {error.strerror}") from error
-            folder = cls(
-                path, {"format": FORMAT_VERSION, "started_utc": now.isoformat(timespec="seconds"), **meta}
-            )
+            folder = cls(path, {"format": FORMAT_VERSION, "started_utc": now.isoformat(timespec="seconds"), **meta})
             folder.save()
             return folder
         raise RecordingError(f"{parent / stem}: too many runs of this name in one second")

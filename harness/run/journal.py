@@ -68,11 +68,7 @@ class Journal:
     def _write(self, line: dict[str, Any]) -> None:
         line["t"] = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            torn = (
-                self._path.exists()
-                and self._path.stat().st_size
-                and not self._path.read_bytes().endswith(b"\n")
-            )
+            torn = self._path.exists() and self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n")
             with self._path.open("ab") as file:
                 file.write((b"\n" if torn else b"") + json.dumps(line).encode() + b"\n")
                 file.flush()

@@ -35,9 +35,7 @@ def put_back(journal: Journal, say: Say, live: Mapping[str, Ingress] | None = No
             say(f"{_model(entry)[1]}: nothing to unload, its server is the run's own and ends with it")
             continue
         try:
-            with journal.action(
-                entry.action, entry.target, before=entry.wanted, wanted=entry.before, undoes=entry.seq
-            ):
+            with journal.action(entry.action, entry.target, before=entry.wanted, wanted=entry.before, undoes=entry.seq):
                 say(undo(entry, live or {}))
         except CanaryError as error:
             failures.append(

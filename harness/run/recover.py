@@ -21,9 +21,7 @@ def recover(path: Path, say: Say) -> tuple[Verdict, list[str]]:
     """
     run_json = path / "run.json"
     if not run_json.is_file():
-        raise UsageError(
-            f"{path}: no run.json there: give the folder of a run, such as reports/20260101T120000Z-name"
-        )
+        raise UsageError(f"{path}: no run.json there: give the folder of a run, such as reports/20260101T120000Z-name")
     journal = Journal(path)
     if not (path / FILE).exists():
         say("the journal is empty: nothing had been changed")

@@ -35,9 +35,7 @@ def interruptible() -> Iterator[None]:
             seen = True
             raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -59,9 +59,7 @@ class Walk:
             self.watch.poll()
             now_ns = self.now_ns()
             if now_ns > overdue_ns:
-                raise WorldError(
-                    f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline"
-                )
+                raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
             if now_ns >= next_look_ns and self.watch.seen_ns > begin_ns:
                 # The look is dated by the last request on disk, so that it can be repeated from the disk.
                 look_ns = self.watch.seen_ns

@@ -109,10 +109,6 @@ def _baseline_serves(target: Target) -> None:
     control.live()
     served = control.loaded(arm.model)
     if not served:
-        raise UsageError(
-            f"{arm.model} serves no version on {arm.url}: the baseline must serve before a canary starts"
-        )
+        raise UsageError(f"{arm.model} serves no version on {arm.url}: the baseline must serve before a canary starts")
     if arm.version is not None and arm.version not in served:
-        raise UsageError(
-            f"{arm.model} version {arm.version} is not served on {arm.url}: ready are {list(served)}"
-        )
+        raise UsageError(f"{arm.model} version {arm.version} is not served on {arm.url}: ready are {list(served)}")

@@ -24,9 +24,7 @@ class Watch:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._tails = {
-            name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in ("samples", "outputs")
-        }
+        self._tails = {name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in ("samples", "outputs")}
         self.samples: pa.Table = SCHEMAS["samples"].empty_table()
         self.outputs: pa.Table = SCHEMAS["outputs"].empty_table()
 
@@ -43,9 +41,7 @@ class Watch:
     def evidence(self) -> Evidence:
         """The same evidence that `Recording.open` gives once the run is over."""
         return Evidence.of(
-            Recording(
-                folder=self._folder.path, meta=self._folder.meta, samples=self.samples, outputs=self.outputs
-            )
+            Recording(folder=self._folder.path, meta=self._folder.meta, samples=self.samples, outputs=self.outputs)
         )
 
     def served(self, arm: ArmName, since_ns: int) -> int:

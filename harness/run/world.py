@@ -21,9 +21,7 @@ def set_versions(
         apply_versions(control, model, wanted, repository)
 
 
-def apply_versions(
-    control: Control, model: str, wanted: Sequence[int], repository: Path | None = None
-) -> None:
+def apply_versions(control: Control, model: str, wanted: Sequence[int], repository: Path | None = None) -> None:
     """An empty set means that the model is unloaded: `set_versions` of the Triton side refuses to guess that."""
     if wanted:
         control.set_versions(model, wanted, repository=repository)

@@ -123,16 +123,12 @@ def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
     where = f"stage {stage.index + 1} ({stage.mode}, {format_duration(stage.duration_s)})"
     if _compares(gate) and stage.duration_s < _BLOCKS * _BLOCK_S:
         least = format_duration(_BLOCKS * _BLOCK_S)
-        return GateFacts(
-            gate, rule, needs, None, f"{where} is short: blocks of 5 s need {least}; slow models fewer"
-        )
+        return GateFacts(gate, rule, needs, None, f"{where} is short: blocks of 5 s need {least}; slow models fewer")
     if stage.rate is None:
         # Of each arm: a pair is one of each, other closed loops share the slots.
         slots = (stage.in_flight or 1) * (1.0 if stage.mode == "paired" else min(_shares(stage)))
         longest = slots * stage.duration_s / needs
-        sentence = (
-            f"needs {needs} requests of each arm: {where} has them if one takes at most {longest:.3g} s"
-        )
+        sentence = f"needs {needs} requests of each arm: {where} has them if one takes at most {longest:.3g} s"
         return GateFacts(gate, rule, needs, None, sentence)
     have = min(part for part in (best.requests_baseline, best.requests_candidate) if part)
     enough = have >= needs

@@ -26,9 +26,7 @@ def _quantity(parse: Callable[[Any], float], text: Callable[[float], str], patte
     return (BeforeValidator(parse), PlainSerializer(text, return_type=str), WithJsonSchema(schema))
 
 
-Duration = Annotated[
-    float, *_quantity(units.parse_duration, units.format_duration, units.DURATION_PATTERN, "90s")
-]
+Duration = Annotated[float, *_quantity(units.parse_duration, units.format_duration, units.DURATION_PATTERN, "90s")]
 Rate = Annotated[float, *_quantity(units.parse_rate, units.format_rate, units.RATE_PATTERN, "1/s")]
 Share = Annotated[float, *_quantity(units.parse_share, units.format_percent, units.PERCENT_PATTERN, "10%")]
 
@@ -90,6 +88,4 @@ def _build(value: Any) -> Any:
     raise ValueError(f"expected the name of a build such as fp8, or its settings, found {found(value)}")
 
 
-Build = Annotated[
-    Any, BeforeValidator(_build), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})
-]
+Build = Annotated[Any, BeforeValidator(_build), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}]})]

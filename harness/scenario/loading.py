@@ -110,9 +110,7 @@ def _find(name: str) -> Path:
         raise ScenarioError("expected a scenario file, found a folder", file=name)
     if path.suffix in SUFFIXES or "/" in name:
         raise ScenarioError("no such file", file=name)
-    raise ScenarioError(
-        f"no such scenario: it is no file, and the built-in ones are {', '.join(known)}", file=name
-    )
+    raise ScenarioError(f"no such scenario: it is no file, and the built-in ones are {', '.join(known)}", file=name)
 
 
 def _shown(path: Path) -> str:
@@ -138,9 +136,7 @@ def _arm(argument: str, option: str) -> dict[str, Any]:
     arm: dict[str, Any] = {"url": url, "model": model}
     if version is not None:
         if not version.isdecimal() or int(version) < 1:
-            raise ScenarioError(
-                f"expected a version from 1 up, found {version!r}", file=f"{option} {argument}"
-            )
+            raise ScenarioError(f"expected a version from 1 up, found {version!r}", file=f"{option} {argument}")
         arm["version"] = int(version)
     return arm
 
@@ -168,6 +164,4 @@ def _summary(path: Path, data: dict[str, Any]) -> str:
 def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     target = data.get("target")
     embedded = isinstance(target, dict) and target.get("server") == "embedded"
-    return (
-        ("the embedded Triton (extra: embedded)",) if embedded else ("a Triton that runs already (its url)",)
-    )
+    return ("the embedded Triton (extra: embedded)",) if embedded else ("a Triton that runs already (its url)",)

@@ -34,9 +34,7 @@ DEFAULT_LOGPROBS = 10
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, serialize_by_alias=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, serialize_by_alias=True, validate_by_alias=True)
 
 
 class TargetConfig(_Model):
@@ -57,9 +55,7 @@ class TargetConfig(_Model):
             return self
         for key in ("url", "metrics_url", "repository"):
             if getattr(self, key) is not None:
-                raise WrongError(
-                    f"the embedded server has its own {key}; give server or {key}, not both", key
-                )
+                raise WrongError(f"the embedded server has its own {key}; give server or {key}, not both", key)
         return self
 
     @field_validator("repository", mode="after")
@@ -73,9 +69,7 @@ class ArmConfig(_Model):
 
     model: str = Field(min_length=1, pattern=r"^[^/\s]+$", description="the model's name in the repository")
     version: int | None = Field(None, ge=1, description="the version; without one Triton picks the highest")
-    build: Build | None = Field(
-        None, description="embedded server only: which build of the demonstration model"
-    )
+    build: Build | None = Field(None, description="embedded server only: which build of the demonstration model")
     url: ServerUrl | None = Field(None, description="this arm's own server; otherwise target.url")
     headers: dict[str, str] = Field(default_factory=dict, description="sent with each request of this arm")
     parameters: dict[str, Any] = Field(default_factory=dict, description="request parameters of this arm")
@@ -206,26 +200,20 @@ class StageConfig(_Model):
         None, ge=1, le=10_000, description="closed loop: requests (in paired mode pairs) that are under way"
     )
     rate: Rate | None = Field(None, description="open loop: requests (in paired mode pairs) a second")
-    arrival: Literal["poisson", "constant"] | None = Field(
-        None, description="with a rate; otherwise load.arrival"
-    )
+    arrival: Literal["poisson", "constant"] | None = Field(None, description="with a rate; otherwise load.arrival")
     candidate: Share | None = Field(None, description="in split mode: the candidate's share of the requests")
 
     @model_validator(mode="after")
     def _fits(self) -> StageConfig:
         between(self.duration_s, 0.001, 7 * DAY_S, "for")
         if self.in_flight is None and self.rate is None:
-            raise WrongError(
-                "give rate (such as rate: 1/s) or in_flight (such as in_flight: 1), found neither"
-            )
+            raise WrongError("give rate (such as rate: 1/s) or in_flight (such as in_flight: 1), found neither")
         if self.in_flight is not None and self.rate is not None:
             raise WrongError("give rate or in_flight, not both", "in_flight")
         if self.rate is not None and self.rate > 1_000_000:
             raise WrongError("expected at most 1000000/s", "rate")
         if self.in_flight is not None and self.arrival is not None:
-            raise WrongError(
-                "needs a rate: with in_flight a request leaves when another has ended", "arrival"
-            )
+            raise WrongError("needs a rate: with in_flight a request leaves when another has ended", "arrival")
         if self.mode == "split" and self.candidate is None:
             raise WrongError("a split needs the candidate's share (such as candidate: 10%)")
         if self.mode != "split" and self.candidate is not None:

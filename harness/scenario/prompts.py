@@ -37,15 +37,11 @@ def _prompt(line: bytes, path: Path, number: int) -> str:
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{expected}, found what is not UTF-8", file=str(path), line=number) from error
     if not isinstance(entry, dict) or "prompt" not in entry:
-        what = (
-            f"the keys {', '.join(map(repr, entry)) or 'none'}" if isinstance(entry, dict) else found(entry)
-        )
+        what = f"the keys {', '.join(map(repr, entry)) or 'none'}" if isinstance(entry, dict) else found(entry)
         raise ScenarioError(f"{expected}, found {what}", file=str(path), line=number)
     text = entry["prompt"]
     if not isinstance(text, str) or not text.strip():
-        raise ScenarioError(
-            f"expected some text, found {found(text)}", file=str(path), line=number, key="prompt"
-        )
+        raise ScenarioError(f"expected some text, found {found(text)}", file=str(path), line=number, key="prompt")
     try:
         text.encode()
     except UnicodeEncodeError as error:

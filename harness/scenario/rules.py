@@ -23,15 +23,11 @@ def _servers(scenario: Scenario) -> None:
     embedded = scenario.target.server is not None
     for name, arm in scenario.arms():
         if embedded and arm.url is not None:
-            raise WrongError(
-                "the embedded server serves both arms; remove url, or target.server", name, "url"
-            )
+            raise WrongError("the embedded server serves both arms; remove url, or target.server", name, "url")
         if not embedded and scenario.url(arm) is None:
             raise WrongError("give server: embedded, or the url of a Triton that runs already", "target")
         if not embedded and arm.build is not None:
-            message = (
-                "only the embedded server builds models; remove build, or use target: {server: embedded}"
-            )
+            message = "only the embedded server builds models; remove build, or use target: {server: embedded}"
             raise WrongError(message, name, "build")
         if embedded and arm.version is None:
             raise WrongError("the embedded server needs the number of the version", name)
@@ -53,9 +49,7 @@ def _arms(scenario: Scenario) -> None:
     for name, arm in scenario.arms():
         if arm.version is None:
             # Triton would pick the highest: perhaps the other arm's.
-            raise WrongError(
-                "expected the number of the version: both arms are one model on one server", name
-            )
+            raise WrongError("expected the number of the version: both arms are one model on one server", name)
 
 
 def _gates(scenario: Scenario) -> None:
@@ -68,17 +62,11 @@ def _gates(scenario: Scenario) -> None:
             raise WrongError(f"{gate.metric} is gated twice", *at)
         if is_quality(gate.metric):
             if not scenario.load.texts:
-                raise WrongError(
-                    f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at
-                )
+                raise WrongError(f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at)
             if scenario.load.logprobs == 0:
-                raise WrongError(
-                    f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs"
-                )
+                raise WrongError(f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")
             if "paired" not in modes:
-                raise WrongError(
-                    f"{gate.metric} needs a paired stage: only there both arms score the same text", *at
-                )
+                raise WrongError(f"{gate.metric} needs a paired stage: only there both arms score the same text", *at)
         elif is_latency(gate.metric) and gate.margin is not None and not equal:
             raise WrongError(
                 f"a margin on {gate.metric} needs a paired or interleaved stage, or a split at 50%: "

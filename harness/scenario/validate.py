@@ -126,9 +126,7 @@ def _message(kind: str, detail: Mapping[str, Any], key: Key) -> str:
         words, name = bounds[kind]
         return f"expected a whole number {words.format(context[name])}, found {found(value)}"
     if kind == "string_pattern_mismatch":
-        expected = (
-            "a name of letters, digits, . _ -" if key == ("name",) else "a name without spaces and slashes"
-        )
+        expected = "a name of letters, digits, . _ -" if key == ("name",) else "a name without spaces and slashes"
         return f"expected {expected}, found {found(value)}"
     if kind == "too_short":
         return "expected at least one entry, found none"

@@ -19,9 +19,7 @@ def sources(metrics_url: str | None, server_pid: int | None) -> list[Source]:
 
     `server_pid` is set where the server is a process of this machine, `metrics_url` where its page is known.
     """
-    elsewhere = (
-        server_pid is None and metrics_url is not None and urlsplit(metrics_url).hostname not in LOOPBACK
-    )
+    elsewhere = server_pid is None and metrics_url is not None and urlsplit(metrics_url).hostname not in LOOPBACK
     found: list[Source] = [Host()]
     if not elsewhere:
         found.append(Nvml())

@@ -77,9 +77,7 @@ class Process:
             alive = [self._root, *self._root.children(recursive=True)]
             self._measure(self._root)
         except psutil.Error as error:
-            raise SourceUnavailableError(
-                f"{self._device}: process {self._pid} cannot be read: {error}"
-            ) from error
+            raise SourceUnavailableError(f"{self._device}: process {self._pid} cannot be read: {error}") from error
         memory: dict[str, float] = {}
         count: dict[str, int] = {}
         for process in alive:

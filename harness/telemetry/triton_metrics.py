@@ -84,9 +84,7 @@ class TritonMetrics:
             raise SourceUnavailableError(f"{self.url}: holds none of Triton's metrics")
         return list(found.values())
 
-    def _add(
-        self, found: dict[tuple[str, str], Value], device: str, metric: str, value: float, unit: str
-    ) -> None:
+    def _add(self, found: dict[tuple[str, str], Value], device: str, metric: str, value: float, unit: str) -> None:
         so_far = found.get((device, metric))
         total = value + (so_far.value if so_far else 0.0)
         found[device, metric] = Value(self.name, device, metric, total, unit)

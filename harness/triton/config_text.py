@@ -27,9 +27,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    config: dict[str, Any] = json_format.MessageToDict(
-        _parse(_read(path), str(path)), preserving_proto_field_name=True
-    )
+    config: dict[str, Any] = json_format.MessageToDict(_parse(_read(path), str(path)), preserving_proto_field_name=True)
     return config
 
 
@@ -46,9 +44,7 @@ def edit_version_policy(text: str, versions: Sequence[int], name: str = "config.
     edited = _replace(text, found[0], wanted) if found else _append(text, wanted)
     after = _parse(edited, name)
     if list(after.version_policy.specific.versions) != wanted or not _same_but_policy(before, after):
-        raise WorldError(
-            f"{name}: its version_policy cannot be edited safely: write {_choice(wanted)} by hand"
-        )
+        raise WorldError(f"{name}: its version_policy cannot be edited safely: write {_choice(wanted)} by hand")
     return edited
 
 

@@ -46,9 +46,7 @@ class Index:
             if row.get("version"):
                 reason = one_line(str(row.get("reason", "")))
                 states.append(VersionState(int(row["version"]), str(row.get("state", "")), reason))
-        return Index(
-            {name: tuple(sorted(states, key=lambda s: s.version)) for name, states in models.items()}
-        )
+        return Index({name: tuple(sorted(states, key=lambda s: s.version)) for name, states in models.items()})
 
     def states(self, model: str) -> tuple[VersionState, ...]:
         return self.models.get(model, ())

@@ -54,9 +54,7 @@ class GrpcTransport:
         return _json(self._ask(self._client.get_server_metadata))
 
     def index(self) -> list[dict[str, Any]]:
-        models: list[dict[str, Any]] = _json(self._ask(self._client.get_model_repository_index)).get(
-            "models", []
-        )
+        models: list[dict[str, Any]] = _json(self._ask(self._client.get_model_repository_index)).get("models", [])
         return models
 
     def metadata(self, model: str, version: int | None) -> dict[str, Any]:
@@ -85,18 +83,14 @@ class GrpcTransport:
     def close(self) -> None:
         self._client.close()
 
-    def _ask(
-        self, call: Callable[..., Any], *arguments: str, timeout_s: float | None = None, **options: Any
-    ) -> Any:
+    def _ask(self, call: Callable[..., Any], *arguments: str, timeout_s: float | None = None, **options: Any) -> Any:
         patience = timeout_s or self._timeout_s
         try:
             return call(*arguments, headers=self._headers, client_timeout=patience, **options)
         except InferenceServerException as error:
             raise self._translate(error, patience, slow=timeout_s is not None) from error
 
-    def _translate(
-        self, error: InferenceServerException, patience: float, slow: bool
-    ) -> Unreachable | RefusedError:
+    def _translate(self, error: InferenceServerException, patience: float, slow: bool) -> Unreachable | RefusedError:
         message, status = one_line(error.message() or ""), error.status()
         if status == DEADLINE and slow:
             return RefusedError(f"{self.url}: not finished after {patience:g} s", timed_out=True)

@@ -73,9 +73,7 @@ class HttpTransport:
         # Triton has always these two pages; a model or version may be unknown to it.
         if response.status_code in (SAYS_NO if path.startswith("/health/") else (*SAYS_NO, 404)):
             return False
-        raise RefusedError(
-            f"{self.url}: answers, but not as a Triton: HTTP {response.status_code} on /v2{path}"
-        )
+        raise RefusedError(f"{self.url}: answers, but not as a Triton: HTTP {response.status_code} on /v2{path}")
 
     def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float | None = None
@@ -87,9 +85,7 @@ class HttpTransport:
             reason = str(response.json()["error"])
         except (ValueError, KeyError, TypeError):
             reason = f"{self.url}: HTTP {response.status_code} on /v2{path}: {response.text[:200]}"
-        raise RefusedError(
-            reason, unknown=response.status_code == httpx.codes.NOT_FOUND or "unknown model" in reason
-        )
+        raise RefusedError(reason, unknown=response.status_code == httpx.codes.NOT_FOUND or "unknown model" in reason)
 
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float, slow: bool = False
@@ -99,9 +95,7 @@ class HttpTransport:
             return self._client.request(method, f"{self._root}{path}", json=body, timeout=timeout)
         except httpx.ReadTimeout as error:
             if slow:
-                raise RefusedError(
-                    f"{self.url}: not finished after {timeout_s:g} s", timed_out=True
-                ) from error
+                raise RefusedError(f"{self.url}: not finished after {timeout_s:g} s", timed_out=True) from error
             raise Unreachable(f"{self.url}: no answer within {timeout_s:g} s") from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.url}: no connection within {self._timeout_s:g} s") from error

@@ -48,10 +48,7 @@ class Field:
 
 def tokens(text: str) -> list[Token]:
     """Everything but white space, comments included. The text must have been parsed by protobuf before."""
-    return [
-        Token(match.lastgroup or "", match.group(), match.start(), match.end())
-        for match in _TOKEN.finditer(text)
-    ]
+    return [Token(match.lastgroup or "", match.group(), match.start(), match.end()) for match in _TOKEN.finditer(text)]
 
 
 def fields(level: Sequence[Token]) -> list[Field]:

@@ -63,9 +63,7 @@ def versions_on_disk(repository: Path, model: str) -> tuple[int, ...]:
 class ModelVersions:
     """The versions of one model on one server. `repository`: where this machine sees its models, or None."""
 
-    def __init__(
-        self, server: Transport, model: str, patience: Patience, repository: Path | None = None
-    ) -> None:
+    def __init__(self, server: Transport, model: str, patience: Patience, repository: Path | None = None) -> None:
         self._server, self._model = server, model
         self._patience, self._repository = patience, repository
         self._began = time.monotonic()
@@ -98,9 +96,7 @@ class ModelVersions:
     def _checked(self, desired: Sequence[int]) -> tuple[int, ...]:
         model, wanted = self._model, tuple(sorted(set(desired)))
         if not wanted:
-            raise UsageError(
-                f"{model}: no version is wanted: to take the whole model out, unload it explicitly"
-            )
+            raise UsageError(f"{model}: no version is wanted: to take the whole model out, unload it explicitly")
         if wanted[0] < 1:
             raise UsageError(f"{model}: {wanted[0]} is not a model version: they count from 1")
         if self._repository is None:
@@ -109,9 +105,7 @@ class ModelVersions:
         missing = [version for version in wanted if version not in present]
         if missing:
             there = f"present: {numbers(present) or 'none'}"
-            raise VersionMissing(
-                f"{model}: {listed(missing)} not in the repository {self._repository} ({there})"
-            )
+            raise VersionMissing(f"{model}: {listed(missing)} not in the repository {self._repository} ({there})")
         return wanted
 
     def _load(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> RefusedError | None:
@@ -154,9 +148,7 @@ class ModelVersions:
                 return index
             if loading and waited_s > self._patience.load_s:
                 now = serving(index.ready(self._model))
-                raise LoadFailed(
-                    f"{self._model}: {listed(loading)} still LOADING after {waited_s:.0f} s; {now}"
-                )
+                raise LoadFailed(f"{self._model}: {listed(loading)} still LOADING after {waited_s:.0f} s; {now}")
             time.sleep(min(0.5, 0.02 + waited_s / 20))
 
     def _change(self, before: tuple[int, ...], wanted: tuple[int, ...], called: bool, index: Index) -> Change:

@@ -64,9 +64,7 @@ def test_taken_ports_are_tried_again(models: Path, tmp_path: Path, monkeypatch: 
             assert next(answers, None) is None, "both taken ports were tried"
 
 
-def test_a_server_that_cannot_start_says_why(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_cannot_start_says_why(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = EmbeddedServer._arguments
     monkeypatch.setattr(EmbeddedServer, "_arguments", lambda self: [*real(self), "--no-such-option"])
     server = EmbeddedServer(models, tmp_path / "triton.log")

@@ -97,9 +97,7 @@ def test_the_chat_template_is_the_one_in_the_file() -> None:
     message = {"role": "user", "content": "Who are you?"}
     expected = template.render(messages=[message], add_generation_prompt=True)
     tokens = weights().metadata["tokenizer.ggml.tokens"]
-    text = "".join(
-        tokens[i] if i < 3 else tokenizer().decode([i]) for i in tokenizer().chat(message["content"])
-    )
+    text = "".join(tokens[i] if i < 3 else tokenizer().decode([i]) for i in tokenizer().chat(message["content"]))
     assert text == expected
 
 
@@ -177,10 +175,7 @@ class SmallFile:
 
 def naive_logits(file: SmallFile, ids: list[int]) -> Any:
     """The last token's logits, written out position by position in float64 with complex RoPE."""
-    w = {
-        name.removesuffix(".weight"): value.astype(np.float32).astype(float)
-        for name, value in file.weights.items()
-    }
+    w = {name.removesuffix(".weight"): value.astype(np.float32).astype(float) for name, value in file.weights.items()}
 
     def rms(x: Any, weight: Any) -> Any:
         return x / np.sqrt((x * x).mean() + 1e-5) * weight
@@ -248,7 +243,7 @@ def test_top_logprobs_are_sorted_normal_and_stable() -> None:
 
 
 @pytest.mark.parametrize(("slow", "slept"), [(True, [pytest.approx(0.3)]), (False, [])])
-def test_slow_sleeps_thirty_per_cent_of_each_step(
+def test_slow_sleeps_thirty_per_cent_of_each_decode_step(
     monkeypatch: pytest.MonkeyPatch, slow: bool, slept: list[float]
 ) -> None:
     engine = Engine.__new__(Engine)
@@ -256,7 +251,7 @@ def test_slow_sleeps_thirty_per_cent_of_each_step(
     clock, sleeps = iter([5.0, 6.0]), list[float]()
     monkeypatch.setattr("harness.embedded.smollm2.engine.time.perf_counter", lambda: next(clock))
     monkeypatch.setattr("harness.embedded.smollm2.engine.time.sleep", sleeps.append)
-    engine._timed(lambda: np.zeros((1, 2), np.float32))
+    engine._decoded(lambda: np.zeros((1, 2), np.float32))
     monkeypatch.undo()
     assert sleeps == slept
 
@@ -291,10 +286,7 @@ def test_builds_differ_from_the_reference_as_they_should() -> None:
     for prompt in PROMPTS:
         steps = list(reference.generate(prompt, 8, 20))
         answers.append(
-            [
-                np.concatenate([getattr(s, f) for s in steps])
-                for f in ("token_ids", "topk_ids", "topk_logprobs")
-            ]
+            [np.concatenate([getattr(s, f) for s in steps]) for f in ("token_ids", "topk_ids", "topk_logprobs")]
         )
     assert reference.tokenizer.decode(answers[0][0].tolist()) == "The capital of France is Paris."
 

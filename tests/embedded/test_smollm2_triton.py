@@ -82,17 +82,13 @@ def test_bad_input_is_an_error_and_the_model_goes_on(
 
 def test_http_generate_and_generate_stream(server: EmbeddedServer, asker: Asker) -> None:
     def post(path: str) -> str:
-        body = json.dumps(
-            {"text_input": QUESTION, "max_tokens": 4, "stream": path == "generate_stream"}
-        ).encode()
+        body = json.dumps({"text_input": QUESTION, "max_tokens": 4, "stream": path == "generate_stream"}).encode()
         url = f"{server.http_url}/v2/models/smollm2/versions/1/{path}"
         with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:
             return str(answer.read().decode())
 
     assert json.loads(post("generate"))["text_output"] == "The capital of France"
-    events = [
-        json.loads(line[5:]) for line in post("generate_stream").splitlines() if line.startswith("data:")
-    ]
+    events = [json.loads(line[5:]) for line in post("generate_stream").splitlines() if line.startswith("data:")]
     assert [event["text_output"] for event in events] == ["The", " capital", " of", " France"]
 
 

@@ -78,9 +78,7 @@ def test_resampling_is_what_drawing_blocks_gives(n: int, quantile: float | None)
     times = draws(generator(1, "x"), 12)[:50]
     got = resampled(values, start, quantile, times)
     for row, value in zip(times, got, strict=True):
-        drawn = np.concatenate(
-            [np.tile(values[a:b], int(t)) for a, b, t in zip(start, start[1:], row, strict=False)]
-        )
+        drawn = np.concatenate([np.tile(values[a:b], int(t)) for a, b, t in zip(start, start[1:], row, strict=False)])
         # A few values are order statistics of the draw, many are interpolated inside narrow bins.
         method = "inverted_cdf" if n == 300 else "linear"
         exact = drawn.mean() if quantile is None else np.quantile(drawn, quantile, method=method)

@@ -44,9 +44,7 @@ def test_looking_after_every_failure_keeps_the_error_rate() -> None:
     for _ in range(1500):
         k = np.cumsum(rng.random(60) < 0.5)
         n = np.arange(1, 61)
-        crossed += any(
-            log_e_value(int(a), int(b - a), 0.5) >= math.log(100) for a, b in zip(k, n, strict=True)
-        )
+        crossed += any(log_e_value(int(a), int(b - a), 0.5) >= math.log(100) for a, b in zip(k, n, strict=True))
     assert stats.binomtest(crossed, 1500, 0.01, alternative="greater").pvalue > 0.001
 
 

@@ -77,11 +77,15 @@ def test_a_cancelled_request_failed_nobody() -> None:
 
 
 def test_one_burst_is_one_event() -> None:
-    burst = {"candidate": list(range(2000, 2400))}
+    burst = {"candidate": list(range(2010, 2190))}  # 4.5 % of all, within one twentieth of the stage
     found = errors(world(4000, burst, rate=100))
     assert found.outcome == "inconclusive"
     spread = {"candidate": list(range(0, 4000, 10))}
     assert errors(world(4000, spread, rate=100)).outcome == "fail"
+
+
+def test_a_short_stage_of_a_fast_model_can_be_failed() -> None:
+    assert errors(world(600, {"candidate": list(range(0, 600, 3))}, rate=100)).outcome == "fail"
 
 
 def test_all_requests_failing_is_a_rollback_and_not_missing_data() -> None:
@@ -119,9 +123,7 @@ def test_equal_error_rates_are_rarely_blamed_while_looking_all_the_time() -> Non
         rng = np.random.default_rng(seed)
         bad = {arm: np.flatnonzero(rng.random(300) < 0.05).tolist() for arm in ("baseline", "candidate")}
         evidence = world(300, bad)
-        failed += any(
-            judge_stage(evidence, 0, now_ns=t * S).verdict == "rollback" for t in range(10, 200, 20)
-        )
+        failed += any(judge_stage(evidence, 0, now_ns=t * S).verdict == "rollback" for t in range(10, 200, 20))
     assert failed <= stats.binom.isf(0.001, 40, 0.01)
 
 

@@ -40,8 +40,7 @@ def finding(evidence: Evidence, metric: str, stage: int = 0) -> Finding:
 
 def test_a_true_ratio_at_the_margin_rarely_passes() -> None:
     passed = sum(
-        finding(pairs_world(seed, 150, 1.10, gates=(P50,)), P50.metric).outcome == "pass"
-        for seed in range(200)
+        finding(pairs_world(seed, 150, 1.10, gates=(P50,)), P50.metric).outcome == "pass" for seed in range(200)
     )
     assert passed <= allowed(0.05, 200)
 
@@ -54,9 +53,7 @@ def test_identical_builds_pass_and_never_fail() -> None:
 
 def test_identical_builds_fail_a_margin_of_nothing_in_one_of_a_hundred() -> None:
     gate = (dataclasses.replace(P50, margin=0.0),)
-    failed = sum(
-        finding(pairs_world(seed, 150, gates=gate), P50.metric).outcome == "fail" for seed in range(200)
-    )
+    failed = sum(finding(pairs_world(seed, 150, gates=gate), P50.metric).outcome == "fail" for seed in range(200))
     assert failed <= allowed(0.01, 200)
 
 
@@ -92,12 +89,8 @@ def test_pairing_takes_the_prompts_variance_out() -> None:
             prompts[1] = prompts[0]
         first, second = (0.4 * np.exp(prompts[arm] + rng.normal(0, 0.02, n)) for arm in (0, 1))
         whole = pa.concat_tables([bulk("baseline", due, first), bulk("candidate", due, second * 1.03)])
-        record = StageRecord(
-            plan(0, "paired" if paired else "interleaved", n * 0.6), 0, round(n * 0.6 * S) + S
-        )
-        return Evidence.from_tables(
-            whole, stages=[record], gates=[Gate("response_time.mean", 0.0)], seed=seed
-        )
+        record = StageRecord(plan(0, "paired" if paired else "interleaved", n * 0.6), 0, round(n * 0.6 * S) + S)
+        return Evidence.from_tables(whole, stages=[record], gates=[Gate("response_time.mean", 0.0)], seed=seed)
 
     def power(paired: bool) -> int:
         return sum(finding(evidence(s, paired), "response_time.mean").outcome == "fail" for s in range(30))
@@ -129,9 +122,7 @@ def autocorrelated(rng: np.random.Generator, total_s: int, rate: int) -> list[np
     return arms
 
 
-def queueing(
-    rng: np.random.Generator, total_s: int, rate: int, *, together: bool = False
-) -> list[np.ndarray]:
+def queueing(rng: np.random.Generator, total_s: int, rate: int, *, together: bool = False) -> list[np.ndarray]:
     """Two servers at a load of 0.7; `together`: same arrivals, and half of the work is the prompt's."""
     drift, n, arms = weather(rng, total_s), total_s * rate, []
     due, prompt = np.cumsum(rng.exponential(1 / rate, n)), rng.standard_normal(n)
@@ -217,9 +208,7 @@ def test_an_estimate_beyond_the_margin_is_not_settled_by_time() -> None:
 
 def test_constant_times_are_no_measurement() -> None:
     n = 200
-    whole = pa.concat_tables(
-        [bulk(arm, np.arange(n) * 0.5, np.full(n, 0.25)) for arm in ("baseline", "candidate")]
-    )
+    whole = pa.concat_tables([bulk(arm, np.arange(n) * 0.5, np.full(n, 0.25)) for arm in ("baseline", "candidate")])
     record = StageRecord(plan(0, "paired", 100), 0, 101 * S)
     evidence = Evidence.from_tables(whole, stages=[record], gates=[P50])
     assert finding(evidence, P50.metric).outcome == "inconclusive"
@@ -243,9 +232,7 @@ def test_output_length_is_judged_in_both_directions() -> None:
         for arm, length in (("baseline", 20.0), ("candidate", 20.0 * ratio)):
             plain = bulk(arm, due, np.full(n, 0.3))
             osl = pa.array(rng.poisson(length, n) + 1, pa.int32())
-            tables.append(
-                plain.set_column(plain.schema.get_field_index("osl"), plain.schema.field("osl"), osl)
-            )
+            tables.append(plain.set_column(plain.schema.get_field_index("osl"), plain.schema.field("osl"), osl))
         record = StageRecord(plan(0, "paired", 100), 0, 101 * S)
         gates = [Gate("osl", 0.2)]
         evidence = Evidence.from_tables(pa.concat_tables(tables), stages=[record], gates=gates)

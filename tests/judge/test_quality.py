@@ -44,9 +44,7 @@ def test_what_lies_on_the_limit_rarely_passes() -> None:
     runs = [Llm(seed=s, kl=0.2, prompts=400) for s in range(15)]
     effects = [kl(run.paired()).effect or 0.0 for run in runs]
     truth = sum(effects) / len(effects)
-    at_limit = [
-        Llm(seed=100 + s, kl=0.2, prompts=400, gates=(Gate("quality.kl", limit=truth),)) for s in range(60)
-    ]
+    at_limit = [Llm(seed=100 + s, kl=0.2, prompts=400, gates=(Gate("quality.kl", limit=truth),)) for s in range(60)]
     passed = sum(kl(run.paired(45)).outcome == "pass" for run in at_limit)
     assert passed <= 7  # 2 expected at 5 %; the truth is an estimate itself
 

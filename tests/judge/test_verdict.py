@@ -52,9 +52,7 @@ def test_faulty_builds_are_rolled_back_by_name(fault: dict[str, float], named: s
 def test_findings_come_in_order(run: Llm) -> None:
     order = [f.metric for f in judge_stage(run.evidence(), 0).findings]
     assert order[:2] == ["errors", "quality.kl"]
-    assert (
-        order.index("quality.flips") < order.index("ttft.p50") < order.index("tpot.p50") < order.index("osl")
-    )
+    assert order.index("quality.flips") < order.index("ttft.p50") < order.index("tpot.p50") < order.index("osl")
 
 
 def test_only_gates_carry_a_margin(run: Llm) -> None:
@@ -78,9 +76,7 @@ def test_a_killed_stage_is_a_look() -> None:
     killed = [StageRecord(run.stages[0].plan, 0)]
     assert judge(run.evidence(stages=killed, finished=False)).verdict == "inconclusive"
     bad = Llm(candidate_errors=0.4).paired()
-    assert (
-        judge(bad.evidence(stages=[StageRecord(bad.stages[0].plan, 0)], finished=False)).verdict == "rollback"
-    )
+    assert judge(bad.evidence(stages=[StageRecord(bad.stages[0].plan, 0)], finished=False)).verdict == "rollback"
 
 
 def test_a_stage_that_was_cut_short_is_a_look() -> None:
@@ -97,10 +93,7 @@ def test_a_planned_stage_that_was_not_run_is_inconclusive(run: Llm) -> None:
 
 
 def test_no_stage_at_all() -> None:
-    assert (
-        judge(Evidence.from_tables(table([sample("baseline", 1, 0, 1)]).slice(0, 0))).verdict
-        == "inconclusive"
-    )
+    assert judge(Evidence.from_tables(table([sample("baseline", 1, 0, 1)]).slice(0, 0))).verdict == "inconclusive"
     with pytest.raises(UsageError, match="no such stage"):
         judge_stage(Llm().paired(10).evidence(), 3)
 
@@ -255,9 +248,7 @@ def test_a_bare_file_of_unequal_arms_is_not_compared(tmp_path: Path) -> None:
     arms = ["candidate" if i % 10 == 0 else "baseline" for i in range(n)]
     due = np.arange(n) * 20_000_000
     path = tmp_path / "samples.parquet"
-    pq.write_table(
-        pa.table({"arm": arms, "due_ns": due, "done_ns": due + 5_000_000, "status": ["ok"] * n}), path
-    )
+    pq.write_table(pa.table({"arm": arms, "due_ns": due, "done_ns": due + 5_000_000, "status": ["ok"] * n}), path)
     verdict = judge(Evidence.of(Recording.open(path)))
     assert verdict.verdict == "inconclusive"
     assert all(f.kind != "comparison" for f in verdict.findings)
@@ -286,9 +277,7 @@ def test_a_folder_of_a_run_is_judged(tmp_path: Path, run: Llm) -> None:
     evidence = Evidence.of(recording)
     assert (evidence.seed, evidence.planned, evidence.names) == (5, 4, ("v1", "v2"))
     assert judge(evidence).verdict == "promote"
-    assert verdict_json(judge(evidence), meta) == verdict_json(
-        judge(Evidence.of(Recording.open(tmp_path))), meta
-    )
+    assert verdict_json(judge(evidence), meta) == verdict_json(judge(Evidence.of(Recording.open(tmp_path))), meta)
 
 
 def test_default_gates_are_chosen_by_what_was_seen() -> None:

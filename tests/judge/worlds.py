@@ -25,9 +25,7 @@ GATES = (
 )
 
 
-def plan(
-    index: int = 0, mode: str = "paired", seconds: float = 90.0, share: float = 0.5, **more: object
-) -> StagePlan:
+def plan(index: int = 0, mode: str = "paired", seconds: float = 90.0, share: float = 0.5, **more: object) -> StagePlan:
     arrival = "closed" if more.get("in_flight") else "poisson"
     return StagePlan(index, mode, arrival, seconds, share, **more)  # type: ignore[arg-type]
 
@@ -116,17 +114,13 @@ class Llm:
         gap = self.tpot * (self.tpot_ratio if slow else 1) * float(noise[1])
         broken = self.rng.random() < (self.candidate_errors if slow else self.baseline_errors)
         if broken:
-            return sample(
-                arm, pair_id, due, first, stage=stage, status="error", error="StatusCode.INTERNAL", osl=0
-            )
+            return sample(arm, pair_id, due, first, stage=stage, status="error", error="StatusCode.INTERNAL", osl=0)
         latency = first + gap * (self.tokens - 1)
         first_ns = round((due + first) * S)
         return sample(arm, pair_id, due, latency, stage=stage, first_ns=first_ns, osl=self.tokens, isl=37)
 
     def answer(self, stage: int, pair_id: int, arm: str, kind: str, prompt: int) -> None:
-        logits = self.logits[prompt] + (
-            self.shift[prompt] * np.sqrt(2 * self.kl) if arm == "candidate" else 0
-        )
+        logits = self.logits[prompt] + (self.shift[prompt] * np.sqrt(2 * self.kl) if arm == "candidate" else 0)
         logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         order = np.argsort(-logprobs, axis=1)[:, :K]
         own = kind == "generated" and arm == "candidate"
@@ -153,10 +147,7 @@ class Llm:
         while self.now < begin + seconds:
             prompt, pair_id = int(self.rng.integers(self.prompts)), (stage << 32) | number
             shared = float(self.rng.normal(0, 0.05))
-            pair = [
-                self.request(arm, pair_id, self.now, prompt, shared, stage)
-                for arm in ("baseline", "candidate")
-            ]
+            pair = [self.request(arm, pair_id, self.now, prompt, shared, stage) for arm in ("baseline", "candidate")]
             self.samples += pair
             self.now = max(s.done_ns for s in pair) / S
             for s in pair:
@@ -173,9 +164,7 @@ class Llm:
     def split(self, share: float, seconds: float = 20.0, rate: float = 1.0) -> Llm:
         stage, begin = len(self.stages), self.now
         reference = {
-            o.token_ids[0] // 1000: o.pair_id
-            for o in self.outputs
-            if o.kind == "generated" and o.arm == "baseline"
+            o.token_ids[0] // 1000: o.pair_id for o in self.outputs if o.kind == "generated" and o.arm == "baseline"
         }
         for number in range(round(seconds * rate)):
             due = begin + number / rate

@@ -231,9 +231,7 @@ def test_an_empty_answer_is_an_error_and_is_not_scored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("one", "other", "all_refused"), [(REFUSED, REFUSED, True), (REFUSED, None, False)])
-def test_refusals_are_told(
-    tmp_path: Path, one: Failure | None, other: Failure | None, all_refused: bool
-) -> None:
+def test_refusals_are_told(tmp_path: Path, one: Failure | None, other: Failure | None, all_refused: bool) -> None:
     rig = tiny(tmp_path)
     rig.senders["baseline"].failure, rig.senders["candidate"].failure = one, other
     assert rig.carry(PAIRED, 1, "baseline", "candidate") is all_refused

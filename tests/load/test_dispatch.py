@@ -81,9 +81,7 @@ def test_open_loop_requests_leave_at_their_due_times_and_not_before() -> None:
     ]
     assert all(0 <= now - due_ns < 1000 for _, due_ns, now in seen)
     assert max(clock.naps) <= NAP_NS
-    assert clock.now >= BEGIN + 10 * SECOND, (
-        "a stage lasts as long as it says, also if its last request was early"
-    )
+    assert clock.now >= BEGIN + 10 * SECOND, "a stage lasts as long as it says, also if its last request was early"
 
 
 def test_a_late_open_loop_keeps_the_due_times() -> None:

@@ -79,9 +79,7 @@ def test_arm_parameters_are_inputs_where_the_model_has_them_and_parameters_else(
     with pytest.raises(UsageError, match=r"needs the input temperature.*parameters"):
         generation(spec, "baseline", 0)
 
-    arm = Arm(
-        "grpc://h:1", "smollm2", 1, parameters={"temperature": 0.5, "lora": "x", "n": 3, "f": 1.5, "b": True}
-    )
+    arm = Arm("grpc://h:1", "smollm2", 1, parameters={"temperature": 0.5, "lora": "x", "n": 3, "f": 1.5, "b": True})
     spec = replace(spec, arms={"baseline": arm, "candidate": arm})
     message = encode_grpc(model, arm, generation(spec, "baseline", 0))
 

@@ -58,9 +58,7 @@ def test_every_mode_and_arrival_as_planned(triton: EmbeddedServer, tmp_path: Pat
             assert Counter(s["arm"] for s in sent) == Counter(planned[pair_id].arms)
             assert len({s["due_ns"] for s in sent}) == 1
         if stage.rate is not None:
-            assert len(pairs) == len(list(requests(stage, spec.seed, spec.payloads))), (
-                "an open loop sends them all"
-            )
+            assert len(pairs) == len(list(requests(stage, spec.seed, spec.payloads))), "an open loop sends them all"
             first = min(seen, key=lambda s: s["due_ns"])
             begin = first["due_ns"] - planned[first["pair_id"]].due_ns
             assert all(s["due_ns"] == begin + planned[s["pair_id"]].due_ns for s in seen)
@@ -153,9 +151,7 @@ def test_the_next_stage_ends_the_one_before(triton: EmbeddedServer, tmp_path: Pa
     assert max(s["due_ns"] for s in of_stage(samples, 0)) <= begin_ns
 
 
-def test_requests_in_flight_are_cancelled_when_the_run_is_stopped(
-    triton: EmbeddedServer, tmp_path: Path
-) -> None:
+def test_requests_in_flight_are_cancelled_when_the_run_is_stopped(triton: EmbeddedServer, tmp_path: Path) -> None:
     for url in (triton.grpc_url, triton.http_url):
         folder = tmp_path / url.partition(":")[0]
         folder.mkdir()
@@ -218,9 +214,7 @@ def test_the_same_seed_gives_the_same_requests(triton: EmbeddedServer, tmp_path:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        samples = drive(
-            make_spec(folder, (replace(OPEN_SPLIT, index=0),), url=triton.grpc_url), folder / "load.log"
-        )
+        samples = drive(make_spec(folder, (replace(OPEN_SPLIT, index=0),), url=triton.grpc_url), folder / "load.log")
         begin = min(s["due_ns"] for s in samples)
         seen.append(sorted((s["pair_id"], s["request_id"], s["arm"], s["due_ns"] - begin) for s in samples))
     assert seen[0] == seen[1]
@@ -239,9 +233,7 @@ time.sleep(600)
 """
 
 
-def test_killed_with_its_harness_the_acknowledged_samples_are_readable(
-    triton: EmbeddedServer, tmp_path: Path
-) -> None:
+def test_killed_with_its_harness_the_acknowledged_samples_are_readable(triton: EmbeddedServer, tmp_path: Path) -> None:
     stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
     spec = make_spec(tmp_path, (stage,), url=triton.grpc_url)
     (tmp_path / "spec.json").write_text(spec.to_json())
@@ -259,9 +251,7 @@ def test_killed_with_its_harness_the_acknowledged_samples_are_readable(
     assert "ok" in {s["status"] for s in samples}
 
 
-def test_a_locust_killed_alone_is_told_and_loses_nothing_acknowledged(
-    triton: EmbeddedServer, tmp_path: Path
-) -> None:
+def test_a_locust_killed_alone_is_told_and_loses_nothing_acknowledged(triton: EmbeddedServer, tmp_path: Path) -> None:
     stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
     with Generator(make_spec(tmp_path, (stage,), url=triton.grpc_url), tmp_path / "load.log") as generator:
         generator.start()
@@ -366,9 +356,7 @@ def test_a_language_model_is_compared_and_scored(tmp_path: Path) -> None:
     assert all(s["sent_ns"] < s["first_ns"] < s["done_ns"] for s in plan)
     for pair_id in {s["pair_id"] for s in of_stage(plan, 0)}:
         done = max(s["done_ns"] for s in plan if s["pair_id"] == pair_id)
-        assert all(s["sent_ns"] >= done for s in score if s["pair_id"] == pair_id), (
-            "scoring waits for the pair"
-        )
+        assert all(s["sent_ns"] >= done for s in score if s["pair_id"] == pair_id), "scoring waits for the pair"
     outputs = rows(tmp_path, "outputs")
     by_kind = Counter((o["stage"], o["arm"], o["kind"]) for o in outputs)
     pairs = by_kind[0, "baseline", "generated"]

@@ -109,16 +109,12 @@ def test_a_tensor_answer_has_a_digest_that_is_the_same_over_both_wires() -> None
         {
             "model_name": "tiny",
             "model_version": "1",
-            "outputs": [
-                {"name": "OUTPUT", "datatype": "FP32", "shape": [16], "parameters": {"binary_data_size": 64}}
-            ],
+            "outputs": [{"name": "OUTPUT", "datatype": "FP32", "shape": [16], "parameters": {"binary_data_size": 64}}],
         }
     ).encode()
 
     over_grpc = Reader(TINY, "grpc", digests=True).read(Exchange(1, 3, [(3, message)]))
-    over_http = Reader(TINY, "http", digests=True).read(
-        Exchange(1, 3, [(3, head + raw)], json_size=len(head))
-    )
+    over_http = Reader(TINY, "http", digests=True).read(Exchange(1, 3, [(3, head + raw)], json_size=len(head)))
 
     assert over_grpc.digest == hashlib.sha256(b"OUTPUT FP32 [16] 64\n" + raw).hexdigest()
     assert over_http == over_grpc

@@ -68,9 +68,7 @@ def test_a_changed_or_removed_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["_convert", "fsync", "replace", "unlink"])
-def test_a_kill_between_two_steps_loses_nothing(
-    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_between_two_steps_loses_nothing(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass
 
@@ -139,9 +137,7 @@ def test_a_full_disk_while_sealing_keeps_the_stream(tmp_path: Path, monkeypatch:
     write_samples(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(files, "_convert", full)
-        with pytest.raises(
-            RecordingError, match=r"samples\.parquet: cannot be written: No space left on device"
-        ):
+        with pytest.raises(RecordingError, match=r"samples\.parquet: cannot be written: No space left on device"):
             seal(tmp_path)
     assert names(tmp_path) == ["samples.arrow"]
     assert ids(tmp_path) == ALL

@@ -55,9 +55,7 @@ def test_any_arrow_library_reads_the_file(tmp_path: Path) -> None:
 
 def test_lists_come_back(tmp_path: Path) -> None:
     path = tmp_path / "outputs.arrow"
-    row = Output(
-        0, 1, "baseline", "generated", "Ünïcode ✓", "", "stop", [1, 2], 2, [1, 5, 2, 6], [-0.5, -1.0] * 2
-    )
+    row = Output(0, 1, "baseline", "generated", "Ünïcode ✓", "", "stop", [1, 2], 2, [1, 5, 2, 6], [-0.5, -1.0] * 2)
     with StreamWriter(path, SCHEMAS["outputs"]) as writer:
         writer.append(row)
     (batch,) = read_batches(path, SCHEMAS["outputs"])
@@ -162,9 +160,7 @@ def test_a_full_disk_is_one_line_and_what_was_flushed_stays(tmp_path: Path) -> N
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5000, hard))
-        with pytest.raises(
-            RecordingError, match=r"samples\.arrow: cannot be written: File too large"
-        ) as caught:
+        with pytest.raises(RecordingError, match=r"samples\.arrow: cannot be written: File too large") as caught:
             writer.flush()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -209,9 +205,7 @@ def test_no_folder_is_one_line(tmp_path: Path) -> None:
         ({"arm": 3}, "arm"),
     ],
 )
-def test_a_row_that_does_not_fit_names_the_column(
-    tmp_path: Path, changes: dict[str, object], column: str
-) -> None:
+def test_a_row_that_does_not_fit_names_the_column(tmp_path: Path, changes: dict[str, object], column: str) -> None:
     writer = StreamWriter(tmp_path / "samples.arrow", SAMPLES)
     writer.append(sample(0, **changes))
     with pytest.raises(RecordingError, match=f"column {column}: "):

@@ -44,14 +44,10 @@ K = 5
 
 def table(rows: list[Any], schema: pa.Schema) -> pa.Table:
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in schema]
-    return pa.table(
-        [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema
-    )
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema)
 
 
-def stage_records(
-    begin_s: float = 8.0, plans: tuple[StagePlan, ...] = PLANS, cut: bool = False
-) -> list[StageRecord]:
+def stage_records(begin_s: float = 8.0, plans: tuple[StagePlan, ...] = PLANS, cut: bool = False) -> list[StageRecord]:
     found, now = [], begin_s
     for plan in plans:
         end = now + plan.duration_s
@@ -91,9 +87,7 @@ def meta(stages: list[StageRecord], build: str, finished: bool = True) -> dict[s
 class World:
     """Samples and outputs of a candidate: `slower` a factor, `failing` a probability, `drifts` in logits."""
 
-    def __init__(
-        self, seed: int = 1, slower: float = 1.0, failing: float = 0.0, drifts: float = 0.15
-    ) -> None:
+    def __init__(self, seed: int = 1, slower: float = 1.0, failing: float = 0.0, drifts: float = 0.15) -> None:
         self.random = np.random.default_rng(seed)
         self.slower, self.failing, self.drifts = slower, failing, drifts
         self.samples: list[Sample] = []
@@ -238,17 +232,13 @@ def big(requests: int) -> Recording:
     columns = []
     for field in SAMPLES:
         if pa.types.is_string(field.type):
-            columns.append(
-                pa.array(np.broadcast_to(np.asarray(words.get(field.name, "")), requests).tolist())
-            )
+            columns.append(pa.array(np.broadcast_to(np.asarray(words.get(field.name, "")), requests).tolist()))
         else:
             columns.append(pa.array(np.broadcast_to(np.asarray(numbers.get(field.name, -1)), requests).astype(
                 field.type.to_pandas_dtype())))  # fmt: skip
     plans = tuple(StagePlan(i, "interleaved", "poisson", 299.0, 0.5, rate=1000.0) for i in range(2))
     stages = stage_records(0.0, plans)
-    return Recording(
-        Path("run"), meta(stages, "same"), pa.table(columns, schema=SAMPLES), None, readings(600, 0.5)
-    )
+    return Recording(Path("run"), meta(stages, "same"), pa.table(columns, schema=SAMPLES), None, readings(600, 0.5))
 
 
 # ------------------------------------------------------------------------------------------------ verdicts
@@ -260,9 +250,7 @@ def finding(metric: str, outcome: Any = "pass", effect: float = 1.01, **more: An
         "fail": "is beyond its margin: look at the build",
         "inconclusive": "could be either",
     }
-    reason = more.pop(
-        "reason", f"{metric} of the candidate {words.get(outcome, 'has no requests to judge')}."
-    )
+    reason = more.pop("reason", f"{metric} of the candidate {words.get(outcome, 'has no requests to judge')}.")
     defaults: dict[str, Any] = {
         "interval": (effect - 0.02, effect + 0.02), "margin": 1.10,
         "baseline": 0.180, "candidate": 0.180 * effect,
@@ -288,9 +276,7 @@ def kl_finding(outcome: Any = "pass", effect: float = 0.018, **more: Any) -> Fin
 def watch(stage: int, outcome: Any = "pass") -> tuple[Finding, ...]:
     return (
         errors_finding(outcome, kind="watch", stage=stage, high=0.09),
-        Finding(
-            "ttft.p50", "no data", "Too few requests here to judge the objective.", kind="watch", stage=stage
-        ),
+        Finding("ttft.p50", "no data", "Too few requests here to judge the objective.", kind="watch", stage=stage),
     )
 
 
@@ -333,9 +319,7 @@ def inconclusive() -> Verdict:
         baseline=0.048,
         candidate=0.0518,
     )
-    dead = Finding(
-        "quality.kl", "no data", "The candidate gave no log-probabilities.", margin=0.06, unit="nats"
-    )
+    dead = Finding("quality.kl", "no data", "The candidate gave no log-probabilities.", margin=0.06, unit="nats")
     broken = Finding("validity.pairs", "fail", "31 of 110 pairs lack an arm.", kind="validity")
     stage = StageVerdict(
         0,

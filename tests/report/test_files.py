@@ -30,9 +30,7 @@ def cases(verdict: Verdict) -> tuple[ET.Element, dict[str, str]]:
     root = ET.fromstring(junit(described(), verdict).encode())
     suite = root[0]
     found = {
-        f"{case.get('classname')} {case.get('name')}": next(
-            (c.tag for c in case if c.tag != "system-out"), ""
-        )
+        f"{case.get('classname')} {case.get('name')}": next((c.tag for c in case if c.tag != "system-out"), "")
         for case in suite
     }
     for tag, count in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
@@ -72,9 +70,7 @@ def test_a_promoted_run_is_green_even_if_a_watch_had_no_data() -> None:
     assert len(found) == 4 + 4 * 2 + 1
 
 
-@pytest.mark.parametrize(
-    "verdict", [factory.promote, factory.rollback, factory.inconclusive, factory.empty_verdict]
-)
+@pytest.mark.parametrize("verdict", [factory.promote, factory.rollback, factory.inconclusive, factory.empty_verdict])
 def test_red_exactly_if_not_promoted(verdict: Callable[[], Verdict]) -> None:
     suite, _ = cases(verdict())
     red = int(suite.get("failures", "")) + int(suite.get("errors", "")) > 0
@@ -101,9 +97,7 @@ def test_what_decides_is_a_case_and_what_informs_is_not() -> None:
         Finding("validity.pairs", "pass", "All pairs are whole.", kind="validity", margin=1.1),
     )
     verdict = factory.rollback()
-    verdict = dataclasses.replace(
-        verdict, stages=(dataclasses.replace(verdict.stages[0], findings=findings),)
-    )
+    verdict = dataclasses.replace(verdict, stages=(dataclasses.replace(verdict.stages[0], findings=findings),))
     root = ET.fromstring(junit(recording, verdict))
     names = [case.get("name") for case in root.iter("testcase")]
     assert names == ["ttft.p50 (comparison)", "quality.broken (comparison)", "verdict"]
@@ -115,10 +109,7 @@ def test_markdown_has_verdict_reason_and_a_whole_table() -> None:
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 4
     assert {line.count("|") for line in table} == {9}
-    assert (
-        table[2]
-        == "| 1: paired | tpot.p50 | ✗ fail | 48.0 ms | 62.5 ms | +30.2 % | +28.2 to +32.2 % | +10 % |"
-    )
+    assert table[2] == "| 1: paired | tpot.p50 | ✗ fail | 48.0 ms | 62.5 ms | +30.2 % | +28.2 to +32.2 % | +10 % |"
     assert len(text) < 4000
 
 

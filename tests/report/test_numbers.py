@@ -152,9 +152,7 @@ def test_errors_by_class_add_up() -> None:
 
 
 def test_counters_are_shown_by_their_speed_and_gauges_as_they_are() -> None:
-    rows = [
-        Reading(n * factory.NS, "triton", "m/1", "inference.queue_duration", 0.5 * n, "s") for n in range(5)
-    ]
+    rows = [Reading(n * factory.NS, "triton", "m/1", "inference.queue_duration", 0.5 * n, "s") for n in range(5)]
     rows += [Reading(n * factory.NS, "host", "host", "memory.used", 2.0**30, "bytes") for n in range(5)]
     rows += [Reading(5 * factory.NS, "triton", "m/1", "inference.queue_duration", 0.1, "s")]  # began anew
     recording = Recording(

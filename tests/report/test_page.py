@@ -79,9 +79,7 @@ def assert_self_contained(text: str) -> None:
 def test_the_verdict_and_its_reason_come_first(good_page: str) -> None:
     seen = Parsed(good_page).words
     verdict, reason = seen.index("✓ promote"), seen.index("Every gate holds in all 5 stages.")
-    assert (
-        verdict < reason < seen.index("Findings") < seen.index("Latency") < seen.index("Plan and provenance")
-    )
+    assert verdict < reason < seen.index("Findings") < seen.index("Latency") < seen.index("Plan and provenance")
     assert seen.index("tpot.p50 of the candidate stays within its margin.") < seen.index("Latency")
 
 
@@ -152,9 +150,7 @@ def test_outputs_errors_and_names_cannot_become_markup() -> None:
     assert "\x00" not in text
 
 
-@pytest.mark.parametrize(
-    "verdict", [factory.promote, factory.rollback, factory.inconclusive, factory.empty_verdict]
-)
+@pytest.mark.parametrize("verdict", [factory.promote, factory.rollback, factory.inconclusive, factory.empty_verdict])
 def test_nothing_recorded(verdict: Callable[[], Verdict]) -> None:
     text = page(factory.nothing(), verdict())
     assert_self_contained(text)
@@ -195,9 +191,7 @@ def test_only_what_a_foreign_recording_must_have() -> None:
             "done_ns": number * 10**8 + 10**7,
         }
         samples.append(row | {"status": "ok" if number else "error"})
-    text = page(
-        Recording(Path("run"), {}, pa.Table.from_pylist(samples, factory.SAMPLES)), factory.inconclusive()
-    )
+    text = page(Recording(Path("run"), {}, pa.Table.from_pylist(samples, factory.SAMPLES)), factory.inconclusive())
     seen = Parsed(text).words
     assert "Response time" in seen
     assert "Time to the first token" not in seen
@@ -221,9 +215,7 @@ def test_the_quantiles_in_the_table_are_those_of_the_paired_stage(good: Recordin
     seen = Parsed(good_page).words
     rows = [row for row in good.samples.to_pylist() if row["stage"] == 0 and row["assignment"] == "plan"]
     for arm in ("baseline", "candidate"):
-        times = [
-            row["done_ns"] - row["due_ns"] for row in rows if row["arm"] == arm and row["status"] == "ok"
-        ]
+        times = [row["done_ns"] - row["due_ns"] for row in rows if row["arm"] == arm and row["status"] == "ok"]
         p50, p90 = np.quantile(np.asarray(times) * 1e-6, [0.5, 0.9])
         assert f"{arm} {p50:.0f} ms {p90:.0f} ms – {len(times)}" in seen
 

@@ -15,11 +15,7 @@ pytestmark = pytest.mark.triton
 
 
 def actions(folder: Path) -> list[tuple[str, object, object]]:
-    return [
-        (line["action"], line["before"], line["wanted"])
-        for line in journal(folder)
-        if line["state"] == "done"
-    ]
+    return [(line["action"], line["before"], line["wanted"]) for line in journal(folder) if line["state"] == "done"]
 
 
 def test_the_same_build_is_promoted_and_the_baseline_unloaded(scenario: Path, tmp_path: Path) -> None:
@@ -70,9 +66,7 @@ def test_an_erring_build_is_rolled_back_before_the_stage_is_over(scenario: Path,
 
 
 def test_a_slow_build_is_rolled_back_naming_its_latency(scenario: Path, tmp_path: Path) -> None:
-    done = canary(
-        "run", scenario, "--out", tmp_path / "out", "--json", "--set", "candidate.build={delay_ms: 10}"
-    )
+    done = canary("run", scenario, "--out", tmp_path / "out", "--json", "--set", "candidate.build={delay_ms: 10}")
     assert done.code == 1, done.stderr
     assert "response_time.p50" in {f["metric"] for f in done.verdict["findings"] if f["outcome"] == "fail"}
 
@@ -104,7 +98,5 @@ def test_no_process_is_left_behind(scenario: Path, tmp_path: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     canary("run", scenario, "--out", tmp_path / "out", "--set", "stages.0.for=2s")
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
-    named = [
-        p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])
-    ]
+    named = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
     assert named == []

@@ -125,9 +125,7 @@ def test_an_interrupted_run_puts_everything_back_before_it_exits(
     assert ready(server) == [1]
 
 
-def test_recover_says_what_it_could_not_put_back(
-    scenario: Path, tmp_path: Path, background: Background
-) -> None:
+def test_recover_says_what_it_could_not_put_back(scenario: Path, tmp_path: Path, background: Background) -> None:
     build_repository(tmp_path / "models", {"tiny": {1: "fp16", 2: "same"}})
     out = tmp_path / "out"
     with EmbeddedServer(tmp_path / "models", tmp_path / "server.log") as server:

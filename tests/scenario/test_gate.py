@@ -54,24 +54,22 @@ def test_two_servers_and_no_version() -> None:
     ("arguments", "options", "expected"),
     [
         ((V1, V1), {}, f"--candidate {V1}: candidate.version: expected another version"),
-        (("host:8001/llm", V2), {}, "--baseline host:8001/llm: expected scheme://host:port/model:version such as"),  # noqa: E501
+        (("host:8001/llm", V2), {}, "--baseline host:8001/llm: expected scheme://host:port/model:version such as"),
         (("grpc://host:8001", V2), {}, "--baseline grpc://host:8001: expected scheme://host:port/model"),
         (("grpc://host/llm:1", V2), {}, "--baseline grpc://host/llm:1: baseline.url: expected grpc://host:port"),
         (("ftp://host:1/llm:1", V2), {}, "--baseline ftp://host:1/llm:1: baseline.url: expected grpc://host:port"),
         ((V1, "grpc://host:8001/llm:new"), {}, "--candidate grpc://host:8001/llm:new: expected a version from 1 up, found 'new'"),  # noqa: E501
-        ((V1, "grpc://host:8001/llm:0"), {}, "--candidate grpc://host:8001/llm:0: expected a version from 1 up"),  # noqa: E501
-        ((V1, V2), {"margins": ["ttft.p50"]}, "--margin ttft.p50: expected METRIC=MARGIN such as ttft.p99=10%"),  # noqa: E501
-        ((V1, V2), {"margins": ["ttft.p50=ten"]}, "--margin ttft.p50=ten: gates.0.margin: expected a percentage"),  # noqa: E501
+        ((V1, "grpc://host:8001/llm:0"), {}, "--candidate grpc://host:8001/llm:0: expected a version from 1 up"),
+        ((V1, V2), {"margins": ["ttft.p50"]}, "--margin ttft.p50: expected METRIC=MARGIN such as ttft.p99=10%"),
+        ((V1, V2), {"margins": ["ttft.p50=ten"]}, "--margin ttft.p50=ten: gates.0.margin: expected a percentage"),
         ((V1, V2), {"margins": ["errors=1pp", "x=1%"]}, "--margin x=1%: gates.1.metric: expected a metric"),
         ((V1, V2), {"margins": ["quality.kl=0.1"]}, "--margin quality.kl=0.1: gates.0.metric: quality.kl needs load.prompts"),  # noqa: E501
         ((V1, V2), {"duration": "soon"}, "--for soon: stages.0.for: expected a duration"),
         ((V1, V2), {"in_flight": 0}, "--in-flight 0: stages.0.in_flight: expected a whole number from 1 up"),
-        ((V1, V2), {"prompts": "none.jsonl"}, "--prompts none.jsonl: load.prompts: expected a file of prompts"),  # noqa: E501
+        ((V1, V2), {"prompts": "none.jsonl"}, "--prompts none.jsonl: load.prompts: expected a file of prompts"),
     ],
 )  # fmt: skip
-def test_errors_name_the_argument(
-    arguments: tuple[str, str], options: dict[str, object], expected: str
-) -> None:
+def test_errors_name_the_argument(arguments: tuple[str, str], options: dict[str, object], expected: str) -> None:
     message = refused(*arguments, **options)
     assert message.startswith(expected), message
 

@@ -84,27 +84,27 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
     [
         ("max_tokens: 8}", "max_token: 8}", "5:42: load.max_token: unknown key; did you mean max_tokens?"),
         ("name: fp8-canary", "nam: x", "1:1: nam: unknown key; did you mean name?"),
-        ("then: unload}", "after: 1}", "17:34: on_promote.after: unknown key; known here: keep_baseline, then"),  # noqa: E501
+        ("then: unload}", "after: 1}", "17:34: on_promote.after: unknown key; known here: keep_baseline, then"),
         ("rate: 1/s, for: 30s", "rate: 0, for: 30s", "14:41: stages.2.rate: expected a rate above 0 such as 1/s or 30/m, found 0"),  # noqa: E501
         ("candidate: 10%", "candidate: 110%", "13:30: stages.1.candidate: expected a share from 0% to 100%, found '110%'"),  # noqa: E501
         ("version: 2", "version: two", "4:38: candidate.version: expected a whole number, found 'two'"),
         ("version: 2", "version: 0", "4:38: candidate.version: expected a whole number from 1 up, found 0"),
         ("version: 2", "version: true", "4:38: candidate.version: expected a whole number, found true"),
-        ("version: 2, build: fp8", "version: 1", "4:38: candidate.version: expected another version, model or server"),  # noqa: E501
-        ("for: 90s", "for: 90", "12:39: stages.0.for: expected a duration such as 90s, 2m or 250ms, found 90"),  # noqa: E501
+        ("version: 2, build: fp8", "version: 1", "4:38: candidate.version: expected another version, model or server"),
+        ("for: 90s", "for: 90", "12:39: stages.0.for: expected a duration such as 90s, 2m or 250ms, found 90"),
         ("for: 90s", "for: 0s", "12:39: stages.0.for: expected 1ms to 7d, found 0s"),
         (", for: 90s", "", "12:5: stages.0.for: is missing"),
         ("mode: paired", "mode: pair", "12:12: stages.0.mode: expected 'paired', 'interleaved' or 'split', found 'pair'"),  # noqa: E501
         ("in_flight: 1, ", "", "12:5: stages.0: give rate (such as rate: 1/s) or in_flight"),
-        ("in_flight: 1", "in_flight: 1, rate: 1/s", "12:31: stages.0.in_flight: give rate or in_flight, not both"),  # noqa: E501
+        ("in_flight: 1", "in_flight: 1, rate: 1/s", "12:31: stages.0.in_flight: give rate or in_flight, not both"),
         ("in_flight: 1", "in_flight: 1, arrival: poisson", "12:43: stages.0.arrival: needs a rate"),
-        ("in_flight: 1", "in_flight: 0", "12:31: stages.0.in_flight: expected a whole number from 1 up, found 0"),  # noqa: E501
+        ("in_flight: 1", "in_flight: 0", "12:31: stages.0.in_flight: expected a whole number from 1 up, found 0"),
         ("candidate: 10%, ", "", "13:5: stages.1: a split needs the candidate's share"),
         ("mode: paired", "mode: paired, candidate: 5%", "12:31: stages.0.candidate: only a split has shares"),
-        ("prompts/questions.jsonl", "none.jsonl", "5:17: load.prompts: expected a file of prompts, found no file "),  # noqa: E501
+        ("prompts/questions.jsonl", "none.jsonl", "5:17: load.prompts: expected a file of prompts, found no file "),
         ("prompts/questions.jsonl", "prompts", "5:17: load.prompts: expected a file of prompts, found "),
         ("metric: errors", "metric: error", "7:14: gates.0.metric: expected a metric ("),
-        ("metric: errors", "metric: goodput", "7:14: gates.0.metric: goodput is not judged yet; judged are errors, "),  # noqa: E501
+        ("metric: errors", "metric: goodput", "7:14: gates.0.metric: goodput is not judged yet; judged are errors, "),
         ("metric: ttft.p50", "metric: icl.p50", "8:14: gates.1.metric: icl.p50 is not judged yet"),
         ("metric: ttft.p50", "metric: tpot", "9:14: gates.2.metric: tpot.p50 is gated twice"),
         ("margin: 3pp", "margin: 3%", "7:30: gates.0.margin: expected percentage points such as 1pp"),
@@ -112,24 +112,24 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
         ("max: 0.06", "margin: 10%", "10:5: gates.3: quality.kl needs max (such as max: 0.06)"),
         ("max: 0.06", "max: 6%", "10:31: gates.3.max: expected a number from 0 up such as 0.06, found '6%'"),
         ("prompts: prompts/questions.jsonl, ", "", "10:14: gates.3.metric: quality.kl needs load.prompts"),
-        ("max_tokens: 8", "max_tokens: 8, logprobs: 0", "5:67: load.logprobs: quality.kl needs log-probabilities"),  # noqa: E501
+        ("max_tokens: 8", "max_tokens: 8, logprobs: 0", "5:67: load.logprobs: quality.kl needs log-probabilities"),
         ("mode: paired", "mode: interleaved", "10:14: gates.3.metric: quality.kl needs a paired stage"),
         ("server: embedded", "server: embeded", "2:18: target.server: expected 'embedded', found 'embeded'"),
         ("server: embedded", 'server: embedded, url: "grpc://a:1"', "2:33: target.url: the embedded server has its own url"),  # noqa: E501
-        ("server: embedded", 'url: "grpc://a:1"', "4:48: candidate.build: only the embedded server builds models"),  # noqa: E501
+        ("server: embedded", 'url: "grpc://a:1"', "4:48: candidate.build: only the embedded server builds models"),
         ("server: embedded", "url: triton", "2:15: target.url: expected grpc://host:port or http://host:port, found 'triton'"),  # noqa: E501
         ("server: embedded", 'url: "grpc://triton"', "2:15: target.url: expected grpc://host:port or http://host:port, found 'grpc://triton': no port"),  # noqa: E501
         ("server: embedded", 'url: "grpc://a:99999"', "2:15: target.url: expected grpc://host:port"),
         ("{server: embedded}", "{}", "2:9: target: give server: embedded, or the url of a Triton"),
         ("{server: embedded}", "embedded", "2:9: target: expected a mapping (key: value), found 'embedded'"),
-        ("keep_baseline: 10s", "keep_baseline: 25h", "17:29: on_promote.keep_baseline: expected 1ms to 1d, found 25h"),  # noqa: E501
+        ("keep_baseline: 10s", "keep_baseline: 25h", "17:29: on_promote.keep_baseline: expected 1ms to 1d, found 25h"),
         ("candidate: 100%", "candidate: 99%", "17:13: on_promote: needs a last stage that is a split with candidate: 100%"),  # noqa: E501
         ("then: unload", "then: delete", "17:40: on_promote.then: expected 'unload', found 'delete'"),
-        ("name: fp8-canary", "name: a/b", "1:7: name: expected a name of letters, digits, . _ -, found 'a/b'"),  # noqa: E501
+        ("name: fp8-canary", "name: a/b", "1:7: name: expected a name of letters, digits, . _ -, found 'a/b'"),
         ("model: smollm2, version: 1}", "version: 1}", "3:11: baseline.model: is missing"),
         ("baseline: {model: smollm2, version: 1}", "baseline: {model: smollm2}", "3:11: baseline: the embedded server needs the number of the version"),  # noqa: E501
         ("on_fail: {", "on_fail: {[a]: 1, ", "16:11: on_fail: expected a word as key"),
-        ("max_tokens: 8}", "max_tokens: 8, max_tokens: 9}", "5:57: load.max_tokens: is here twice (first in line 5)"),  # noqa: E501
+        ("max_tokens: 8}", "max_tokens: 8, max_tokens: 9}", "5:57: load.max_tokens: is here twice (first in line 5)"),
         ("gates:\n", "gates: [\n", "7:3: is not YAML: "),
         ("name: fp8-canary", "name: *x", "1:7: is not YAML: found undefined alias 'x'"),
         ("name: fp8-canary", "---\nname: x\n---", "3:1: is not YAML: but found another document"),
@@ -167,9 +167,7 @@ def test_a_margin_on_latency_needs_equal_shares(scenario_file: Path) -> None:
     for line in ("paired, in_flight: 1, for: 90s", "split, candidate: 50%, rate: 1/s, for: 30s"):
         text = text.replace(f"  - {{mode: {line}}}\n", "")
     scenario_file.write_text(text.replace("  - {metric: quality.kl, max: 0.06}\n", ""))
-    assert "gates.1.metric: a margin on ttft.p50 needs a paired or interleaved stage" in refused(
-        scenario_file
-    )
+    assert "gates.1.metric: a margin on ttft.p50 needs a paired or interleaved stage" in refused(scenario_file)
     load(str(scenario_file), ["gates=[{metric: ttft.p50, max: 300ms}]"])
 
 
@@ -203,9 +201,7 @@ def test_prompts_that_are_not_text(scenario_file: Path) -> None:
 
 def test_no_prompts_in_the_file(scenario_file: Path) -> None:
     (scenario_file.parent / "prompts" / "questions.jsonl").write_text("\n\n")
-    assert refused(scenario_file).startswith(
-        "5:17: load.prompts: expected a file of prompts, found no prompt in "
-    )
+    assert refused(scenario_file).startswith("5:17: load.prompts: expected a file of prompts, found no prompt in ")
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,7 @@ INTERLEAVED = StagePlan(1, "interleaved", "constant", 50.0, 0.5, rate=20.0)
 CLOSED = StagePlan(2, "paired", "closed", 50.0, 0.5, in_flight=2)
 
 
-def split(
-    share: float, *, rate: float = 20.0, duration_s: float = 50.0, arrival: str = "poisson"
-) -> StagePlan:
+def split(share: float, *, rate: float = 20.0, duration_s: float = 50.0, arrival: str = "poisson") -> StagePlan:
     return StagePlan(3, "split", arrival, duration_s, share, rate=rate)  # type: ignore[arg-type]
 
 

@@ -113,9 +113,7 @@ def test_a_source_that_fails_is_noted_once_and_asked_again_later(tmp_path: Path)
 
 def test_each_poll_is_readable_at_once(tmp_path: Path) -> None:
     time = FakeTime(3)
-    sampler = Sampler(
-        [Scripted(time, iter([0.0] * 3))], tmp_path / "r.arrow", 0, 1.0, clock=time.clock, wait=time.wait
-    )
+    sampler = Sampler([Scripted(time, iter([0.0] * 3))], tmp_path / "r.arrow", 0, 1.0, clock=time.clock, wait=time.wait)
     sampler.start()
     assert time.done.wait(30)
     with Tail(tmp_path / "r.arrow", READINGS) as tail:

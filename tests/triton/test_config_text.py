@@ -20,11 +20,9 @@ SURROUNDINGS = [
     'name: "m"\nversion_policy {\n  @\n}\nbackend: "python"\n',
     'name: "m"\r\nversion_policy {\r\n  @\r\n}\r\n',
     "version_policy { # which ones\n  # not } this\n  @ # nor { that\n}\n",
-    '# version_policy { latest { num_versions: 9 } }\nname: "version_policy: { all {} }"\n'
-    "version_policy: { @ };\n",
+    '# version_policy { latest { num_versions: 9 } }\nname: "version_policy: { all {} }"\nversion_policy: { @ };\n',
     "name: 'it\\'s { \\\\'\nversion_policy: { @ },\nbackend: \"python\" # }\n",
-    'parameters { key: "version_policy" value: { string_value: "{ \\" } version_policy {" } }\n'
-    "version_policy { @ }\n",
+    'parameters { key: "version_policy" value: { string_value: "{ \\" } version_policy {" } }\nversion_policy { @ }\n',
     'parameters: [ { key: "a" value { string_value: "x" "y}" } } ]\nversion_policy { @ }\n'
     'input [ { name: "I" '
     "data_type: TYPE_FP32 dims: [ -1, 16 ] } ]\n",

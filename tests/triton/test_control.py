@@ -64,9 +64,7 @@ def test_missing_version_is_refused_before_any_call(control: Control, repository
     assert control.index() == before
 
 
-@pytest.mark.parametrize(
-    ("wanted", "words"), [([], "unload it explicitly"), ([0, 1], "0 is not a model version")]
-)
+@pytest.mark.parametrize(("wanted", "words"), [([], "unload it explicitly"), ([0, 1], "0 is not a model version")])
 def test_sets_that_cannot_be_meant(control: Control, wanted: list[int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         control.set_versions(MODEL, wanted)
@@ -79,9 +77,7 @@ def test_version_that_silently_left_is_an_error(control: Control, repository: Pa
     control.set_versions(MODEL, [1, GOOD])
     shutil.move(repository / MODEL / str(GOOD), tmp_path / "away")
     try:
-        with pytest.raises(
-            LoadMismatch, match=r"reported success, but versions 2, 9 are not READY"
-        ) as caught:
+        with pytest.raises(LoadMismatch, match=r"reported success, but versions 2, 9 are not READY") as caught:
             control.set_versions(MODEL, [1, GOOD, 9])
         assert "READY now: 1; LOST by this call: 2" in str(caught.value)
     finally:

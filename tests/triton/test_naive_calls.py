@@ -56,9 +56,7 @@ def test_naming_a_version_without_a_directory_drops_another_in_silence(both: htt
     assert serving(both) == [1]
 
 
-def test_override_of_the_policy_alone_replaces_the_whole_configuration(
-    http: httpx.Client, repository: Path
-) -> None:
+def test_override_of_the_policy_alone_replaces_the_whole_configuration(http: httpx.Client, repository: Path) -> None:
     with Control(str(http.base_url).removesuffix("/v2/")) as control:
         control.unload(MODEL)
         assert load(http, specific({}, [1])).status_code == 200

@@ -51,9 +51,7 @@ class Engine:
         self._model = Transformer(source, rounding(build))
         self._slow = build == "slow"
 
-    def generate(
-        self, text: str, max_tokens: int = 16, k: int = 0, stop: Stop = lambda: False
-    ) -> Iterator[Step]:
+    def generate(self, text: str, max_tokens: int = 16, k: int = 0, stop: Stop = lambda: False) -> Iterator[Step]:
         """Greedy answer, a step a token; the end-of-turn token, where it comes, is the last step's (no text).
 
         `stop` is asked before every token; the iterator ends early when it says so. BadRequestError.
@@ -70,7 +68,8 @@ class Engine:
             if stop():
                 return
             try:
-                logits = self._timed(partial(self._model.forward, ids, cache, stop=stop))
+                step = partial(self._model.forward, ids, cache, stop=stop)
+                logits = self._decoded(step) if number > 1 else step()
             except InterruptedError:
                 return
             token = int(logits[0].argmax())
@@ -91,21 +90,17 @@ class Engine:
             raise BadRequestError("forced_ids is empty")
         wrong = [i for i in forced if not 0 <= i < self._model.vocabulary]
         if wrong:
-            raise BadRequestError(
-                f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}"
-            )
+            raise BadRequestError(f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}")
         self._fits(len(prompt), len(forced))
         k = self._top_k(k)
         ids = np.array([*prompt, *forced[:-1]], np.int32)
         cache = self._model.cache(len(ids))
         try:
-            logits = self._timed(partial(self._model.forward, ids, cache, last=len(forced), stop=stop))
+            logits = self._model.forward(ids, cache, last=len(forced), stop=stop)
         except InterruptedError:
             return None
         top_ids, top = top_logprobs(logits, k)
-        return Step(
-            self.tokenizer.decode(forced), np.array(forced, np.int32), top_ids, top, "forced", len(prompt)
-        )
+        return Step(self.tokenizer.decode(forced), np.array(forced, np.int32), top_ids, top, "forced", len(prompt))
 
     def _prompt(self, text: str) -> list[int]:
         if not text.strip():
@@ -123,8 +118,10 @@ class Engine:
             raise BadRequestError(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
         return k
 
-    def _timed(self, step: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The step; the build `slow` then sleeps for 30 % of what it took, the prompt's step included."""
+    def _decoded(self, step: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """One decode step. The build `slow` then sleeps for 30 % of what it took: a worse decode kernel, which the
+        prompt's own step does not feel.
+        """
         began = time.perf_counter()
         logits = step()
         if self._slow:
@@ -139,9 +136,7 @@ def top_logprobs(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32]
         return np.empty((rows, 0), np.int32), np.empty((rows, 0), np.float32)
     peak = logits.max(axis=1, keepdims=True)
     log_total = peak + np.log(np.exp(logits - peak).sum(axis=1, keepdims=True, dtype=np.float64))
-    best = (
-        np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < logits.shape[1] else np.argsort(-logits, axis=1)
-    )
+    best = np.argpartition(-logits, k - 1, axis=1)[:, :k] if k < logits.shape[1] else np.argsort(-logits, axis=1)
     best.sort(axis=1)
     values = np.take_along_axis(logits, best, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")

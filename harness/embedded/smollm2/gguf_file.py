@@ -64,9 +64,7 @@ class GgufFile:
         block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
         row_bytes = shape[-1] // block * size
         rows = int(np.prod(shape[:-1]))
-        raw = np.frombuffer(self._data, np.uint8, rows * row_bytes, self._start + offset).reshape(
-            rows, row_bytes
-        )
+        raw = np.frombuffer(self._data, np.uint8, rows * row_bytes, self._start + offset).reshape(rows, row_bytes)
         values = gguf.dequantize(raw, gguf.GGMLQuantizationType(kind))
         return np.array(values, np.float32).reshape(shape)
 

@@ -32,9 +32,7 @@ class SmolTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; control tokens have none, half a character is U+FFFD."""
-        text: str = self._tokenizer.decode(
-            [i for i in ids if i not in self._control], skip_special_tokens=False
-        )
+        text: str = self._tokenizer.decode([i for i in ids if i not in self._control], skip_special_tokens=False)
         return text
 
     def chat(self, text: str) -> list[int]:

@@ -107,9 +107,7 @@ class Transformer:
         cos, sin = self._cos[start:end, None], self._sin[start:end, None]
         mask = None
         if count > 1:
-            mask = np.where(
-                np.arange(end) > np.arange(start, end)[:, None], np.float32(-np.inf), np.float32(0)
-            )
+            mask = np.where(np.arange(end) > np.arange(start, end)[:, None], np.float32(-np.inf), np.float32(0))
         for index, layer in enumerate(self._layers):
             x = x + self._attend(x, layer, index, cache, cos, sin, mask)
             gate, up = np.split(self._rms(x, layer.ffn_norm) @ layer.gate_up, 2, axis=1)

@@ -73,15 +73,11 @@ def divergence(kl: dict[str, Floats], limit: float | None) -> str:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(
             FuncFormatter(
-                lambda value, _: (
-                    "≤10⁻⁶" if value <= smallest * 1.01 else f"{value:.6f}".rstrip("0").rstrip(".")
-                )
+                lambda value, _: "≤10⁻⁶" if value <= smallest * 1.01 else f"{value:.6f}".rstrip("0").rstrip(".")
             )
         )
         axes.set_xlabel("KL divergence from the baseline's answer, nats per token")
         axes.set_ylim(0, 101)
         axes.set_ylabel("answers at most this, %")
         legend_below(figure, axes, len(found), columns=1)
-        return to_svg(
-            figure, "kl", "Divergence of the candidate's tokens from the baseline's, beside the floor"
-        )
+        return to_svg(figure, "kl", "Divergence of the candidate's tokens from the baseline's, beside the floor")

@@ -55,7 +55,5 @@ def _thinned(at: Floats, value: Floats, most: int = 400) -> tuple[Floats, Floats
     if len(at) <= most:
         return at, value
     groups = np.array_split(np.arange(len(at)), most // 2)
-    keep = sorted(
-        {int(i) for group in groups for i in (group[value[group].argmin()], group[value[group].argmax()])}
-    )
+    keep = sorted({int(i) for group in groups for i in (group[value[group].argmin()], group[value[group].argmax()])})
     return at[keep], value[keep]
