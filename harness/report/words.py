@@ -224,7 +224,7 @@ def informs(finding: Finding) -> bool:
 
 
 def telling(findings: Iterable[Finding]) -> list[Finding]:
-    """What to read first: failures, what is open, what passed (comparisons first, nearest its margin first), information."""
+    """Failures, what is open, what passed (comparisons first, those nearest their margin first), information."""
 
     def key(finding: Finding) -> tuple[int, int, int, float]:
         last = informs(finding) or (finding.kind == "validity" and finding.outcome == "pass")
