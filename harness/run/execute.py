@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import CanaryError, UsageError, WorldError
+from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import Ingress, OwnSplit
 from harness.load import Generator, LoadSpec
 from harness.run.conclude import conclude
@@ -23,7 +23,7 @@ from harness.run.watch import Watch
 from harness.run.world import persist, route, set_versions
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, sources
-from harness.types import Arm, Decision, Verdict
+from harness.types import Arm, ArmName, Decision, Verdict
 
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
@@ -48,30 +48,35 @@ class Result:
 def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result:
     """Run `scenario`, record into a new folder under `out`, judge, act, render.
 
-    Raises UsageError where nothing could be started; every later failure is in the result.
+    Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
+    result. Whatever is raised, what had been changed was put back.
     """
     folder = RunFolder.create(out, scenario.name, describe(scenario))
+    folder.lock()
     run = _Run(scenario, folder, observe, say)
     error: CanaryError | None = None
     failures: list[str] = []
-    with interruptible():
+    with interruptible() as signals:
         try:
             with ExitStack() as stack:
                 try:
                     run.go(stack)
-                except UsageError:
-                    raise
-                except CanaryError as caught:
-                    error = caught
-                    say(f"stopped: {caught}; putting traffic and models back")
+                    signals.ignore()
+                except BaseException as caught:
+                    signals.ignore()
                     failures = put_back(run.journal, say, run.live)
-        except UsageError:
+                    if not isinstance(caught, CanaryError):
+                        raise
+                    error = caught
+        finally:
+            for failure in failures:
+                say(f"NOT PUT BACK: {failure}")
+        if isinstance(error, UsageError) and not folder.meta["stages"] and not failures:
             shutil.rmtree(folder.path)
-            raise
+            raise error
         folder.meta["outcome"] = {"error": str(error or ""), "not_put_back": failures}
         verdict = conclude(folder)
-    for failure in failures:
-        say(f"NOT PUT BACK: {failure}")
+        folder.unlock()
     return Result(folder.path, verdict, error, tuple(failures))
 
 
@@ -93,7 +98,7 @@ class _Run:
             self.t0_ns, self.scenario.telemetry.interval_s,
         )  # fmt: skip
         sampler.start()
-        stack.callback(sampler.stop)
+        stack.callback(_stop, sampler)
         self._load_candidate()
         self.generator = self._generator(stack)
         self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
@@ -116,7 +121,7 @@ class _Run:
 
     def _load_candidate(self) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
-        arm, control = self.target.arms["candidate"], self.target.control("candidate")
+        arm, control = self.target.arms["candidate"], self.target.controls["candidate"]
         served = control.loaded(arm.model)
         if arm.version in served or (arm.version is None and served):
             return
@@ -127,15 +132,14 @@ class _Run:
 
     def _generator(self, stack: ExitStack) -> Generator:
         target, load = self.target, self.scenario.load
-        controls = {name: target.control(name) for name in target.arms}
         self.folder.meta["arms"] = {
             name: {"url": arm.url, "model": arm.model, "version": arm.version} for name, arm in target.arms.items()
         }
-        self.folder.meta["server"] = controls["baseline"].server()
+        self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
         spec = LoadSpec(
             arms=target.arms,
-            models={name: controls[name].metadata(arm.model, arm.version) for name, arm in target.arms.items()},
+            models={name: target.controls[name].metadata(arm.model, arm.version) for name, arm in target.arms.items()},
             stages=self.plan.stages, seed=self.plan.seed, prompts=self.plan.prompts, max_tokens=load.max_tokens,
             timeout_s=load.timeout_s, logprobs_k=load.logprobs, chunks=False, t0_ns=self.t0_ns,
             folder=self.folder.path, worker=0,
@@ -157,16 +161,23 @@ class _Run:
         return "promote"
 
     def _promote(self) -> None:
-        """The baseline was kept through the soak; now it goes, and the configuration says so."""
-        if self.scenario.on_promote is None or self.scenario.on_promote.then != "unload":
+        """The baseline was kept through the soak; now it goes, and the configuration says what serves."""
+        if self.scenario.on_promote is None:
             return
-        arm, control = self.target.arms["baseline"], self.target.control("baseline")
+        if self.scenario.on_promote.then == "unload":
+            self._unload("baseline")
+        for name, arm in self.target.arms.items():
+            if name == "candidate" or arm.model != self.target.arms["candidate"].model:
+                self._persist(arm.model, list(self.target.controls[name].loaded(arm.model)))
+
+    def _unload(self, name: ArmName) -> None:
+        arm, control = self.target.arms[name], self.target.controls[name]
         keep = [version for version in control.loaded(arm.model) if version != arm.version]
         set_versions(self.journal, control, arm.model, keep, self.target.repository)
-        self._persist(arm.model, keep)
+        self.say(f"{_named(arm)} unloaded")
 
     def _fail(self) -> None:
-        """Traffic first, then the model."""
+        """Not promoted, so back to the baseline: traffic first, then the model."""
         on_fail = self.scenario.on_fail
         if on_fail is None:
             return
@@ -174,10 +185,7 @@ class _Run:
         route(self.journal, self.split, 0.0)
         self.say("100 % to the baseline")
         if on_fail.unload == "candidate":
-            arm, control = self.target.arms["candidate"], self.target.control("candidate")
-            keep = [version for version in control.loaded(arm.model) if version != arm.version]
-            set_versions(self.journal, control, arm.model, keep, self.target.repository)
-            self.say(f"{arm.model} version {arm.version} unloaded")
+            self._unload("candidate")
         deadline_ns = since_ns + int(AFTERWARDS_S * 1e9)
         while not self.walk.watch.served("baseline", since_ns) and self.walk.now_ns() < deadline_ns:
             self.generator.events(0.25)
@@ -185,7 +193,9 @@ class _Run:
 
     def _persist(self, model: str, versions: list[int]) -> None:
         """A restart must serve what was decided."""
-        if self.target.repository is None or not versions:
+        if not versions:
+            return
+        if self.target.repository is None:
             self.say(f"set version_policy of {model} to {versions} in its config.pbtxt: a restart undoes the change")
             return
         persist(self.journal, self.target.repository / model / "config.pbtxt", versions)
@@ -193,3 +203,9 @@ class _Run:
 
 def _named(arm: Arm) -> str:
     return arm.model if arm.version is None else f"{arm.model} version {arm.version}"
+
+
+def _stop(sampler: Sampler) -> None:
+    """On the way out: what ended the run is the error to report."""
+    with suppress(RecordingError):
+        sampler.stop()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RecordingError
+from harness.errors import RecordingError, UsageError
 from harness.recording import FORMAT_VERSION, META_NAME, atomic_write
 from harness.types import StageRecord
 
@@ -37,6 +38,19 @@ class RunFolder:
             folder.save()
             return folder
         raise RecordingError(f"{parent / stem}: too many runs of this name in one second")
+
+    def lock(self) -> None:
+        """Say that somebody works on this run, until this process ends. UsageError if somebody else does."""
+        try:
+            self._lock = (self.path / ".lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{self.path}: this run is still alive: stop it first (it puts everything back)") from None
+        except OSError as error:
+            raise RecordingError(f"{self.path}: {error.strerror}") from error
+
+    def unlock(self) -> None:
+        self._lock.close()
 
     def save(self) -> None:
         """Raises RecordingError when the disk refuses."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,20 +50,29 @@ class Journal:
     def action(
         self, action: str, target: str, *, before: Any = None, wanted: Any = None, undoes: int | None = None
     ) -> Iterator[None]:
-        """Write `begun`, run the body, write `done`; `failed` with the reason if the body raises."""
+        """Write `begun`, run the body, write `done`; `failed` with the reason if the body raises.
+
+        Raises RecordingError, and does not run the body, where `begun` cannot be written. An action that puts another
+        one back is done all the same: a full disk must not hold the traffic.
+        """
         self._seq += 1
         line: dict[str, Any] = {
             "seq": self._seq, "t": "", "action": action, "target": target, "before": before, "wanted": wanted,
         }  # fmt: skip
         if undoes is not None:
             line["undoes"] = undoes
-        self._write({**line, "state": "begun"})
+        write = self._write if undoes is None else self._try_to_write
+        write({**line, "state": "begun"})
         try:
             yield
         except BaseException as error:
-            self._write({**line, "state": "failed", "error": str(error) or type(error).__name__})
+            self._try_to_write({**line, "state": "failed", "error": str(error) or type(error).__name__})
             raise
-        self._write({**line, "state": "done"})
+        write({**line, "state": "done"})
+
+    def _try_to_write(self, line: dict[str, Any]) -> None:
+        with suppress(RecordingError):
+            self._write(line)
 
     def _write(self, line: dict[str, Any]) -> None:
         line["t"] = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.recording import META_NAME, read_meta
 from harness.run.conclude import conclude
 from harness.run.folder import RunFolder
 from harness.run.journal import FILE, Journal
@@ -17,14 +17,17 @@ def recover(path: Path, say: Say) -> tuple[Verdict, list[str]]:
     """Put back what the journal of `path` holds, then seal and judge the recording.
 
     Returns the verdict and one line for each thing that could not be put back. Running it again is harmless.
-    Raises UsageError where the folder holds no run.
+    Raises UsageError where the folder holds no run, or one that is still alive.
     """
-    run_json = path / "run.json"
-    if not run_json.is_file():
+    if not (path / META_NAME).is_file():
         raise UsageError(f"{path}: no run.json there: give the folder of a run, such as reports/20260101T120000Z-name")
+    folder = RunFolder(path, read_meta(path))
+    folder.lock()
     journal = Journal(path)
     if not (path / FILE).exists():
         say("the journal is empty: nothing had been changed")
     failures = put_back(journal, say)
-    folder = RunFolder(path, json.loads(run_json.read_text()))
-    return conclude(folder), failures
+    try:
+        return conclude(folder), failures
+    finally:
+        folder.unlock()

@@ -17,27 +17,34 @@ class Interrupted(CanaryError):
     exit_code = 3
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted once at the first SIGINT, SIGTERM or SIGHUP.
-
-    Later signals are ignored until the block is left: putting traffic back must not be interrupted half-way.
-    (SIGKILL remains, and `recover` is there for it.) Does nothing outside the main thread.
+class Signals:
+    """Whether a signal still interrupts. Once it has, or once `ignore` was called, later ones do nothing: putting
+    traffic back must not be interrupted half-way. (SIGKILL remains, and `recover` is there for it.)
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen = False
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        nonlocal seen
-        if not seen:
-            seen = True
+    def __init__(self) -> None:
+        self._ignored = False
+
+    def ignore(self) -> None:
+        self._ignored = True
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self._ignored:
+            self._ignored = True
             raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+@contextmanager
+def interruptible() -> Iterator[Signals]:
+    """Raise Interrupted at the first SIGINT, SIGTERM or SIGHUP. Does nothing outside the main thread."""
+    signals = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signals.on_signal) for number in numbers}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

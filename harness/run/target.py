@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -30,9 +30,7 @@ class Target:
     server_pid: int | None
     ours_to_change: bool
     check: Callable[[], None]
-
-    def control(self, arm: ArmName) -> Control:
-        return Control(self.arms[arm].url, headers=self.arms[arm].headers)
+    controls: dict[ArmName, Control] = field(default_factory=dict)
 
 
 def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
@@ -56,6 +54,8 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
             check=lambda: None,
         )
     )
+    for name, arm in target.arms.items():
+        target.controls[name] = stack.enter_context(Control(arm.url, headers=arm.headers))
     _baseline_serves(target)
     return target
 
@@ -105,7 +105,7 @@ def _arm(config: ArmConfig, url: str | None) -> Arm:
 
 def _baseline_serves(target: Target) -> None:
     arm = target.arms["baseline"]
-    control = target.control("baseline")
+    control = target.controls["baseline"]
     control.live()
     served = control.loaded(arm.model)
     if not served:

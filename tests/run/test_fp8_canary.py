@@ -1,4 +1,4 @@
-"""The built-in scenario on the real language model: minutes, so `make test-slow`. `make seeds` repeats it over seeds."""
+"""The built-in scenario on the real language model: minutes, so `make test-slow`. `make seeds` repeats it."""
 
 from __future__ import annotations
 
