@@ -34,6 +34,8 @@ def margin(share: float) -> str:
 
 
 def number(value: float) -> str:
+    if 0 < abs(value) < 1e-4:
+        return "<0.0001" if value > 0 else ">-0.0001"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 

@@ -13,7 +13,7 @@ from harness.scenario import units
 from harness.scenario.units import found
 
 
-class WrongError(ValueError):
+class Wrong(ValueError):
     """A mistake that lies at `at`, seen from the model whose validator raises it."""
 
     def __init__(self, message: str, *at: str | int) -> None:
@@ -32,10 +32,10 @@ Share = Annotated[float, *_quantity(units.parse_share, units.format_percent, uni
 
 
 def between(value: float, least: float, most: float, *at: str) -> None:
-    """Raises WrongError at `at` unless a duration in seconds is within the limits (both allowed)."""
+    """Raises Wrong at `at` unless a duration in seconds is within the limits (both allowed)."""
     if not least <= value <= most:
         low, high = units.format_duration(least), units.format_duration(most)
-        raise WrongError(f"expected {low} to {high}, found {units.format_duration(value)}", *at)
+        raise Wrong(f"expected {low} to {high}, found {units.format_duration(value)}", *at)
 
 
 def _server_url(value: Any) -> Any:

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from harness.scenario import metrics
-from harness.scenario.fields import Build, Duration, MetricsUrl, Rate, ServerUrl, Share, WrongError, between
+from harness.scenario.fields import Build, Duration, MetricsUrl, Rate, ServerUrl, Share, Wrong, between
 from harness.scenario.metrics import limit_parser, limit_text, margin_parser, margin_text, parse_metric
 from harness.scenario.prompts import read_prompts
 from harness.scenario.rules import check
@@ -55,7 +55,7 @@ class TargetConfig(_Model):
             return self
         for key in ("url", "metrics_url", "repository"):
             if getattr(self, key) is not None:
-                raise WrongError(f"the embedded server has its own {key}; give server or {key}, not both", key)
+                raise Wrong(f"the embedded server has its own {key}; give server or {key}, not both", key)
         return self
 
     @field_validator("repository", mode="after")
@@ -79,7 +79,7 @@ class ArmConfig(_Model):
     def _scalars(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name, part in value.items():
             if not isinstance(part, str | int | float | bool):
-                raise WrongError(f"expected text, a number, true or false, found {found(part)}", name)
+                raise Wrong(f"expected text, a number, true or false, found {found(part)}", name)
         return value
 
 
@@ -123,7 +123,7 @@ class LoadConfig(_Model):
             try:
                 self._texts = read_prompts(Path(self.prompts))
             except ValueError as error:
-                raise WrongError(str(error), "prompts") from error
+                raise Wrong(str(error), "prompts") from error
         return self
 
 
@@ -156,14 +156,14 @@ class GateConfig(_Model):
         """As the judge takes it; without margin and limit the metric's default margin."""
         margin, limit = margin_parser(self.metric), limit_parser(self.metric)
         if self.margin is not None and self.max is not None:
-            raise WrongError("give margin or max, not both", "max")
+            raise Wrong("give margin or max, not both", "max")
         if self.max is not None:
             if limit is None:
-                raise WrongError(f"{self.metric} takes a margin, not max", "max")
+                raise Wrong(f"{self.metric} takes a margin, not max", "max")
             return Gate(self.metric, limit=_at("max", limit, self.max))
         if margin is None:
             example = "0.06" if self.metric.startswith("quality.kl") else "5%"
-            raise WrongError(f"{self.metric} needs max (such as max: {example})")
+            raise Wrong(f"{self.metric} needs max (such as max: {example})")
         value = _at("margin", margin, self.margin) if self.margin is not None else None
         if self.metric == "errors":
             return Gate("errors", value or metrics.DEFAULT_ERROR_MARGIN, "absolute")
@@ -207,17 +207,17 @@ class StageConfig(_Model):
     def _fits(self) -> StageConfig:
         between(self.duration_s, 0.001, 7 * DAY_S, "for")
         if self.in_flight is None and self.rate is None:
-            raise WrongError("give rate (such as rate: 1/s) or in_flight (such as in_flight: 1), found neither")
+            raise Wrong("give rate (such as rate: 1/s) or in_flight (such as in_flight: 1), found neither")
         if self.in_flight is not None and self.rate is not None:
-            raise WrongError("give rate or in_flight, not both", "in_flight")
+            raise Wrong("give rate or in_flight, not both", "in_flight")
         if self.rate is not None and self.rate > 1_000_000:
-            raise WrongError("expected at most 1000000/s", "rate")
+            raise Wrong("expected at most 1000000/s", "rate")
         if self.in_flight is not None and self.arrival is not None:
-            raise WrongError("needs a rate: with in_flight a request leaves when another has ended", "arrival")
+            raise Wrong("needs a rate: with in_flight a request leaves when another has ended", "arrival")
         if self.mode == "split" and self.candidate is None:
-            raise WrongError("a split needs the candidate's share (such as candidate: 10%)")
+            raise Wrong("a split needs the candidate's share (such as candidate: 10%)")
         if self.mode != "split" and self.candidate is not None:
-            raise WrongError(f"only a split has shares; {self.mode} gives both arms the same", "candidate")
+            raise Wrong(f"only a split has shares; {self.mode} gives both arms the same", "candidate")
         return self
 
     @property
@@ -308,7 +308,7 @@ def _at(key: str, parse: Any, value: Any) -> float:
     try:
         return float(parse(value))
     except ValueError as error:
-        raise WrongError(str(error), key) from error
+        raise Wrong(str(error), key) from error
 
 
 def _path(value: str, section: str, key: str, info: ValidationInfo) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.scenario.fields import WrongError
+from harness.scenario.fields import Wrong
 from harness.scenario.metrics import is_latency, is_quality
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check(scenario: Scenario) -> None:
-    """Raises WrongError (a ValueError) with the path of the key for the first rule that does not hold."""
+    """Raises Wrong (a ValueError) with the path of the key for the first rule that does not hold."""
     _servers(scenario)
     _arms(scenario)
     _gates(scenario)
@@ -23,14 +23,14 @@ def _servers(scenario: Scenario) -> None:
     embedded = scenario.target.server is not None
     for name, arm in scenario.arms():
         if embedded and arm.url is not None:
-            raise WrongError("the embedded server serves both arms; remove url, or target.server", name, "url")
+            raise Wrong("the embedded server serves both arms; remove url, or target.server", name, "url")
         if not embedded and scenario.url(arm) is None:
-            raise WrongError("give server: embedded, or the url of a Triton that runs already", "target")
+            raise Wrong("give server: embedded, or the url of a Triton that runs already", "target")
         if not embedded and arm.build is not None:
             message = "only the embedded server builds models; remove build, or use target: {server: embedded}"
-            raise WrongError(message, name, "build")
+            raise Wrong(message, name, "build")
         if embedded and arm.version is None:
-            raise WrongError("the embedded server needs the number of the version", name)
+            raise Wrong("the embedded server needs the number of the version", name)
 
 
 def _arms(scenario: Scenario) -> None:
@@ -40,7 +40,7 @@ def _arms(scenario: Scenario) -> None:
     where = scenario.url(baseline) or "the embedded server"
     if baseline.version == candidate.version:
         version = "no version" if baseline.version is None else f"version {baseline.version}"
-        raise WrongError(
+        raise Wrong(
             f"expected another version, model or server than the baseline's, found the same: "
             f"{baseline.model}, {version}, {where}",
             "candidate",
@@ -49,7 +49,7 @@ def _arms(scenario: Scenario) -> None:
     for name, arm in scenario.arms():
         if arm.version is None:
             # Triton would pick the highest: perhaps the other arm's.
-            raise WrongError("expected the number of the version: both arms are one model on one server", name)
+            raise Wrong("expected the number of the version: both arms are one model on one server", name)
 
 
 def _gates(scenario: Scenario) -> None:
@@ -59,16 +59,16 @@ def _gates(scenario: Scenario) -> None:
     for index, gate in enumerate(scenario.gates):
         at = ("gates", index, "metric")
         if gate.metric in names[:index]:
-            raise WrongError(f"{gate.metric} is gated twice", *at)
+            raise Wrong(f"{gate.metric} is gated twice", *at)
         if is_quality(gate.metric):
             if not scenario.load.texts:
-                raise WrongError(f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at)
+                raise Wrong(f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at)
             if scenario.load.logprobs == 0:
-                raise WrongError(f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")
+                raise Wrong(f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")
             if "paired" not in modes:
-                raise WrongError(f"{gate.metric} needs a paired stage: only there both arms score the same text", *at)
+                raise Wrong(f"{gate.metric} needs a paired stage: only there both arms score the same text", *at)
         elif is_latency(gate.metric) and gate.margin is not None and not equal:
-            raise WrongError(
+            raise Wrong(
                 f"a margin on {gate.metric} needs a paired or interleaved stage, or a split at 50%: "
                 "arms of unequal share compare queues, not builds",
                 *at,
@@ -78,11 +78,11 @@ def _gates(scenario: Scenario) -> None:
 def _actions(scenario: Scenario) -> None:
     last = scenario.stages[-1]
     if scenario.on_promote is not None and not (last.mode == "split" and last.share == 1):
-        raise WrongError(
+        raise Wrong(
             "needs a last stage that is a split with candidate: 100%: else traffic still needs the baseline",
             "on_promote",
         )
     if scenario.on_fail is not None and scenario.on_fail.unload and scenario.candidate.version is None:
-        raise WrongError("unload needs the number of the candidate's version", "on_fail", "unload")
+        raise Wrong("unload needs the number of the candidate's version", "on_fail", "unload")
     if scenario.on_promote is not None and scenario.on_promote.then and scenario.baseline.version is None:
-        raise WrongError("unload needs the number of the baseline's version", "on_promote", "then")
+        raise Wrong("unload needs the number of the baseline's version", "on_promote", "then")

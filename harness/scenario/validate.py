@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.errors import ScenarioError
 from harness.scenario.document import Document, Key
-from harness.scenario.fields import WrongError
+from harness.scenario.fields import Wrong
 from harness.scenario.model import (
     ArmConfig,
     GateConfig,
@@ -94,7 +94,7 @@ def _first(error: ValidationError, document: Document, above: Key = ()) -> Scena
     for detail in error.errors(include_url=False):
         key: Key = (*above, *detail["loc"])
         cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, WrongError):
+        if isinstance(cause, Wrong):
             key = (*key, *cause.at)
         unknown = detail["type"] == "extra_forbidden"
         place = document.place_of_key(key) if unknown else document.place(key)

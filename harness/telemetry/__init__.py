@@ -8,7 +8,7 @@ from harness.telemetry.hardware import hardware
 from harness.telemetry.host import Host, Process
 from harness.telemetry.nvml import Nvml
 from harness.telemetry.sampler import Sampler
-from harness.telemetry.source import Source, SourceUnavailableError, Value
+from harness.telemetry.source import Source, SourceUnavailable, Value
 from harness.telemetry.triton_metrics import TritonMetrics
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -36,7 +36,7 @@ __all__ = [
     "Process",
     "Sampler",
     "Source",
-    "SourceUnavailableError",
+    "SourceUnavailable",
     "TritonMetrics",
     "Value",
     "hardware",

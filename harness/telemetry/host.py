@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from harness.telemetry.source import SourceUnavailableError, Value
+from harness.telemetry.source import SourceUnavailable, Value
 
 _MODEL_FILE = re.compile(r"/([^/]+)/([1-9]\d*)/[^/]+\.py$")
 
@@ -77,7 +77,7 @@ class Process:
             alive = [self._root, *self._root.children(recursive=True)]
             self._measure(self._root)
         except psutil.Error as error:
-            raise SourceUnavailableError(f"{self._device}: process {self._pid} cannot be read: {error}") from error
+            raise SourceUnavailable(f"{self._device}: process {self._pid} cannot be read: {error}") from error
         memory: dict[str, float] = {}
         count: dict[str, int] = {}
         for process in alive:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from harness.telemetry.source import SourceUnavailableError, Value
+from harness.telemetry.source import SourceUnavailable, Value
 
 Fields = list[tuple[str, float, str]]
 
@@ -36,7 +36,7 @@ class Nvml:
         """Why there is nothing to read, in one line; None where there is a GPU."""
         try:
             self._open()
-        except SourceUnavailableError as error:
+        except SourceUnavailable as error:
             return str(error)
         return None
 
@@ -50,14 +50,14 @@ class Nvml:
         if not values:
             # A driver reset: the handles are void until NVML is opened anew.
             self.close()
-            raise SourceUnavailableError("NVML: no GPU answers any more")
+            raise SourceUnavailable("NVML: no GPU answers any more")
         return values
 
     def devices(self) -> list[dict[str, Any]]:
         """For each GPU `index` and what it tells of `name`, `uuid`, `memory_bytes`, `driver`, `vbios`."""
         try:
             self._open()
-        except SourceUnavailableError:
+        except SourceUnavailable:
             return []
         nvml = self._nvml
         asked: dict[str, Callable[[Any], Any]] = {
@@ -89,20 +89,20 @@ class Nvml:
             try:
                 self._nvml = import_module("pynvml")
             except ImportError as error:
-                raise SourceUnavailableError("NVML: pynvml is not installed (the extra `gpu`)") from error
+                raise SourceUnavailable("NVML: pynvml is not installed (the extra `gpu`)") from error
         nvml = self._nvml
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
-            raise SourceUnavailableError(f"NVML: {error}") from error
+            raise SourceUnavailable(f"NVML: {error}") from error
         try:
             handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
             if not handles:
-                raise SourceUnavailableError("NVML: this machine has no GPU")
-        except (nvml.NVMLError, SourceUnavailableError) as error:
+                raise SourceUnavailable("NVML: this machine has no GPU")
+        except (nvml.NVMLError, SourceUnavailable) as error:
             with contextlib.suppress(nvml.NVMLError):
                 nvml.nvmlShutdown()
-            raise SourceUnavailableError(f"NVML: {str(error).removeprefix('NVML: ')}") from error
+            raise SourceUnavailable(f"NVML: {str(error).removeprefix('NVML: ')}") from error
         self._handles = handles
 
     def _fields(self, handle: Any) -> Iterator[tuple[str, float, str]]:

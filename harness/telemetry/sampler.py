@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import RecordingError
 from harness.recording.schema import READINGS
 from harness.recording.stream import StreamWriter
-from harness.telemetry.source import Source, SourceUnavailableError
+from harness.telemetry.source import Source, SourceUnavailable
 from harness.types import Reading
 
 RETRY_S = 5.0
@@ -109,7 +109,7 @@ class Sampler:
                 continue
             try:
                 values = source.read()
-            except SourceUnavailableError as error:
+            except SourceUnavailable as error:
                 self._give_up(number, str(error))
                 continue
             except Exception as error:  # noqa: BLE001 - a source's mistake must not end the others' readings

@@ -17,12 +17,12 @@ class Value(NamedTuple):
     unit: str
 
 
-class SourceUnavailableError(WorldError):
+class SourceUnavailable(WorldError):
     """A source has nothing to say now; one line why. It may have later."""
 
 
 class Source(Protocol):
-    """`read` answers within about a second, or raises SourceUnavailableError. Called from one thread only."""
+    """`read` answers within about a second, or raises SourceUnavailable. Called from one thread only."""
 
     name: str
 

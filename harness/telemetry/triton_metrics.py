@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.telemetry.source import SourceUnavailableError, Value
+from harness.telemetry.source import SourceUnavailable, Value
 
 # Triton's name: ours, the factor to our unit, the unit. Durations are sums since the version was loaded.
 KNOWN: dict[str, tuple[str, float, str]] = {
@@ -54,21 +54,21 @@ class TritonMetrics:
             response = self._client.get(self.url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             why = str(error) or type(error).__name__
-            raise SourceUnavailableError(f"{self.url}: no metrics: {why}") from error
+            raise SourceUnavailable(f"{self.url}: no metrics: {why}") from error
         if not response.is_success:
-            raise SourceUnavailableError(f"{self.url}: no metrics: HTTP {response.status_code}")
+            raise SourceUnavailable(f"{self.url}: no metrics: HTTP {response.status_code}")
         return self.parse(response.text)
 
     def close(self) -> None:
         self._client.close()
 
     def parse(self, page: str) -> list[Value]:
-        """The readings on a page. Raises SourceUnavailableError where there are none."""
+        """The readings on a page. Raises SourceUnavailable where there are none."""
         found: dict[tuple[str, str], Value] = {}
         try:
             families = list(text_string_to_metric_families(page))
         except (ValueError, KeyError, IndexError) as error:
-            raise SourceUnavailableError(f"{self.url}: is not a metrics page: {error}") from error
+            raise SourceUnavailable(f"{self.url}: is not a metrics page: {error}") from error
         for sample in (sample for family in families for sample in family.samples):
             # The parser appends `_total` to the names of counters.
             known = KNOWN.get(sample.name) or KNOWN.get(sample.name.removesuffix("_total"))
@@ -81,7 +81,7 @@ class TritonMetrics:
                 self._add(found, device, f"{metric}.{reason}", value, unit)
             self._add(found, device, metric, value, unit)
         if not found:
-            raise SourceUnavailableError(f"{self.url}: holds none of Triton's metrics")
+            raise SourceUnavailable(f"{self.url}: holds none of Triton's metrics")
         return list(found.values())
 
     def _add(self, found: dict[tuple[str, str], Value], device: str, metric: str, value: float, unit: str) -> None:

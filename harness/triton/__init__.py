@@ -7,14 +7,14 @@ call that raises says which versions serve now.
 from harness.triton.config_text import edit_version_policy, persist_versions, read_config, write_config
 from harness.triton.control import Control
 from harness.triton.index import Index, VersionState
-from harness.triton.transport import RefusedError
+from harness.triton.transport import Refused
 from harness.triton.versions import Change, versions_on_disk
 
 __all__ = [
     "Change",
     "Control",
     "Index",
-    "RefusedError",
+    "Refused",
     "VersionState",
     "edit_version_policy",
     "persist_versions",

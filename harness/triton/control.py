@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import LoadFailed
+from harness.triton.address import open_transport
 from harness.triton.index import Index
 from harness.triton.info import model_info
-from harness.triton.transport import open_transport
 from harness.triton.versions import Change, ModelVersions, Patience
 from harness.types import ModelInfo
 
@@ -22,7 +22,7 @@ class Control:
     versions are READY, `drain_timeout_s` the wait for versions that leave. Nothing is sent before the
     first call.
 
-    Every method raises Unreachable (one line, naming the URL) if nobody answers in time, and `RefusedError`,
+    Every method raises Unreachable (one line, naming the URL) if nobody answers in time, and `Refused`,
     a WorldError, where Triton says no.
     """
 

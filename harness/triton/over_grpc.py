@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from harness.errors import Unreachable
 from harness.triton.protobuf import ModelConfig, json_format
-from harness.triton.transport import RefusedError, one_line
+from harness.triton.transport import Refused, one_line
 
 CONNECTION_LOST = "StatusCode.UNAVAILABLE"
 NOT_TRITON = ("StatusCode.UNIMPLEMENTED", "StatusCode.UNKNOWN")
@@ -45,7 +45,7 @@ class GrpcTransport:
     def ready(self, model: str, version: int) -> bool:
         try:
             return bool(self._ask(self._client.is_model_ready, model, str(version)))
-        except RefusedError as refusal:
+        except Refused as refusal:
             if refusal.unknown:
                 return False
             raise
@@ -68,7 +68,7 @@ class GrpcTransport:
         config = _json(message)
         # A newer server's fields would silently be missing from a configuration that is sent back.
         if json_format.ParseDict(config, ModelConfig()).ByteSize() != message.ByteSize():
-            raise RefusedError(
+            raise Refused(
                 f"{self.url}: the configuration of {model} has fields that this tritonclient does not know: "
                 "update tritonclient, or use the server's http:// address"
             )
@@ -90,10 +90,10 @@ class GrpcTransport:
         except InferenceServerException as error:
             raise self._translate(error, patience, slow=timeout_s is not None) from error
 
-    def _translate(self, error: InferenceServerException, patience: float, slow: bool) -> Unreachable | RefusedError:
+    def _translate(self, error: InferenceServerException, patience: float, slow: bool) -> Unreachable | Refused:
         message, status = one_line(error.message() or ""), error.status()
         if status == DEADLINE and slow:
-            return RefusedError(f"{self.url}: not finished after {patience:g} s", timed_out=True)
+            return Refused(f"{self.url}: not finished after {patience:g} s", timed_out=True)
         if status == DEADLINE:
             return Unreachable(f"{self.url}: no answer within {patience:g} s")
         # Triton uses the same status for a version that is loading, so the words alone do not tell.
@@ -101,8 +101,8 @@ class GrpcTransport:
             why = message.rpartition(": ")[2].strip(" ]") or "no connection"
             return Unreachable(f"{self.url}: nobody answers there ({why})")
         if status in NOT_TRITON:
-            return RefusedError(f"{self.url}: answers, but not as a Triton: {message}")
-        return RefusedError(message, unknown=status == "StatusCode.NOT_FOUND" or "unknown model" in message)
+            return Refused(f"{self.url}: answers, but not as a Triton: {message}")
+        return Refused(message, unknown=status == "StatusCode.NOT_FOUND" or "unknown model" in message)
 
     def _answers(self) -> bool:
         try:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from harness.errors import Unreachable
-from harness.triton.transport import RefusedError, one_line
+from harness.triton.transport import Refused, one_line
 
 SAYS_NO = (400, 503)
 
@@ -47,7 +47,7 @@ class HttpTransport:
     def index(self) -> list[dict[str, Any]]:
         answer = self._decoded(self._ask("POST", "/repository/index", {}))
         if not isinstance(answer, list):
-            raise RefusedError(f"{self.url}: the repository index is not a list")
+            raise Refused(f"{self.url}: the repository index is not a list")
         return answer
 
     def metadata(self, model: str, version: int | None) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class HttpTransport:
         # Triton has always these two pages; a model or version may be unknown to it.
         if response.status_code in (SAYS_NO if path.startswith("/health/") else (*SAYS_NO, 404)):
             return False
-        raise RefusedError(f"{self.url}: answers, but not as a Triton: HTTP {response.status_code} on /v2{path}")
+        raise Refused(f"{self.url}: answers, but not as a Triton: HTTP {response.status_code} on /v2{path}")
 
     def _ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float | None = None
@@ -85,7 +85,7 @@ class HttpTransport:
             reason = str(response.json()["error"])
         except (ValueError, KeyError, TypeError):
             reason = f"{self.url}: HTTP {response.status_code} on /v2{path}: {response.text[:200]}"
-        raise RefusedError(reason, unknown=response.status_code == httpx.codes.NOT_FOUND or "unknown model" in reason)
+        raise Refused(reason, unknown=response.status_code == httpx.codes.NOT_FOUND or "unknown model" in reason)
 
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float, slow: bool = False
@@ -95,7 +95,7 @@ class HttpTransport:
             return self._client.request(method, f"{self._root}{path}", json=body, timeout=timeout)
         except httpx.ReadTimeout as error:
             if slow:
-                raise RefusedError(f"{self.url}: not finished after {timeout_s:g} s", timed_out=True) from error
+                raise Refused(f"{self.url}: not finished after {timeout_s:g} s", timed_out=True) from error
             raise Unreachable(f"{self.url}: no answer within {timeout_s:g} s") from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.url}: no connection within {self._timeout_s:g} s") from error
@@ -108,14 +108,14 @@ class HttpTransport:
     def _object(self, response: httpx.Response) -> dict[str, Any]:
         answer = self._decoded(response)
         if not isinstance(answer, dict):
-            raise RefusedError(f"{self.url}: answers, but not as a Triton")
+            raise Refused(f"{self.url}: answers, but not as a Triton")
         return answer
 
     def _decoded(self, response: httpx.Response) -> Any:
         try:
             return json.loads(response.content)
         except ValueError as error:
-            raise RefusedError(f"{self.url}: answers, but not as a Triton: no JSON") from error
+            raise Refused(f"{self.url}: answers, but not as a Triton: no JSON") from error
 
 
 def _path(model: str, version: int | None) -> str:

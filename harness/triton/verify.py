@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.errors import LoadFailed, LoadMismatch
 from harness.triton.index import Index
-from harness.triton.transport import RefusedError, Transport
+from harness.triton.transport import Refused, Transport
 
 
 def verify(
@@ -15,7 +15,7 @@ def verify(
     wanted: tuple[int, ...],
     before: tuple[int, ...],
     index: Index,
-    refusal: RefusedError | None,
+    refusal: Refused | None,
 ) -> None:
     """Returns if exactly `wanted` is READY, in the index and by each version's own word.
 
@@ -72,6 +72,6 @@ def _server_note(server: Transport) -> str:
     return "; the server as a whole says not ready, until that version loads or the server restarts"
 
 
-def _without_preamble(refusal: RefusedError) -> str:
+def _without_preamble(refusal: Refused) -> str:
     text = str(refusal)
     return text.partition("': ")[2].rstrip("; ") if text.startswith("load failed for model '") else text

@@ -20,7 +20,7 @@ from typing import Any
 from harness.errors import LoadFailed, LoadMismatch, UsageError, VersionMissing
 from harness.triton.config_text import read_config
 from harness.triton.index import LOADING, UNLOADING, Index
-from harness.triton.transport import RefusedError, Transport
+from harness.triton.transport import Refused, Transport
 from harness.triton.verify import listed, numbers, serving, verify
 
 
@@ -86,7 +86,7 @@ class ModelVersions:
         before = self._settled(drained=False).ready(self._model)
         try:
             self._server.unload(self._model, self._patience.drain_s)
-        except RefusedError as refusal:
+        except Refused as refusal:
             raise LoadFailed(f"{self._model}: Triton does not unload it: {refusal}") from refusal
         index = self._settled()
         if left := index.ready(self._model):
@@ -108,7 +108,7 @@ class ModelVersions:
             raise VersionMissing(f"{model}: {listed(missing)} not in the repository {self._repository} ({there})")
         return wanted
 
-    def _load(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> RefusedError | None:
+    def _load(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> Refused | None:
         """Send the override; what Triton says against it is returned: the index is looked at either way."""
         try:
             override = {
@@ -116,7 +116,7 @@ class ModelVersions:
                 "version_policy": {"specific": {"versions": list(wanted)}},
             }
             self._server.load(self._model, json.dumps(override), self._patience.load_s)
-        except RefusedError as refusal:
+        except Refused as refusal:
             return refusal
         return None
 

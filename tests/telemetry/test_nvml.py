@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.telemetry import Nvml, SourceUnavailableError, hardware
+from harness.telemetry import Nvml, SourceUnavailable, hardware
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 READ = """
@@ -24,14 +24,14 @@ print(json.dumps({"missing": nvml.missing(), "values": nvml.read(), "gpus": hard
 LOSE = """
 import json, os
 from pathlib import Path
-from harness.telemetry import Nvml, SourceUnavailableError
+from harness.telemetry import Nvml, SourceUnavailable
 nvml, lost, said = Nvml(), Path(os.environ["FAKE_NVML_LOST"]), []
 before = len(nvml.read())
 lost.touch()
 for _ in range(2):
     try:
         nvml.read()
-    except SourceUnavailableError as error:
+    except SourceUnavailable as error:
         said.append(str(error))
 lost.unlink()
 print(json.dumps({"before": before, "said": said, "after": len(nvml.read())}))
@@ -105,7 +105,7 @@ def test_without_a_gpu() -> None:
     if nvml.missing() is None:
         nvml.close()
         pytest.skip("this machine has a GPU")
-    with pytest.raises(SourceUnavailableError, match="NVML: "):
+    with pytest.raises(SourceUnavailable, match="NVML: "):
         nvml.read()
     assert nvml.devices() == []
     assert hardware()["gpus"] == []

@@ -13,7 +13,7 @@ import pytest
 from harness.errors import RecordingError
 from harness.recording.schema import READINGS
 from harness.recording.stream import Tail
-from harness.telemetry import Sampler, SourceUnavailableError, Value
+from harness.telemetry import Sampler, SourceUnavailable, Value
 from harness.telemetry.sampler import RETRY_S, next_poll
 
 SECOND = 1_000_000_000
@@ -54,7 +54,7 @@ class Scripted:
         self.reads_ns.append(self.time.now_ns)
         takes_s = next(self.takes_s)
         if takes_s is None:
-            raise SourceUnavailableError("scripted: is away")
+            raise SourceUnavailable("scripted: is away")
         self.time.now_ns += round(takes_s * 1e9)
         return [Value(self.name, "host", "reads", float(len(self.reads_ns)), "1")]
 

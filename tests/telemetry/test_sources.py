@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer, available, build_repository
-from harness.telemetry import Host, Process, SourceUnavailableError, TritonMetrics, Value, hardware, sources
+from harness.telemetry import Host, Process, SourceUnavailable, TritonMetrics, Value, hardware, sources
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests
 # TYPE nv_inference_request_success counter
@@ -53,9 +53,9 @@ def test_a_page_in_our_units() -> None:
         ("GPU-a", "gpu.energy"): (12.5, "J"),
     }
     for page in ("", "<html>{</html>", "some_other_metric 1\n"):
-        with pytest.raises(SourceUnavailableError):
+        with pytest.raises(SourceUnavailable):
             metrics.parse(page)
-    with pytest.raises(SourceUnavailableError, match=r"http://127\.0\.0\.1:1/metrics: no metrics"):
+    with pytest.raises(SourceUnavailable, match=r"http://127\.0\.0\.1:1/metrics: no metrics"):
         metrics.read()
     metrics.close()
 
@@ -116,7 +116,7 @@ def test_process_with_its_children(family: subprocess.Popen[str]) -> None:
     assert alone["server", "cpu.time"][0] >= both["server", "cpu.time"][0]
     assert ("tiny/2", "memory.rss") not in alone
     family.communicate()
-    with pytest.raises(SourceUnavailableError, match=f"server: process {family.pid} cannot be read"):
+    with pytest.raises(SourceUnavailable, match=f"server: process {family.pid} cannot be read"):
         process.read()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from harness.embedded import EmbeddedServer, change_settings
 from harness.errors import LoadFailed, LoadMismatch, UsageError, VersionMissing
-from harness.triton import Control, RefusedError
+from harness.triton import Control, Refused
 from harness.types import TensorSpec
 from tests.triton.conftest import BAD, GOOD, MODEL, SLOW_TO_LOAD, Prober
 
@@ -159,7 +159,7 @@ def test_unknown_model(control: Control) -> None:
     assert control.loaded("nosuch") == ()
     assert not control.ready("nosuch", 1)
     assert not control.ready(MODEL, 99)
-    with pytest.raises(RefusedError, match="unknown model: 'nosuch'"):
+    with pytest.raises(Refused, match="unknown model: 'nosuch'"):
         control.metadata("nosuch")
     with pytest.raises(LoadFailed, match=r"nosuch: load of version 1 failed: .*; NO version is READY now"):
         control.set_versions("nosuch", [1])

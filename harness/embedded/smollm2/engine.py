@@ -24,7 +24,7 @@ MAX_TOP_K = 1000
 Stop = Callable[[], bool]
 
 
-class BadRequestError(ValueError):
+class BadRequest(ValueError):
     """A request that cannot be served as asked; the message is for the client."""
 
 
@@ -54,11 +54,11 @@ class Engine:
     def generate(self, text: str, max_tokens: int = 16, k: int = 0, stop: Stop = lambda: False) -> Iterator[Step]:
         """Greedy answer, a step a token; the end-of-turn token, where it comes, is the last step's (no text).
 
-        `stop` is asked before every token; the iterator ends early when it says so. BadRequestError.
+        `stop` is asked before every token; the iterator ends early when it says so. BadRequest.
         """
         prompt = self._prompt(text)
         if max_tokens < 1:
-            raise BadRequestError(f"max_tokens must be at least 1, not {max_tokens}")
+            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
         self._fits(len(prompt), max_tokens)
         k = self._top_k(k)
         cache = self._model.cache(len(prompt) + max_tokens)
@@ -83,14 +83,14 @@ class Engine:
     def score(self, text: str, forced: Sequence[int], k: int = 0, stop: Stop = lambda: False) -> Step | None:
         """The distributions that this build gives to the tokens `forced` after the prompt, in one pass.
 
-        None when `stop` said so. BadRequestError.
+        None when `stop` said so. BadRequest.
         """
         prompt = self._prompt(text)
         if not len(forced):
-            raise BadRequestError("forced_ids is empty")
+            raise BadRequest("forced_ids is empty")
         wrong = [i for i in forced if not 0 <= i < self._model.vocabulary]
         if wrong:
-            raise BadRequestError(f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}")
+            raise BadRequest(f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}")
         self._fits(len(prompt), len(forced))
         k = self._top_k(k)
         ids = np.array([*prompt, *forced[:-1]], np.int32)
@@ -104,18 +104,18 @@ class Engine:
 
     def _prompt(self, text: str) -> list[int]:
         if not text.strip():
-            raise BadRequestError("text_input is empty")
+            raise BadRequest("text_input is empty")
         return self.tokenizer.chat(text)
 
     def _fits(self, prompt: int, more: int) -> None:
         if prompt + more > self._model.context:
-            raise BadRequestError(
+            raise BadRequest(
                 f"{prompt} prompt tokens and {more} more exceed the context of {self._model.context} tokens"
             )
 
     def _top_k(self, k: int) -> int:
         if not 0 <= k <= MAX_TOP_K:
-            raise BadRequestError(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
+            raise BadRequest(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
         return k
 
     def _decoded(self, step: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:

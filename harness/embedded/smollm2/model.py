@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.embedded.guard import end_with_parent
 from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
-from harness.embedded.smollm2.engine import BadRequestError, Engine, Step, errs
+from harness.embedded.smollm2.engine import BadRequest, Engine, Step, errs
 
 
 class TritonPythonModel:
@@ -43,9 +43,9 @@ class TritonPythonModel:
         problem = ""
         try:
             if self._erring and errs(number):
-                raise BadRequestError("the build erring fails this request")
+                raise BadRequest("the build erring fails this request")
             self._answer(request, lambda step: sender.send(_response(step)), sender.is_cancelled)
-        except BadRequestError as error:
+        except BadRequest as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001  an error of one request must not end the instance
             problem = f"{type(error).__name__}: {error}"
@@ -113,7 +113,7 @@ def _scalar(request: Any, name: str, default: int | bool) -> Any:
     if values is None:
         return default
     if len(values) != 1:
-        raise BadRequestError(f"{name} must hold one value, not {len(values)}")
+        raise BadRequest(f"{name} must hold one value, not {len(values)}")
     return values[0]
 
 
@@ -122,4 +122,4 @@ def _text(request: Any) -> str:
     try:
         return bytes(raw).decode()
     except UnicodeDecodeError:
-        raise BadRequestError("text_input is not UTF-8") from None
+        raise BadRequest("text_input is not UTF-8") from None
