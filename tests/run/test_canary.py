@@ -52,7 +52,7 @@ def test_an_erring_build_is_rolled_back_before_the_stage_is_over(scenario: Path,
     assert failed == {"errors"}
     folder = only_folder(tmp_path / "out")
     stage = json.loads((folder / "run.json").read_text())["stages"][0]
-    assert stage["decided_ns"] - stage["begin_ns"] < 40e9
+    assert stage["decided_ns"] - stage["begin_ns"] < 0.9e9 * stage["plan"]["duration_s"], "the stage was cut short"
     done_actions = actions(folder)
     assert ("models.set", [1, 2], [1]) in done_actions
     assert [name for name, _, _ in done_actions if name in ("route.set", "models.set")][-2:] == [
