@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 from harness import __version__
@@ -46,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CanaryError as error:
         print(f"triton-canary: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has left (`| head`): nothing is wrong with the run.
-        sys.stderr.close()
-        return 0
     except KeyboardInterrupt:
         print("triton-canary: interrupted", file=sys.stderr)
         return 3
+    except Exception:  # noqa: BLE001 - a mistake of ours must not look like a rollback
+        traceback.print_exc()
+        return 4

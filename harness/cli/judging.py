@@ -9,6 +9,7 @@ from pathlib import Path
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
+from harness.errors import UsageError
 from harness.judge import Evidence, judge, normalise, verdict_json
 from harness.recording import Recording
 from harness.report import render, terminal
@@ -49,6 +50,8 @@ def _judge(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    if not args.folder.is_dir():
+        raise UsageError(f"{args.folder}: give the folder of a run")
     recording = Recording.open(args.folder)
     verdict: Verdict = judge(Evidence.of(recording))
     for path in render(recording, verdict, args.folder):

@@ -9,7 +9,7 @@ from rich.table import Table
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stdout
-from harness.embedded import available
+from harness.embedded import available, weights_available
 from harness.scenario import GateFacts
 
 
@@ -50,7 +50,7 @@ def _sign(gate: GateFacts) -> str:
 
 
 def _scenarios(_args: argparse.Namespace) -> int:
-    problem = available()
+    problem = available() or weights_available()
     table = Table("scenario", "what", "needs", "here", box=None, pad_edge=False)
     for found in scenario.built_in().values():
         embedded = any("embedded" in need for need in found.needs)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -15,14 +17,24 @@ from harness.types import RunStatus
 LINE_EVERY_S = 5.0
 
 
+class _Console(Console):
+    """A reader that has left (`| head`, a closed terminal) changes nothing about the run or its exit code."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
 def stdout() -> Console:
     """For results. rich honours NO_COLOR, and writes no escape codes to what is no terminal."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def stderr() -> Console:
     """For progress."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return _Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 class Screen:
@@ -47,12 +59,14 @@ class Screen:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        """A step of the run, as a line that stays."""
-        self._console.print(line, markup=False)
+        """A step of the run, as a line that stays. Never raises: a closed terminal must not end a run."""
+        with suppress(OSError):
+            self._console.print(line, markup=False)
 
     def observe(self, status: RunStatus) -> None:
         if self._live:
-            self._live.update(terminal.live(status, self._console.width), refresh=True)
+            with suppress(OSError):
+                self._live.update(terminal.live(status, self._console.width), refresh=True)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_EVERY_S
-            self._console.print(terminal.lines(status), markup=False)
+            self.say(terminal.lines(status))

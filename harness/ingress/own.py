@@ -37,7 +37,9 @@ class OwnSplit:
         """Raises UsageError for a share outside 0.0 to 1.0."""
         if not 0.0 <= candidate_share <= 1.0:
             raise UsageError(f"a split gives the candidate between 0 % and 100 %, not {candidate_share:.0%}")
-        if self._push:
-            # First: where the disk is full, traffic moves all the same.
-            self._push(candidate_share)
-        atomic_write(self._path, json.dumps({"candidate_share": candidate_share}).encode() + b"\n")
+        try:
+            if self._push:
+                # First: where the disk is full, traffic moves all the same.
+                self._push(candidate_share)
+        finally:
+            atomic_write(self._path, json.dumps({"candidate_share": candidate_share}).encode() + b"\n")

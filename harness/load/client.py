@@ -25,14 +25,17 @@ STOP_S = 10.0
 class Generator:
     """One Locust process for a whole run. It ends by itself when this process is gone.
 
-    `log` takes what Locust prints. Every method but `kill` raises WorldError with the generator's own line
-    (disk full, say), or ServerDied if it ended without one.
+    `log` takes what Locust prints; `hold`: file descriptors that stay open until it has ended (a lock). Every method
+    but `kill` raises WorldError with the generator's own line (disk full, say), or ServerDied if it ended without one.
     """
 
-    def __init__(self, spec: LoadSpec, log: Path, *, locustfile: Path | None = None) -> None:
+    def __init__(
+        self, spec: LoadSpec, log: Path, *, locustfile: Path | None = None, hold: tuple[int, ...] = ()
+    ) -> None:
         self.spec = spec
         self.log = log
         self._locustfile = locustfile
+        self._hold = hold
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
@@ -65,6 +68,7 @@ class Generator:
                 stderr=log,
                 cwd=self.log.parent,
                 env=env,
+                pass_fds=self._hold,
                 start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
             )
         self._reader = threading.Thread(target=self._read, name="load-events", daemon=True)

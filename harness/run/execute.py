@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import CanaryError, RecordingError, UsageError, WorldError
-from harness.ingress import Ingress, OwnSplit
+from harness.ingress import OwnSplit
+from harness.judge import judge
 from harness.load import Generator, LoadSpec
 from harness.run.conclude import conclude
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
-from harness.run.put_back import Say, put_back
+from harness.run.put_back import Live, Say, put_back
 from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.stage import Observe, Walk
@@ -51,7 +52,8 @@ def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result
     Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
     result. Whatever is raised, what had been changed was put back.
     """
-    folder = RunFolder.create(out, scenario.name, describe(scenario))
+    # The journal names files: it must mean the same from any working directory.
+    folder = RunFolder.create(out.resolve(), scenario.name, describe(scenario))
     folder.lock()
     run = _Run(scenario, folder, observe, say)
     error: CanaryError | None = None
@@ -64,19 +66,23 @@ def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result
                     signals.ignore()
                 except BaseException as caught:
                     signals.ignore()
-                    failures = put_back(run.journal, say, run.live)
+                    if not run.settled:
+                        folder.meta["finished"] = False
+                        failures = put_back(run.journal, say, run.live)
                     if not isinstance(caught, CanaryError):
                         raise
                     error = caught
         finally:
             for failure in failures:
                 say(f"NOT PUT BACK: {failure}")
-        if isinstance(error, UsageError) and not folder.meta["stages"] and not failures:
-            shutil.rmtree(folder.path)
-            raise error
-        folder.meta["outcome"] = {"error": str(error or ""), "not_put_back": failures}
-        verdict = conclude(folder)
-        folder.unlock()
+        try:
+            if isinstance(error, UsageError) and not run.changed_a_foreign_server:
+                shutil.rmtree(folder.path)
+                raise error
+            folder.meta["outcome"] = {"error": str(error or ""), "not_put_back": failures}
+            verdict = conclude(folder)
+        finally:
+            folder.unlock()
     return Result(folder.path, verdict, error, tuple(failures))
 
 
@@ -88,11 +94,18 @@ class _Run:
         self.plan = plan(scenario)
         self.journal = Journal(folder.path)
         self.t0_ns = time.monotonic_ns()
-        self.live: dict[str, Ingress] = {}
+        self.live = Live()
+        self.settled = False
+        """What the verdict wanted is done: nothing that happens from here on undoes it."""
+
+    @property
+    def changed_a_foreign_server(self) -> bool:
+        return any(entry.action != "server.start" for entry in self.journal.entries())
 
     def go(self, stack: ExitStack) -> None:
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
+        self.live.controls.update((arm.url, self.target.controls[name]) for name, arm in self.target.arms.items())
         sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid), self.folder.path / "readings.arrow",
             self.t0_ns, self.scenario.telemetry.interval_s,
@@ -102,22 +115,30 @@ class _Run:
         self._load_candidate()
         self.generator = self._generator(stack)
         self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
-        self.live[self.split.target] = self.split
+        self.live.ingresses[self.split.target] = self.split
         self.walk = Walk(
             self.folder, self.plan, self.generator, Watch(self.folder), self.t0_ns, self.observe,
             self.scenario.load.timeout_s, self.target.check,
         )  # fmt: skip
         decision = self._stages()
+        since_ns = self.walk.now_ns()
         if decision == "promote":
             self._promote()
         else:
             self._fail()
+        self._settle(decision)
+        if decision != "promote":
+            self._see_baseline_answer(since_ns)
         self.generator.stop()
         sampler.stop()
         self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
+
+    def _settle(self, decision: Decision) -> None:
+        """From here on the run has come to its own end, and the journal asks for nothing to be put back."""
         self.folder.meta["finished"] = True
         with self.journal.action("run.end", self.scenario.name, wanted=decision):
             self.folder.save()
+        self.settled = True
 
     def _load_candidate(self) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
@@ -144,7 +165,7 @@ class _Run:
             timeout_s=load.timeout_s, logprobs_k=load.logprobs, chunks=False, t0_ns=self.t0_ns,
             folder=self.folder.path, worker=0,
         )  # fmt: skip
-        generator = Generator(spec, self.folder.path / "load.log")
+        generator = Generator(spec, self.folder.path / "load.log", hold=(self.folder.lock_fd,))
         stack.callback(generator.kill)
         generator.start()
         return generator
@@ -153,12 +174,15 @@ class _Run:
         """Stage after stage until one does not say promote."""
         for stage in self.plan.stages:
             self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {stage.mode}")
-            if stage.mode == "split" and self.split.read() != stage.candidate_share:
+            if stage.mode != "split":
+                self.generator.route(None)  # a comparison needs both arms, whatever the traffic's split is
+            elif self.split.read() != stage.candidate_share:
                 route(self.journal, self.split, stage.candidate_share)
             verdict = self.walk.stage(stage)
             if verdict.verdict != "promote":
                 return verdict.verdict
-        return "promote"
+        # The run acts on the verdict that it will report, not on the sum of its stages.
+        return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
 
     def _promote(self) -> None:
         """The baseline was kept through the soak; now it goes, and the configuration says what serves."""
@@ -177,19 +201,25 @@ class _Run:
         self.say(f"{_named(arm)} unloaded")
 
     def _fail(self) -> None:
-        """Not promoted, so back to the baseline: traffic first, then the model."""
+        """Not promoted, so back to the baseline: traffic first, then the model. Without `on_fail`: all as before."""
         on_fail = self.scenario.on_fail
         if on_fail is None:
+            for failure in put_back(self.journal, self.say, self.live):
+                raise WorldError(failure)
             return
-        since_ns = self.walk.now_ns()
         route(self.journal, self.split, 0.0)
         self.say("100 % to the baseline")
         if on_fail.unload == "candidate":
             self._unload("candidate")
+
+    def _see_baseline_answer(self, since_ns: int) -> None:
+        """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""
         deadline_ns = since_ns + int(AFTERWARDS_S * 1e9)
-        while not self.walk.watch.served("baseline", since_ns) and self.walk.now_ns() < deadline_ns:
+        flows = self.walk.stages[-1].decided_ns is not None
+        while flows and not self.walk.watch.served("baseline", since_ns) and self.walk.now_ns() < deadline_ns:
             self.generator.events(0.25)
             self.walk.watch.poll()
+            self.walk.show("judged", None, None)
 
     def _persist(self, model: str, versions: list[int]) -> None:
         """A restart must serve what was decided."""

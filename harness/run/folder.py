@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,15 +40,33 @@ class RunFolder:
             return folder
         raise RecordingError(f"{parent / stem}: too many runs of this name in one second")
 
-    def lock(self) -> None:
-        """Say that somebody works on this run, until this process ends. UsageError if somebody else does."""
+    def lock(self, patience_s: float = 0.0) -> None:
+        """Say that somebody works on this run, until this process and the generator have ended.
+
+        Raises UsageError if somebody else does, and still does after `patience_s`.
+        """
         try:
             self._lock = (self.path / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{self.path}: this run is still alive: stop it first (it puts everything back)") from None
         except OSError as error:
             raise RecordingError(f"{self.path}: {error.strerror}") from error
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                self._lock.close()
+                raise UsageError(
+                    f"{self.path}: this run is still alive: stop it first (it puts everything back)"
+                ) from None
+            return
+
+    @property
+    def lock_fd(self) -> int:
+        """For processes of the run that may outlive this one by a moment."""
+        return self._lock.fileno()
 
     def unlock(self) -> None:
         self._lock.close()

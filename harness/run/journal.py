@@ -2,7 +2,7 @@
 
 One JSON object a line, fsynced before the action is started, so that whatever dies, `recover` knows what may have
 happened. A line is `{seq, t, action, target, before, wanted, state}`; `state` is begun, done or failed, and the three
-lines of one action share `seq`. A line that puts an earlier action back names it in `undoes`.
+lines of one action share `seq`. A line that puts earlier actions back lists them in `undoes`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Entry:
     before: Any
     wanted: Any
     state: str
-    undoes: int | None = None
+    undoes: list[int] | None = None
     error: str = ""
 
 
@@ -48,7 +48,7 @@ class Journal:
 
     @contextmanager
     def action(
-        self, action: str, target: str, *, before: Any = None, wanted: Any = None, undoes: int | None = None
+        self, action: str, target: str, *, before: Any = None, wanted: Any = None, undoes: list[int] | None = None
     ) -> Iterator[None]:
         """Write `begun`, run the body, write `done`; `failed` with the reason if the body raises.
 
@@ -110,7 +110,7 @@ def not_put_back(entries: list[Entry]) -> list[Entry]:
 
     `run.end` closes what came before it: a run that ended by itself left things as its verdict wanted them.
     """
-    undone = {entry.undoes for entry in entries if entry.undoes is not None and entry.state == "done"}
+    undone = {seq for entry in entries if entry.undoes is not None and entry.state == "done" for seq in entry.undoes}
     pending: list[Entry] = []
     for entry in entries:
         if entry.action == "run.end" and entry.state == "done":

@@ -1,15 +1,16 @@
 """Putting traffic and models back to what they were: after a failed step, a signal, or a crash.
 
-The journal alone says what to do, newest action first, so that traffic leaves the candidate before the candidate is
-unloaded. Each step is journaled too: running it twice does nothing twice.
+The journal alone says what to do. Of each target only the oldest state matters: the states between are not walked
+through again, because some of them are what went wrong. Versions that have to serve come first, then the traffic, then
+the versions that have to go. Each step is journaled too: running it twice does nothing twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import CanaryError
 from harness.ingress import Ingress, OwnSplit
 from harness.run.journal import Entry, Journal, not_put_back
 from harness.run.world import apply_versions
@@ -18,58 +19,96 @@ from harness.triton import Control, write_config
 Say = Callable[[str], None]
 
 
-def put_back(journal: Journal, say: Say, live: Mapping[str, Ingress] | None = None) -> list[str]:
-    """Undo what is not undone yet. `live` holds the routers of a run that is still alive, by target.
+@dataclass(frozen=True)
+class Live:
+    """What a run that is still alive holds: routers by target, connections by URL."""
 
-    Returns one line for each thing that could not be put back, with the command that finishes it; it does not stop
-    at the first, because a dead Triton is no reason to leave the traffic where it is.
+    ingresses: dict[str, Ingress] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
+
+
+def put_back(journal: Journal, say: Say, live: Live | None = None) -> list[str]:
+    """Bring every target to the state that it had before the run's first action on it.
+
+    Returns one line for each thing that could not be put back, with the command that finishes it. It does not stop at
+    the first: a dead Triton is no reason to leave the traffic where it is.
     """
-    failures: list[str] = []
-    entries = journal.entries()
-    server_was_ours = any(entry.action == "server.start" for entry in entries)
-    for entry in not_put_back(entries):
-        undo = _UNDO.get(entry.action)
-        if undo is None:
-            continue
-        if entry.action == "models.set" and server_was_ours:
-            say(f"{_model(entry)[1]}: nothing to unload, its server is the run's own and ends with it")
-            continue
+    return _PutBack(journal, say, live or Live()).all()
+
+
+class _PutBack:
+    def __init__(self, journal: Journal, say: Say, live: Live) -> None:
+        self._journal, self._say, self._live = journal, say, live
+        self._failures: dict[str, str] = {}
+        entries = journal.entries()
+        self._pending = not_put_back(entries)
+        if any(entry.action == "server.start" for entry in entries):
+            # The run's own server ends with it, and its models with the server.
+            self._pending = [entry for entry in self._pending if entry.action != "models.set"]
+
+    def all(self) -> list[str]:
+        for entry in self._oldest("models.set"):
+            self._step(entry, [], self._serve_again)
+        for entry in self._oldest("route.set"):
+            self._step(entry, self._undone(entry), self._route)
+        for entry in self._oldest("models.set"):
+            self._step(entry, self._undone(entry), self._models)
+        for entry in self._oldest("config.write"):
+            self._step(entry, self._undone(entry), self._config)
+        return list(self._failures.values())
+
+    def _oldest(self, action: str) -> list[Entry]:
+        """The first pending action on each target; `not_put_back` lists the newest first."""
+        return list({entry.target: entry for entry in self._pending if entry.action == action}.values())
+
+    def _undone(self, oldest: Entry) -> list[int]:
+        same = (oldest.action, oldest.target)
+        return [entry.seq for entry in self._pending if (entry.action, entry.target) == same]
+
+    def _step(self, entry: Entry, undoes: list[int], undo: Callable[[Entry], str]) -> None:
+        key = f"{entry.action} {entry.target}"
+        if key in self._failures:
+            return
         try:
-            with journal.action(entry.action, entry.target, before=entry.wanted, wanted=entry.before, undoes=entry.seq):
-                say(undo(entry, live or {}))
-        except CanaryError as error:
-            failures.append(
-                f"{entry.action} {entry.target}: {error}; to finish: triton-canary recover {journal.folder}"
-            )
-        except OSError as error:
-            failures.append(f"{entry.action} {entry.target}: {error.strerror}: {error.filename}")
-    return failures
+            with self._journal.action(entry.action, entry.target, wanted=entry.before, undoes=undoes):
+                done = undo(entry)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next target must get its turn
+            self._failures[key] = f"{key}: {error}; to finish: triton-canary recover {self._journal.folder}"
+            return
+        if done:
+            self._say(done)
 
+    def _serve_again(self, entry: Entry) -> str:
+        """Versions that the traffic will need, beside those that have it now."""
+        url, model = _model(entry)
+        control = self._control(url)
+        served = control.loaded(model)
+        if set(entry.before) <= set(served):
+            return ""
+        apply_versions(control, model, sorted({*entry.before, *served}))
+        return f"{model}: versions {entry.before} serve again"
 
-def _undo_route(entry: Entry, live: Mapping[str, Ingress]) -> str:
-    ingress = live.get(entry.target) or OwnSplit(Path(entry.target.removeprefix(OwnSplit.SCHEME)))
-    ingress.set(entry.before)
-    return f"traffic: {1 - entry.before:.0%} to the baseline"
+    def _route(self, entry: Entry) -> str:
+        ingress = self._live.ingresses.get(entry.target)
+        if ingress is None:
+            ingress = OwnSplit(Path(entry.target.removeprefix(OwnSplit.SCHEME)))
+        ingress.set(entry.before)
+        return f"{100 * (1 - entry.before):.3g} % to the baseline, as before"
 
+    def _models(self, entry: Entry) -> str:
+        url, model = _model(entry)
+        apply_versions(self._control(url), model, entry.before)
+        return f"{model}: exactly versions {entry.before} serve, as before"
 
-def _undo_models(entry: Entry, _live: Mapping[str, Ingress]) -> str:
-    url, model = _model(entry)
-    apply_versions(Control(url), model, entry.before)
-    return f"{model}: versions {entry.before} serve, as before"
+    @staticmethod
+    def _config(entry: Entry) -> str:
+        write_config(Path(entry.target), entry.before)
+        return f"{entry.target}: as before"
 
-
-def _undo_config(entry: Entry, _live: Mapping[str, Ingress]) -> str:
-    write_config(Path(entry.target), entry.before)
-    return f"{entry.target}: as before"
+    def _control(self, url: str) -> Control:
+        return self._live.controls.setdefault(url, Control(url))
 
 
 def _model(entry: Entry) -> tuple[str, str]:
     url, _, model = entry.target.rpartition("/")
     return url, model
-
-
-_UNDO: dict[str, Callable[[Entry, Mapping[str, Ingress]], str]] = {
-    "route.set": _undo_route,
-    "models.set": _undo_models,
-    "config.write": _undo_config,
-}

@@ -12,6 +12,9 @@ from harness.run.journal import FILE, Journal
 from harness.run.put_back import Say, put_back
 from harness.types import Verdict
 
+WIND_DOWN_S = 8.0
+"""The load generator of a killed run writes what it has before it ends."""
+
 
 def recover(path: Path, say: Say) -> tuple[Verdict, list[str]]:
     """Put back what the journal of `path` holds, then seal and judge the recording.
@@ -21,13 +24,14 @@ def recover(path: Path, say: Say) -> tuple[Verdict, list[str]]:
     """
     if not (path / META_NAME).is_file():
         raise UsageError(f"{path}: no run.json there: give the folder of a run, such as reports/20260101T120000Z-name")
-    folder = RunFolder(path, read_meta(path))
-    folder.lock()
-    journal = Journal(path)
-    if not (path / FILE).exists():
-        say("the journal is empty: nothing had been changed")
-    failures = put_back(journal, say)
+    folder = RunFolder(path.resolve(), read_meta(path))
+    folder.lock(patience_s=WIND_DOWN_S)
     try:
+        journal = Journal(folder.path)
+        if not (folder.path / FILE).exists():
+            say("the journal is empty: nothing had been changed")
+        failures = put_back(journal, say)
+        folder.meta.setdefault("outcome", {})["not_put_back"] = failures
         return conclude(folder), failures
     finally:
         folder.unlock()

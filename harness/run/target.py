@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.embedded import EmbeddedServer, add_version, available, build_repository, weights_available
 from harness.errors import UsageError
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
@@ -47,7 +49,7 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
                 "candidate": _arm(scenario.candidate, scenario.target.url),
             },
             metrics_url=scenario.target.metrics_url,
-            repository=Path(scenario.target.repository) if scenario.target.repository else None,
+            repository=Path(scenario.target.repository).resolve() if scenario.target.repository else None,
             server_pid=None,
             # Arms that bring their own addresses are compared, not operated.
             ours_to_change=scenario.target.url is not None,
@@ -57,13 +59,11 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
     for name, arm in target.arms.items():
         target.controls[name] = stack.enter_context(Control(arm.url, headers=arm.headers))
     _baseline_serves(target)
+    _config_is_there(scenario, target)
     return target
 
 
 def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
-    # Imported here: production installs leave this extra out.
-    from harness.embedded import EmbeddedServer, add_version, available, build_repository, weights_available
-
     baseline, candidate = scenario.baseline, scenario.candidate
     missing = available() or ("smollm2" in (baseline.model, candidate.model) and weights_available())
     if missing:
@@ -112,3 +112,13 @@ def _baseline_serves(target: Target) -> None:
         raise UsageError(f"{arm.model} serves no version on {arm.url}: the baseline must serve before a canary starts")
     if arm.version is not None and arm.version not in served:
         raise UsageError(f"{arm.model} version {arm.version} is not served on {arm.url}: ready are {list(served)}")
+
+
+def _config_is_there(scenario: Scenario, target: Target) -> None:
+    """Found out now, and not after the baseline was unloaded."""
+    if scenario.on_promote is None or target.repository is None:
+        return
+    for arm in target.arms.values():
+        config = target.repository / arm.model / "config.pbtxt"
+        if not os.access(config, os.R_OK | os.W_OK):
+            raise UsageError(f"{config}: cannot be written, and a promotion has to write its version_policy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.errors import WorldError
 from harness.ingress import Ingress
 from harness.run.journal import Journal
 from harness.triton import Control, persist_versions
@@ -37,6 +38,9 @@ def route(journal: Journal, ingress: Ingress, candidate_share: float) -> None:
 
 def persist(journal: Journal, config: Path, versions: Sequence[int]) -> None:
     """Make `config.pbtxt` say what is served, so that a restart keeps it."""
-    before = config.read_text()
+    try:
+        before = config.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorldError(f"{config}: cannot be read: {error}") from error
     with journal.action("config.write", str(config), before=before, wanted=sorted(versions)):
         persist_versions(config, versions)

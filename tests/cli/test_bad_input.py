@@ -77,7 +77,7 @@ def test_every_command_has_an_example() -> None:
     commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     assert {"run", "gate", "check", "scenarios", "judge", "report", "recover", "serve", "doctor"} <= set(commands)
     for name, command in commands.items():
-        assert f"triton-canary {name}" in command.format_help(), name
+        assert f"example:\n  triton-canary {name}" in command.format_help(), name
 
 
 def test_no_colour_where_nobody_reads_it(tmp_path: Path) -> None:

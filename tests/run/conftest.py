@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+Background = Callable[..., "subprocess.Popen[str]"]
 CANARY = Path(sys.executable).with_name("triton-canary")
 
 SCENARIO = """
@@ -67,7 +69,8 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if str(folder) in " ".join(process.cmdline()) or str(folder) in process.cwd():
+            own = process.pid == os.getpid() or process.name() == "triton-canary"
+            if not own and (str(folder) in " ".join(process.cmdline()) or str(folder) in process.cwd()):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue

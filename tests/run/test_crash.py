@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,9 @@ import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.recording import Recording
-from tests.run.conftest import canary, journal, only_folder
+from tests.run.conftest import Background, canary, journal, only_folder
 
 pytestmark = pytest.mark.triton
-Background = Callable[..., subprocess.Popen[str]]
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:

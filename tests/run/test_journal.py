@@ -35,7 +35,7 @@ def test_newest_first_and_what_was_undone_is_left_alone(tmp_path: Path) -> None:
     with journal.action("route.set", "r", before=0.0, wanted=0.1):
         pass
     assert [entry.action for entry in not_put_back(read(tmp_path))] == ["route.set", "models.set"]
-    with journal.action("route.set", "r", before=0.1, wanted=0.0, undoes=2):
+    with journal.action("route.set", "r", before=0.1, wanted=0.0, undoes=[2]):
         pass
     assert [entry.action for entry in not_put_back(read(tmp_path))] == ["models.set"]
 
@@ -46,7 +46,7 @@ def test_an_undo_that_failed_is_tried_again(tmp_path: Path) -> None:
         pass
     with (
         pytest.raises(OSError, match="gone"),
-        journal.action("route.set", "r", before=0.1, wanted=0.0, undoes=1),
+        journal.action("route.set", "r", before=0.1, wanted=0.0, undoes=[1]),
     ):
         raise OSError("gone")
     assert [entry.seq for entry in not_put_back(read(tmp_path))] == [1]

@@ -11,7 +11,7 @@ import pytest
 from harness.errors import RecordingError
 from harness.ingress import OwnSplit
 from harness.run.journal import Journal, not_put_back, read
-from harness.run.put_back import put_back
+from harness.run.put_back import Live, put_back
 from harness.run.world import route
 
 
@@ -26,11 +26,11 @@ def moved(folder: Path) -> tuple[Journal, OwnSplit, list[float]]:
 def test_traffic_goes_back_and_only_once(tmp_path: Path) -> None:
     journal, split, told = moved(tmp_path)
     lines: list[str] = []
-    assert put_back(journal, lines.append, {split.target: split}) == []
-    assert put_back(journal, lines.append, {split.target: split}) == []
+    assert put_back(journal, lines.append, Live({split.target: split})) == []
+    assert put_back(journal, lines.append, Live({split.target: split})) == []
     assert told == [0.1, 0.0]
     assert split.read() == 0.0
-    assert lines == ["traffic: 100% to the baseline"]
+    assert lines == ["100 % to the baseline, as before"]
 
 
 def test_without_the_run_the_file_of_the_split_is_put_back(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_full_disk_does_not_hold_the_traffic(tmp_path: Path, monkeypatch: pyte
         raise RecordingError("no space left on device")
 
     monkeypatch.setattr(Journal, "_write", full)
-    put_back(journal, lambda _: None, {split.target: split})
+    put_back(journal, lambda _: None, Live({split.target: split}))
     assert told == [0.1, 0.0]
     with pytest.raises(RecordingError):
         route(journal, split, 0.5)
@@ -75,4 +75,54 @@ def test_the_journal_names_what_an_undo_undoes(tmp_path: Path) -> None:
     journal, _, _ = moved(tmp_path)
     put_back(journal, lambda _: None)
     last = json.loads((tmp_path / "journal.jsonl").read_text().splitlines()[-1])
-    assert (last["undoes"], last["before"], last["wanted"], last["state"]) == (1, 0.1, 0.0, "done")
+    assert (last["undoes"], last["wanted"], last["state"]) == ([1], 0.0, "done")
+
+
+class Served:
+    """Stands for a connection to a Triton; keeps every set that it was asked for."""
+
+    def __init__(self, *now: int) -> None:
+        self.now, self.asked = now, list[tuple[int, ...]]()
+
+    def loaded(self, _model: str) -> tuple[int, ...]:
+        return self.now
+
+    def set_versions(self, _model: str, desired: list[int], *, repository: object = None) -> None:
+        self.now = tuple(desired)
+        self.asked.append(self.now)
+
+
+def test_the_states_between_are_not_walked_through_again(tmp_path: Path) -> None:
+    """After a rollback a step failed: the bad version must get neither memory nor traffic again."""
+    journal, split, told = moved(tmp_path)
+    served = Served(1)
+    for before, wanted in (([1], [1, 2]), ([1, 2], [1])):
+        with journal.action("models.set", "grpc://h:1/m", before=before, wanted=wanted):
+            pass
+    for share in (0.5, 0.0):
+        route(journal, split, share)
+    told.clear()
+    live = Live({split.target: split}, {"grpc://h:1": served})  # type: ignore[dict-item]
+    assert put_back(journal, lambda _: None, live) == []
+    assert told == [0.0]
+    assert all(2 not in versions for versions in served.asked)
+    assert not_put_back(read(tmp_path)) == []
+
+
+def test_a_baseline_that_was_unloaded_serves_before_it_gets_traffic(tmp_path: Path) -> None:
+    journal, split, _ = moved(tmp_path)
+    served, order = Served(2), list[str]()
+    with journal.action("models.set", "grpc://h:1/m", before=[1, 2], wanted=[2]):
+        pass
+    split._push = lambda share: order.append(f"{share} while {served.now} serve")
+    put_back(journal, lambda _: None, Live({split.target: split}, {"grpc://h:1": served}))  # type: ignore[dict-item]
+    assert order == ["0.0 while (1, 2) serve"]
+
+
+def test_a_damaged_entry_does_not_hold_the_rest(tmp_path: Path) -> None:
+    journal, split, _ = moved(tmp_path)
+    with journal.action("models.set", "grpc://h:1/m", before="not versions", wanted=[1]):
+        pass
+    (failure,) = put_back(journal, lambda _: None, Live({split.target: split}, {"grpc://h:1": Served(1)}))  # type: ignore[dict-item]
+    assert failure.startswith("models.set")
+    assert split.read() == 0.0
