@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import py_compile
 import re
 import shutil
 import tempfile
@@ -69,6 +71,7 @@ def add_version(repository: Path, model: str, version: int, build: Build) -> Non
             staged / "build.json",
             json.dumps({"build": build if isinstance(build, str) else dict(build)}) + "\n",
         )
+        compile_models(staged, target)
         staged.rename(target)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
@@ -87,6 +90,17 @@ def change_settings(repository: Path, version: int, model: str = "tiny", **setti
     if not folder.is_dir():
         raise UsageError(f"{model} version {version} is not in {repository}")
     _write(folder / "settings.json", json.dumps(settings) + "\n")
+
+
+def compile_models(version: Path, named: Path | None = None) -> None:
+    """Writes the bytecode of a version's Python files, as if the folder were `named`; what cannot be is left.
+
+    Otherwise the Python backend's stub writes it (it ignores PYTHONDONTWRITEBYTECODE) after Triton has noted
+    the folder's time, and Triton re-initialises the version at the model's next load, because it "changed".
+    """
+    for file in version.glob("*.py"):
+        with contextlib.suppress(OSError):
+            py_compile.compile(str(file), dfile=str((named or version) / file.name), quiet=2)
 
 
 def config_text(model: str, versions: list[int]) -> str:

@@ -107,7 +107,6 @@ def environment() -> dict[str, str]:
     env["LD_LIBRARY_PATH"] = ":".join([*libraries, *filter(None, [env.get("LD_LIBRARY_PATH")])])
     env["PATH"] = ":".join([str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath)])
     env["VIRTUAL_ENV"] = sys.prefix
-    env["PYTHONDONTWRITEBYTECODE"] = "1"  # the model repository holds models, not __pycache__
     env["PYTHONUNBUFFERED"] = "1"
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         env[variable] = "1"

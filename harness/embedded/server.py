@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.embedded import runtime, supervisor
-from harness.embedded.repository import version_folders
+from harness.embedded.repository import compile_models, version_folders
 from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
 
 ATTEMPTS = 5
@@ -104,6 +104,8 @@ class EmbeddedServer:
                 if version not in there:
                     known = ", ".join(map(str, there)) or "none"
                     raise VersionMissing(f"{model} version {version} is not in {self.repository} (there: {known})")
+        for folder in self.repository.glob("*/[1-9]*"):
+            compile_models(folder)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sweep_shared_memory()
         try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer, available, build_repository
@@ -150,17 +149,3 @@ def until(true: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
     while not true():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
         time.sleep(0.02)
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """A process and everything below it."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
-def gone(process: psutil.Process) -> bool:
-    """Ended; a zombie that its new parent has not collected counts as ended."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

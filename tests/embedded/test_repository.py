@@ -28,7 +28,7 @@ def test_a_version_is_added_whole_and_the_config_stays(tmp_path: Path) -> None:
     build_repository(tmp_path, {"tiny": {1: "fp16"}})
     before = (tmp_path / "tiny/config.pbtxt").read_text()
     add_version(tmp_path, "tiny", 2, "slow")
-    assert sorted(f.name for f in (tmp_path / "tiny/2").iterdir()) == ["build.json", "model.py"]
+    assert sorted(f.name for f in (tmp_path / "tiny/2").iterdir()) == ["__pycache__", "build.json", "model.py"]
     assert (tmp_path / "tiny/config.pbtxt").read_text() == before
     assert [f.name for f in tmp_path.iterdir()] == ["tiny"]
 

@@ -12,7 +12,8 @@ from harness.embedded import EmbeddedServer, build_repository
 from harness.embedded import server as server_module
 from harness.embedded.supervisor import SHARED_MEMORY
 from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
-from tests.embedded.conftest import family, gone, until
+from tests.embedded.conftest import until
+from tests.processes import family, gone
 
 pytestmark = pytest.mark.triton
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.processes import name
 from tests.run.conftest import Background, canary, journal, only_folder, processes_of
 
 pytestmark = pytest.mark.triton
@@ -33,8 +34,8 @@ def test_the_same_build_is_promoted_and_the_baseline_unloaded(scenario: Path, tm
     meta = json.loads((folder / "run.json").read_text())
     assert meta["finished"]
     assert meta["files"].keys() >= {"samples.parquet", "readings.parquet"}
-    for name in ("report.html", "report.md", "junit.xml"):
-        assert (folder / name).stat().st_size > 0
+    for file in ("report.html", "report.md", "junit.xml"):
+        assert (folder / file).stat().st_size > 0
     samples = pq.read_table(folder / "samples.parquet").to_pandas()
     assert set(samples.status) == {"ok"}
     assert (samples[samples.arm == "baseline"].version == "1").all()
@@ -98,7 +99,7 @@ def test_no_process_is_left_behind(scenario: Path, tmp_path: Path, background: B
     run = background("run", scenario, "--out", tmp_path / "out", "--set", "stages.0.for=4s")
     seen: set[str] = set()
     while run.poll() is None:
-        seen |= {process.name() for process in processes_of(tmp_path / "out")}
+        seen |= {name(process) for process in processes_of(tmp_path / "out")}
         time.sleep(0.2)
     assert any("tritonserver" in name for name in seen), "the search finds what is there"
     assert processes_of(tmp_path / "out") == []

@@ -14,6 +14,7 @@ import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.recording import Recording
+from tests.processes import family, name
 from tests.run.conftest import Background, canary, journal, only_folder
 
 pytestmark = pytest.mark.triton
@@ -70,14 +71,14 @@ def test_sigkill_leaves_no_process_and_a_recording_that_can_be_judged(
     out = tmp_path / "out"
     run = background("run", scenario, "--out", out, "--set", "stages.0.for=120s")
     folder = wait_for_samples(out, 0)
-    family = psutil.Process(run.pid).children(recursive=True)
-    assert any("tritonserver" in process.name() for process in family)
+    _, *below = family(run.pid)
+    assert "tritonserver" in [name(process) for process in below]
     alive = canary("recover", folder)
     assert alive.code == 2
     assert "still alive" in alive.stderr
     acknowledged = Recording.open(folder).samples.num_rows
     run.kill()
-    _, left = psutil.wait_procs(family, timeout=60)
+    _, left = psutil.wait_procs(below, timeout=60)
     assert not left, "left behind"
     assert Recording.open(folder).samples.num_rows >= acknowledged
     judged = canary("judge", folder, "--json")
@@ -147,9 +148,10 @@ def test_a_server_that_dies_is_the_worlds_failure_and_not_a_verdict(
     out = tmp_path / "out"
     run = background("run", scenario, "--out", out, "--set", "stages.0.for=120s")
     folder = wait_for_samples(out, 0)
-    for process in psutil.Process(run.pid).children(recursive=True):
-        if process.name() == "tritonserver":
-            process.kill()
+    servers = [process for process in family(run.pid) if name(process) == "tritonserver"]
+    assert servers
+    for process in servers:
+        process.kill()
     _, stderr = run.communicate(timeout=240)
     assert run.returncode == 4, stderr
     assert "Triton" in stderr

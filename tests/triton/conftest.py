@@ -13,6 +13,7 @@ import pytest
 
 from harness.embedded import EmbeddedServer, available, build_repository
 from harness.triton import Control
+from tests.processes import command_line, family
 
 MODEL = "tiny"
 GOOD, BAD, SLOW_TO_LOAD = 2, 3, 4
@@ -57,6 +58,11 @@ def http(server: EmbeddedServer, repository: Path) -> Iterator[httpx.Client]:
         control.set_versions(MODEL, [1], repository=repository)
     with httpx.Client(base_url=f"{server.http_url}/v2", timeout=60) as client:
         yield client
+
+
+def stubs(server: EmbeddedServer, version: int) -> set[int]:
+    """The processes that serve a version."""
+    return {child.pid for child in family(server.pid) if f"/{MODEL}/{version}/model.py" in command_line(child)}
 
 
 class Prober:

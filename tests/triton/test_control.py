@@ -9,25 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer, change_settings
 from harness.errors import LoadFailed, LoadMismatch, UsageError, VersionMissing
 from harness.triton import Control, Refused
 from harness.types import TensorSpec
-from tests.triton.conftest import BAD, GOOD, MODEL, SLOW_TO_LOAD, Prober
+from tests.triton.conftest import BAD, GOOD, MODEL, SLOW_TO_LOAD, Prober, stubs
 
 pytestmark = pytest.mark.triton
-
-
-def stubs(server: EmbeddedServer, version: int) -> set[int]:
-    """The processes that serve a version."""
-    return {
-        child.pid
-        for child in psutil.Process(server.pid).children(recursive=True)
-        if any(f"/{MODEL}/{version}/model.py" in argument for argument in child.cmdline())
-    }
 
 
 def test_second_version_joins_and_leaves_while_the_first_answers(

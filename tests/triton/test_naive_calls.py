@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from harness.embedded import EmbeddedServer
 from harness.triton import Control, read_config
-from tests.triton.conftest import GOOD, MODEL
+from tests.triton.conftest import GOOD, MODEL, stubs
 
 pytestmark = pytest.mark.triton
+
+
+def http_url(http: httpx.Client) -> str:
+    return str(http.base_url).removesuffix("/v2/")
 
 
 def load(http: httpx.Client, parameters: dict[str, Any]) -> httpx.Response:
@@ -31,7 +37,7 @@ def serving(http: httpx.Client) -> list[int]:
 @pytest.fixture
 def both(http: httpx.Client) -> httpx.Client:
     """Versions 1 and 2 are READY."""
-    with Control(str(http.base_url).removesuffix("/v2/")) as control:
+    with Control(http_url(http)) as control:
         control.set_versions(MODEL, [1, GOOD])
     assert serving(http) == [1, GOOD]
     return http
@@ -56,8 +62,22 @@ def test_naming_a_version_without_a_directory_drops_another_in_silence(both: htt
     assert serving(both) == [1]
 
 
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_version_whose_folder_changed_is_initialised_anew(
+    both: httpx.Client, server: EmbeddedServer, repository: Path, touched: bool
+) -> None:
+    """As by the `__pycache__` of the Python backend's stub; `compile_models` keeps ours from doing so."""
+    processes = stubs(server, 1)
+    if touched:
+        os.utime(repository / MODEL / "1")
+    with Control(http_url(both)) as control:
+        control.set_versions(MODEL, [1])
+    assert processes
+    assert (stubs(server, 1) == processes) is not touched
+
+
 def test_override_of_the_policy_alone_replaces_the_whole_configuration(http: httpx.Client, repository: Path) -> None:
-    with Control(str(http.base_url).removesuffix("/v2/")) as control:
+    with Control(http_url(http)) as control:
         control.unload(MODEL)
         assert load(http, specific({}, [1])).status_code == 200
         assert control.metadata(MODEL).inputs == ()
