@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.embedded import EmbeddedServer, build_repository
+from harness.embedded import EmbeddedServer, available, build_repository, weights_available
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where the real server or the real model cannot be had, what needs it is skipped with the reason."""
+    for marker, reason in (("triton", available()), ("weights", weights_available())):
+        for item in items:
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

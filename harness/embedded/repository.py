@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import py_compile
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -127,13 +126,6 @@ def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
-
-
-def version_folders(repository: Path, model: str) -> list[int]:
-    """The versions of `model` on disk, ascending."""
-    folder = repository / model
-    names = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if re.fullmatch(r"[1-9]\d*", name))
 
 
 _CONFIGS = {

@@ -17,14 +17,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.embedded import runtime, supervisor
-from harness.embedded.repository import compile_models, version_folders
-from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
+from harness.embedded.repository import compile_models
+from harness.errors import ServerDied, Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from harness.triton import Control
 
 ATTEMPTS = 5
 _TAKEN = re.compile(r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE)
@@ -90,28 +92,28 @@ class EmbeddedServer:
     def start(self, load: Mapping[str, Sequence[int]] | None = None) -> EmbeddedServer:
         """Starts Triton and loads the given versions of each model; returns when every one of them is ready.
 
-        UsageError where it cannot run; VersionMissing: not on disk; ServerDied; LoadFailed.
+        UsageError where it cannot run; VersionMissing: not on disk; ServerDied; what `Control.set_versions` raises.
         """
         problem = runtime.available()
         if problem:
             raise UsageError(problem)
         if self._supervisor is not None:
             raise UsageError("this embedded Triton was started already")
+        # here, because the models' processes import this package too, and grpc is slow to import
+        from harness.triton import Control, check_on_disk
+
         load = load or {}
         for model, versions in load.items():
-            there = version_folders(self.repository, model)
-            for version in versions:
-                if version not in there:
-                    known = ", ".join(map(str, there)) or "none"
-                    raise VersionMissing(f"{model} version {version} is not in {self.repository} (there: {known})")
+            check_on_disk(self.repository, model, versions)
         for folder in self.repository.glob("*/[1-9]*"):
             compile_models(folder)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sweep_shared_memory()
         try:
             self._start_somewhere()
-            for model, versions in load.items():
-                self._load(model, versions)
+            with Control(self.http_url, load_timeout_s=self._load_timeout_s) as control:
+                for model, versions in load.items():
+                    self._load(control, model, versions)
         except BaseException:
             self.stop()
             raise
@@ -256,28 +258,12 @@ class EmbeddedServer:
 
     # ------------------------------------------------------------ loading
 
-    def _load(self, model: str, versions: Sequence[int]) -> None:
-        config = {**read_config(self.repository / model / "config.pbtxt")}
-        config["version_policy"] = {"specific": {"versions": sorted(versions)}}
-        body = json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
-        wanted = f"{model} {', '.join(map(str, sorted(versions)))}"
-        request = urllib.request.Request(f"{self.http_url}/v2/repository/models/{model}/load", body)
-        deadline = time.monotonic() + self._load_timeout_s
+    def _load(self, control: Control, model: str, versions: Sequence[int]) -> None:
         try:
-            with _OPENER.open(request, timeout=self._load_timeout_s):
-                pass
-        except urllib.error.HTTPError as error:
-            with error:
-                raise LoadFailed(f"Triton failed to load {wanted}: {_reason(error.read())}") from None
-        except OSError as error:
+            control.set_versions(model, versions, repository=self.repository)
+        except Unreachable:
             self.check()
-            raise LoadFailed(f"Triton did not answer the load of {wanted}: {error}") from error
-        for version in versions:
-            while self._get(f"/v2/models/{model}/versions/{version}/ready") != 200:
-                self.check()
-                if time.monotonic() > deadline:
-                    raise LoadFailed(f"{model} version {version} was loaded but is not ready: {self.last_words()}")
-                time.sleep(0.05)
+            raise
 
     def _get(self, path: str) -> int:
         """HTTP status, 0 when nobody answers."""
@@ -304,21 +290,6 @@ def free_ports() -> tuple[int, int, int]:
             one.close()
 
 
-def read_config(config_pbtxt: Path) -> dict[str, Any]:
-    """A config.pbtxt as the JSON that Triton takes as an override. LoadFailed where it cannot be read."""
-    # imported here and by name: grpc is slow to import, and protobuf has no type stubs
-    json_format, text_format, model_config = map(
-        import_module,
-        ("google.protobuf.json_format", "google.protobuf.text_format", "tritonclient.grpc.model_config_pb2"),
-    )
-    try:
-        message = text_format.Parse(config_pbtxt.read_text(), model_config.ModelConfig())
-    except (OSError, text_format.ParseError) as error:
-        raise LoadFailed(f"{config_pbtxt} cannot be read: {error}") from error
-    config: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    return config
-
-
 def sweep_shared_memory() -> None:
     """Removes what servers of harnesses that are dead left in /dev/shm (possible after two SIGKILLs)."""
     for file in supervisor.SHARED_MEMORY.glob(f"{_SHM}*"):
@@ -329,14 +300,3 @@ def sweep_shared_memory() -> None:
 
 _SHM = "triton_canary_"
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
-
-
-def _reason(body: bytes) -> str:
-    """Triton's reason in a line: of a traceback, the exception."""
-    try:
-        text = str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = body.decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (errors or lines or ["no reason given"])[0 if not errors else -1]

@@ -8,7 +8,7 @@ from harness.triton.config_text import edit_version_policy, persist_versions, re
 from harness.triton.control import Control
 from harness.triton.index import Index, VersionState
 from harness.triton.transport import Refused
-from harness.triton.versions import Change, versions_on_disk
+from harness.triton.versions import Change, check_on_disk
 
 __all__ = [
     "Change",
@@ -16,9 +16,9 @@ __all__ = [
     "Index",
     "Refused",
     "VersionState",
+    "check_on_disk",
     "edit_version_policy",
     "persist_versions",
     "read_config",
-    "versions_on_disk",
     "write_config",
 ]

@@ -60,6 +60,15 @@ def versions_on_disk(repository: Path, model: str) -> tuple[int, ...]:
     return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0"))
 
 
+def check_on_disk(repository: Path, model: str, wanted: Sequence[int]) -> None:
+    """Raises VersionMissing if a wanted version has no directory in the repository."""
+    present = versions_on_disk(repository, model)
+    missing = [version for version in wanted if version not in present]
+    if missing:
+        there = f"present: {numbers(present) or 'none'}"
+        raise VersionMissing(f"{model}: {listed(missing)} not in the repository {repository} ({there})")
+
+
 class ModelVersions:
     """The versions of one model on one server. `repository`: where this machine sees its models, or None."""
 
@@ -99,13 +108,8 @@ class ModelVersions:
             raise UsageError(f"{model}: no version is wanted: to take the whole model out, unload it explicitly")
         if wanted[0] < 1:
             raise UsageError(f"{model}: {wanted[0]} is not a model version: they count from 1")
-        if self._repository is None:
-            return wanted
-        present = versions_on_disk(self._repository, model)
-        missing = [version for version in wanted if version not in present]
-        if missing:
-            there = f"present: {numbers(present) or 'none'}"
-            raise VersionMissing(f"{model}: {listed(missing)} not in the repository {self._repository} ({there})")
+        if self._repository is not None:
+            check_on_disk(self._repository, model, wanted)
         return wanted
 
     def _load(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> Refused | None:

@@ -12,18 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.embedded import EmbeddedServer, available, build_repository
+from harness.embedded import EmbeddedServer, build_repository
 from harness.embedded.runtime import weights_available
 
 QUESTION = "What is the capital of France?"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reason = available()
-    if reason:
-        for item in items:
-            if item.get_closest_marker("triton"):
-                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @dataclass
@@ -136,8 +128,6 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def asker(server: EmbeddedServer) -> Iterator[Asker]:
-    if weights_available() is not None:
-        pytest.skip(str(weights_available()))
     asker = Asker(server.grpc_url)
     yield asker
     asker.close()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.embedded import add_version, build_repository, change_settings
-from harness.embedded.server import read_config
 from harness.embedded.tiny_settings import settle
-from harness.errors import LoadFailed, UsageError
+from harness.errors import UsageError
+from harness.triton import read_config
 
 
 def test_a_repository_is_what_triton_expects(tmp_path: Path) -> None:
@@ -85,9 +85,3 @@ def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
 def test_changes_lie_on_top_of_the_build() -> None:
     assert settle("slow", {"fail": 0.5}).delay_ms == 6.5
     assert settle({"delay_ms": 1}, {"delay_ms": 2}).delay_ms == 2
-
-
-def test_an_unreadable_config_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "config.pbtxt").write_text("name: {")
-    with pytest.raises(LoadFailed, match="cannot be read"):
-        read_config(tmp_path / "config.pbtxt")

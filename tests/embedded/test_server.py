@@ -76,7 +76,7 @@ def test_a_server_that_cannot_start_says_why(models: Path, tmp_path: Path, monke
 
 def test_a_version_that_fails_to_load_says_why_and_leaves_nothing(models: Path, tmp_path: Path) -> None:
     server = EmbeddedServer(models, tmp_path / "triton.log")
-    with pytest.raises(LoadFailed, match=r"tiny 1, 2: .*tiny was told to fail in loading") as caught:
+    with pytest.raises(LoadFailed, match=r"versions 1, 2 failed: .*tiny was told to fail in loading") as caught:
         server.start({"tiny": [1, 2]})
     assert "\n" not in str(caught.value)
     assert not server.alive
@@ -85,9 +85,9 @@ def test_a_version_that_fails_to_load_says_why_and_leaves_nothing(models: Path, 
 
 
 def test_wrong_wishes_start_nothing(models: Path, tmp_path: Path) -> None:
-    with pytest.raises(VersionMissing, match=r"tiny version 9 .*there: 1, 2, 3"):
+    with pytest.raises(VersionMissing, match=r"tiny: version 9 is not in .*present: 1, 2, 3"):
         EmbeddedServer(models, tmp_path / "triton.log").start({"tiny": [1, 9]})
-    with pytest.raises(VersionMissing, match="there: none"):
+    with pytest.raises(VersionMissing, match="llama: is not in the repository"):
         EmbeddedServer(models, tmp_path / "triton.log").start({"llama": [1]})
     assert not (tmp_path / "triton.log").exists()
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.embedded.runtime import weights_available, weights_file
+from harness.embedded.runtime import weights_file
 from harness.embedded.smollm2.engine import Engine, errs, top_logprobs
 from harness.embedded.smollm2.gguf_file import GgufFile
 from harness.embedded.smollm2.quantise import SHIFTED, e4m3, fp16, rounding
 from harness.embedded.smollm2.tokenizer import Pieces, SmolTokenizer
 from harness.embedded.smollm2.transformer import Transformer
-
-needs_weights = pytest.mark.skipif(weights_available() is not None, reason=str(weights_available()))
 
 
 @cache
@@ -35,7 +33,7 @@ def tokenizer() -> SmolTokenizer:
 # ---------------------------------------------------------------- the file
 
 
-@needs_weights
+@pytest.mark.weights
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", ["output_norm.weight", "blk.3.attn_k.weight", "blk.29.ffn_down.weight"])
 def test_tensors_are_those_of_the_reference_reader(name: str) -> None:
@@ -47,7 +45,7 @@ def test_tensors_are_those_of_the_reference_reader(name: str) -> None:
     assert weights().shapes[name] == expected.shape
 
 
-@needs_weights
+@pytest.mark.weights
 def test_metadata() -> None:
     meta = weights().metadata
     assert meta["llama.block_count"] == 30
@@ -65,7 +63,7 @@ def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
 # ---------------------------------------------------------------- tokenizer
 
 
-@needs_weights
+@pytest.mark.weights
 @pytest.mark.parametrize(
     "text",
     [
@@ -82,14 +80,14 @@ def test_a_text_survives_the_round_trip(text: str) -> None:
     assert tokenizer().end not in ids
 
 
-@needs_weights
+@pytest.mark.weights
 def test_known_ids() -> None:
     """Ids that the model itself speaks in; digits stand alone."""
     assert tokenizer().encode("The capital of France is Paris.") == [504, 3575, 282, 4649, 314, 7042, 30]
     assert len(tokenizer().encode("2024")) == 4
 
 
-@needs_weights
+@pytest.mark.weights
 def test_the_chat_template_is_the_one_in_the_file() -> None:
     import jinja2
 
@@ -101,7 +99,7 @@ def test_the_chat_template_is_the_one_in_the_file() -> None:
     assert text == expected
 
 
-@needs_weights
+@pytest.mark.weights
 def test_pieces_wait_for_whole_characters() -> None:
     text = "a \N{FACE WITH TEARS OF JOY} b"
     ids = tokenizer().encode(text)
@@ -276,7 +274,7 @@ PROMPTS = [
 ]
 
 
-@needs_weights
+@pytest.mark.weights
 def test_builds_differ_from_the_reference_as_they_should() -> None:
     """Mean KL per token on top 20 and a tail: the same weights none, FP8 a little, the shifted table much."""
     file = weights_file()

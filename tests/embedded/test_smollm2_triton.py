@@ -14,7 +14,7 @@ import pytest
 from harness.embedded import EmbeddedServer
 from tests.embedded.conftest import QUESTION, Asker
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.weights]
 
 
 def test_it_answers_a_token_a_response(asker: Asker) -> None:

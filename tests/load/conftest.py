@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.embedded import EmbeddedServer, available, build_repository
+from harness.embedded import EmbeddedServer, build_repository
 from harness.load import Generator, LoadSpec
 from harness.recording import read_table
 from harness.types import Arm, ModelInfo, StagePlan, TensorSpec
@@ -81,9 +81,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def triton(repository: Path) -> Iterator[EmbeddedServer]:
-    reason = available()
-    if reason:
-        pytest.skip(reason)
     with EmbeddedServer(repository, repository.parent / "triton.log") as server:
         server.start({"tiny": [1, 2, 3]})
         yield server

@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
-from harness.embedded.runtime import weights_available
 from harness.errors import ServerDied, UsageError, WorldError
 from harness.load import Generator
 from harness.scenario.plan import requests
@@ -324,10 +323,8 @@ def test_a_share_that_no_stage_has_is_a_wrong_wish(tmp_path: Path) -> None:
         Generator(make_spec(tmp_path, model=TINY), tmp_path / "load.log").route(0.3)
 
 
+@pytest.mark.weights
 def test_a_language_model_is_compared_and_scored(tmp_path: Path) -> None:
-    reason = weights_available()
-    if reason:
-        pytest.skip(reason)
     build_repository(tmp_path / "repository", {"smollm2": {1: "fp16", 2: "same"}})
     stages = (
         StagePlan(0, "paired", "closed", 4.0, 0.5, in_flight=1),

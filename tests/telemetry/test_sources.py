@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from harness.embedded import EmbeddedServer, available, build_repository
+from harness.embedded import EmbeddedServer, build_repository
 from harness.telemetry import Host, Process, SourceUnavailable, TritonMetrics, Value, hardware, sources
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests
@@ -143,8 +143,6 @@ def test_hardware() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    if reason := available():
-        pytest.skip(reason)
     folder: Path = tmp_path_factory.mktemp("triton")
     build_repository(folder / "models", {"tiny": {1: {}}})
     with EmbeddedServer(folder / "models", folder / "triton.log") as running:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from harness.embedded import EmbeddedServer, available, build_repository
+from harness.embedded import EmbeddedServer, build_repository
 from harness.triton import Control
 from tests.processes import command_line, family
 
@@ -33,8 +33,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    if reason := available():
-        pytest.skip(reason)
     with EmbeddedServer(repository, tmp_path_factory.mktemp("log") / "triton.log") as running:
         yield running.start({MODEL: [1]})
 
