@@ -10,7 +10,7 @@ from harness.load.payload import can_compare, can_score, generation, scoring
 from harness.load.recorder import Recorder
 from harness.load.reply import Exchange, Reader, Reply
 from harness.load.spec import LoadSpec, host_of, wire_of
-from harness.load.tensors import Tensor
+from harness.tensors import Tensor
 from harness.types import ArmName, Output, PlannedRequest, Sample, StagePlan
 
 Observe = Callable[[Sample, str], None]

@@ -15,7 +15,7 @@ from harness.load import outcome
 from harness.load.payload import encode_grpc, with_id
 from harness.load.reply import Exchange
 from harness.load.spec import host_of
-from harness.load.tensors import Tensor
+from harness.tensors import Tensor
 from harness.types import Arm, ModelInfo
 
 SERVICE = "/inference.GRPCInferenceService/"

@@ -15,7 +15,7 @@ from harness.load.outcome import Failure
 from harness.load.payload import HttpBody, encode_http, http_message
 from harness.load.reply import Exchange
 from harness.load.spec import host_of
-from harness.load.tensors import Tensor
+from harness.tensors import Tensor
 from harness.types import Arm, ModelInfo
 
 BLOCK = 65536

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2
 
 from harness.errors import UsageError
 from harness.load.spec import LoadSpec, host_of
-from harness.load.tensors import Tensor, random_tensor, tensor
+from harness.tensors import Tensor, random_tensor, tensor
 from harness.types import Arm, ArmName, ModelInfo
 
 _ID_FIELD = b"\x1a"  # ModelInferRequest.id: field 3, length-delimited; protobuf lets fields come in any order

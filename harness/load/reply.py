@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 
 from harness.load import outcome
 from harness.load.outcome import Failure
-from harness.load.tensors import Tensor, decode
+from harness.tensors import Tensor, decode
 from harness.types import ModelInfo
 
 

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.scenario import ArmConfig, Scenario
-from harness.triton import Control
+from harness.triton import Access, Control
 from harness.types import Arm, ArmName
 
 
@@ -57,7 +57,7 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
         )
     )
     for name, arm in target.arms.items():
-        target.controls[name] = stack.enter_context(Control(arm.url, headers=arm.headers))
+        target.controls[name] = stack.enter_context(Control(arm.url, Access(headers=arm.headers)))
     _baseline_serves(target)
     _config_is_there(scenario, target)
     return target

@@ -4,6 +4,7 @@ Guarantee: a call that returns has seen exactly the wanted versions READY, each 
 call that raises says which versions serve now.
 """
 
+from harness.triton.access import Access
 from harness.triton.config_text import edit_version_policy, persist_versions, read_config, write_config
 from harness.triton.control import Control
 from harness.triton.index import Index, VersionState
@@ -11,6 +12,7 @@ from harness.triton.transport import Refused
 from harness.triton.versions import Change, check_on_disk
 
 __all__ = [
+    "Access",
     "Change",
     "Control",
     "Index",

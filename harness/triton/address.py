@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from harness.errors import UsageError
+from harness.triton.access import Access
 from harness.triton.over_grpc import GrpcTransport
 from harness.triton.over_http import HttpTransport
 from harness.triton.transport import Transport
@@ -13,12 +13,12 @@ from harness.triton.transport import Transport
 DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
-def open_transport(url: str, headers: Mapping[str, str], timeout_s: float) -> Transport:
+def open_transport(url: str, access: Access, timeout_s: float) -> Transport:
     """A transport for `url`; nothing is sent yet. Raises UsageError where `url` is not grpc:// or http://."""
     parts = split_url(url)
     if parts.scheme == "grpc":
-        return GrpcTransport(url, f"{parts.host}:{parts.port}", headers, timeout_s)
-    return HttpTransport(url, f"http://{parts.host}:{parts.port}{parts.path}", headers, timeout_s)
+        return GrpcTransport(url, f"{parts.host}:{parts.port}", access.headers, timeout_s)
+    return HttpTransport(url, f"http://{parts.host}:{parts.port}{parts.path}", access.headers, timeout_s)
 
 
 class Address:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import LoadFailed
+from harness.triton.access import Access
 from harness.triton.address import open_transport
 from harness.triton.index import Index
 from harness.triton.info import model_info
@@ -18,9 +19,9 @@ from harness.types import ModelInfo
 class Control:
     """Version-safe control of the Triton at `url` (grpc://host:8001 or http://host:8000).
 
-    `headers` go with every call. `timeout_s` bounds each question, `load_timeout_s` a load until its
-    versions are READY, `drain_timeout_s` the wait for versions that leave. Nothing is sent before the
-    first call.
+    `access`: headers and certificates that go with every call. `timeout_s` bounds each question,
+    `load_timeout_s` a load until its versions are READY, `drain_timeout_s` the wait for versions that leave.
+    Nothing is sent before the first call.
 
     Every method raises Unreachable (one line, naming the URL) if nobody answers in time, and `Refused`,
     a WorldError, where Triton says no.
@@ -29,14 +30,14 @@ class Control:
     def __init__(
         self,
         url: str,
-        headers: Mapping[str, str] | None = None,
+        access: Access | None = None,
         timeout_s: float = 5.0,
         *,
         load_timeout_s: float = 600.0,
         drain_timeout_s: float = 60.0,
     ) -> None:
         self.url = url
-        self._server = open_transport(url, headers or {}, timeout_s)
+        self._server = open_transport(url, access or Access(), timeout_s)
         self._patience = Patience(load_timeout_s, drain_timeout_s)
 
     def __enter__(self) -> Control:

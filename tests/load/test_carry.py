@@ -14,7 +14,7 @@ from harness.load.outcome import Failure
 from harness.load.recorder import Recorder
 from harness.load.reply import Exchange
 from harness.load.spec import LoadSpec
-from harness.load.tensors import Tensor, decode
+from harness.tensors import Tensor, decode
 from harness.types import ArmName, PlannedRequest, Sample, StagePlan
 from tests.load.conftest import SMOLLM2, TINY, make_spec, rows
 from tests.load.test_reply import final, piece, response

@@ -22,7 +22,7 @@ from harness.load.payload import (
     scoring,
     with_id,
 )
-from harness.load.tensors import DTYPES, decode, encode
+from harness.tensors import DTYPES, decode, encode
 from harness.types import Arm, ModelInfo, TensorSpec
 from tests.load.conftest import SMOLLM2, TINY, make_spec
 

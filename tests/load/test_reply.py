@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 
 from harness.load.outcome import Failure
 from harness.load.reply import Exchange, Reader
-from harness.load.tensors import encode
+from harness.tensors import encode
 from tests.load.conftest import SMOLLM2, TINY
 
 
