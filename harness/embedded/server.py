@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import secrets
-import select
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.embedded import runtime, supervisor
 from harness.embedded.repository import compile_models
+from harness.embedded.supervised import Supervised, free_ports, how
 from harness.errors import ServerDied, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -37,23 +30,30 @@ _HARMLESS = re.compile(r"NVML|DCGM|CUDA|cuda|Cuda|pinned memory|GPU metrics|Kern
 class EmbeddedServer:
     """One Triton serving `repository`, its output appended to the file `log`.
 
+    `arguments`: further ones for its command line, as ``--load-model=tiny``.
     start() and stop(), or `with EmbeddedServer(...) as server: server.start(...)`. A supervisor process ends
     Triton and everything below it when this process ends, however that happens; see supervisor.py.
     """
 
     def __init__(
-        self, repository: Path, log: Path, *, start_timeout_s: float = 120.0, load_timeout_s: float = 300.0
+        self,
+        repository: Path,
+        log: Path,
+        *,
+        start_timeout_s: float = 120.0,
+        load_timeout_s: float = 300.0,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.repository = repository.absolute()
         self.log = log.absolute()
+        self._extra = tuple(arguments)
         self._start_timeout_s, self._load_timeout_s = start_timeout_s, load_timeout_s
-        self._supervisor: subprocess.Popen[bytes] | None = None
-        self._ports = (0, 0, 0)
+        self._supervisor: Supervised | None = None
+        self._ports: tuple[int, ...] = (0, 0, 0)
         self._pid = 0
         self._shm = ""
         self._log_from = 0
         self._exit: int | None = None
-        self._listening = threading.Lock()
 
     @property
     def http_url(self) -> str:
@@ -75,15 +75,13 @@ class EmbeddedServer:
     @property
     def alive(self) -> bool:
         """Whether Triton and its supervisor run. Cheap: asked without a system call to Triton."""
-        if self._supervisor is None or self._supervisor.poll() is not None:
-            return False
-        return self._exit_status(0) is None
+        return self._supervisor is not None and self._supervisor.alive
 
     def check(self) -> None:
         """Raises ServerDied, with the log's last relevant lines, when the server has ended by itself."""
         if not self.alive:
             self._exit_status(0)
-            raise ServerDied(f"the embedded Triton died{self._how()}: {self.last_words()}")
+            raise ServerDied(f"the embedded Triton died{how(self._exit)}: {self.last_words()}")
 
     def wait(self, timeout_s: float) -> bool:
         """Waits at most `timeout_s` for the server to end by itself; whether it did."""
@@ -121,20 +119,9 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Ends Triton and everything below it; returns when nothing is left. May be called twice."""
-        process, self._supervisor = self._supervisor, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()  # the end of this pipe is the order to end,
-        process.terminate()  # and so is SIGTERM, in case a fork of this process holds the pipe too
-        try:
-            process.wait(supervisor.GRACE_S + 20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-        supervisor.remove_shared_memory(self._shm)  # in case the supervisor was killed
+        supervised, self._supervisor = self._supervisor, None
+        if supervised is not None:
+            supervised.stop()
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -161,43 +148,21 @@ class EmbeddedServer:
 
     def _start_somewhere(self) -> None:
         for attempt in range(1, ATTEMPTS + 1):
-            self._spawn(free_ports())
+            self._spawn(free_ports(3))
             if self._wait_live():
                 return
             taken = _TAKEN.search(self._log_of_this_attempt())
             self._reap()
             if not taken or attempt == ATTEMPTS:
-                raise ServerDied(f"the embedded Triton did not start{self._how()}: {self.last_words()}")
+                raise ServerDied(f"the embedded Triton did not start{how(self._exit)}: {self.last_words()}")
 
-    def _spawn(self, ports: tuple[int, int, int]) -> None:
+    def _spawn(self, ports: tuple[int, ...]) -> None:
         self._ports, self._exit = ports, None
         self._shm = f"{_SHM}{os.getpid()}_{secrets.token_hex(4)}_"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
-        task = {
-            "argv": [str(runtime.server_binary()), *self._arguments()],
-            "env": runtime.environment(),
-            "log": str(self.log),
-            "shm": self._shm,
-        }
-        with self.log.open("ab") as log:
-            # -I -S: the supervisor needs the standard library only, and nobody's PYTHONPATH
-            self._supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(supervisor.__file__)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                bufsize=0,
-            )
-        told, said = self._supervisor.stdin, self._supervisor.stdout
-        assert told is not None
-        assert said is not None
-        with contextlib.suppress(BrokenPipeError):  # the next line says why
-            told.write(json.dumps(task).encode() + b"\n")
-        line = said.readline()
-        if not line:
-            raise ServerDied(f"the supervisor of the embedded Triton did not start: {self.last_words()}")
-        self._pid = int(json.loads(line)["pid"])
+        argv = [str(runtime.server_binary()), *self._arguments()]
+        self._supervisor = Supervised(argv, runtime.environment(), self.log, shm=self._shm)
+        self._pid = self._supervisor.program
 
     def _arguments(self) -> list[str]:
         http, grpc, metrics = self._ports
@@ -214,6 +179,7 @@ class EmbeddedServer:
             "--metrics-interval-ms=1000",
             "--exit-timeout-secs=2",
             f"--backend-config=python,shm-region-prefix-name={self._shm}",
+            *self._extra,
         ]
 
     def _wait_live(self) -> bool:
@@ -222,7 +188,7 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             if self._get("/v2/health/live") == 200:
                 return True
-            if self._exit_status(0.05) is not None or self._supervisor is None or self._supervisor.poll() is not None:
+            if self._exit_status(0.05) is not None or not self.alive:
                 return False
         raise ServerDied(f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
 
@@ -232,24 +198,11 @@ class EmbeddedServer:
         self._exit = status
 
     def _exit_status(self, wait_s: float) -> int | None:
-        """Triton's exit status once the supervisor has told it; waits up to `wait_s` for that.
-
-        A supervisor that ends without a word was killed, and Triton with it.
-        """
-        with self._listening:
-            if self._exit is None and self._supervisor is not None:
-                said = self._supervisor.stdout
-                assert said is not None
-                if select.select([said], [], [], wait_s)[0]:
-                    line = said.readline()
-                    self._exit = int(json.loads(line)["exit"]) if line else -signal.SIGKILL
-            return self._exit
-
-    def _how(self) -> str:
-        status = self._exit
-        if status is None:
-            return ""
-        return f" (signal {-status})" if status < 0 else f" (exit status {status})"
+        """Triton's exit status once it has ended and the supervisor has told it; waits up to `wait_s` for that."""
+        supervised = self._supervisor
+        if supervised is not None:
+            self._exit = supervised.exit_status(wait_s)
+        return self._exit
 
     def _log_of_this_attempt(self) -> str:
         with self.log.open("rb") as file:
@@ -275,19 +228,6 @@ class EmbeddedServer:
             return error.code
         except OSError:
             return 0
-
-
-def free_ports() -> tuple[int, int, int]:
-    """Three loopback ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(3)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        first, second, third = (int(one.getsockname()[1]) for one in sockets)
-        return first, second, third
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def sweep_shared_memory() -> None:

@@ -5,14 +5,18 @@ input.
 from harness.judge.document import schema, verdict_json
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
+from harness.judge.operations import judge_operation
 from harness.judge.stage import judge_stage
+from harness.judge.traffic import STRAYS
 from harness.judge.verdict import judge
 
 __all__ = [
     "KNOWN",
+    "STRAYS",
     "Evidence",
     "default_gates",
     "judge",
+    "judge_operation",
     "judge_stage",
     "known_metric",
     "normalise",

@@ -24,7 +24,8 @@ class Evidence:
 
     `gates` empty: the defaults of `metrics.default_gates` (see `rules`). `planned`: number of stages planned,
     0 unknown. `versions`: the version that each arm's answers should name, where known. `finished`: the run
-    came to its own end. `seed` fixes every resampling.
+    came to its own end. `seed` fixes every resampling. `guarded`: the `model/version` at which requests were
+    looked for that the run did not send; "" if at none.
     """
 
     samples: Columns
@@ -36,6 +37,7 @@ class Evidence:
     planned: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     readings: pa.Table | None = None
+    guarded: str = ""
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -51,6 +53,7 @@ class Evidence:
             planned=_planned(meta),
             versions=_versions(meta),
             readings=recording.readings,
+            guarded=str(meta.get("guarded") or ""),
         )
 
     @classmethod
@@ -66,6 +69,7 @@ class Evidence:
         planned: int = 0,
         versions: Mapping[str, str] | None = None,
         readings: pa.Table | None = None,
+        guarded: str = "",
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -79,6 +83,7 @@ class Evidence:
             planned=planned,
             versions=dict(versions or {}),
             readings=readings,
+            guarded=guarded,
         )
 
     def upto(self, now_ns: int) -> Evidence:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.judge import failures, latency, objective, quality, throughput, validity, words
+from harness.judge import failures, latency, objective, quality, throughput, traffic, validity, words
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import QUALITY, is_latency
 from harness.judge.rule import Rule, family
 from harness.judge.scored import Scores, gather
 from harness.judge.view import StageView
 from harness.types import Decision, Finding, Gate, StageVerdict
+
+# What counts whatever is wrong with the measurement.
+_WHATEVER = ("traffic.strays", "deploy.errors", "errors", "quality.broken")
 
 
 def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) -> StageVerdict:
@@ -22,6 +25,26 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     short, as a look. Raises UsageError for an index that the evidence does not have.
     """
     view = StageView.of(evidence, index, now_ns)
+    sound = validity.check(view)
+    strays = traffic.strays(view)
+    judged, information = _deployed(view) if view.plan.purpose == "deploy" else _gated(view)
+    critical = (*judged, strays) if strays else judged
+    findings = sorted((*sound, *critical, *information), key=_place)
+    decision, reason = _decide(view, sound, critical)
+    return StageVerdict(stage=index, verdict=decision, reason=reason, findings=tuple(findings))
+
+
+Findings = tuple[Finding, ...]
+
+
+def _deployed(view: StageView) -> tuple[Findings, Findings]:
+    """What decides, and what informs, in a stage in which the candidate is brought."""
+    return (traffic.deployed(view),), tuple(throughput.information(view, drift=False))
+
+
+def _gated(view: StageView) -> tuple[Findings, Findings]:
+    """The same in a stage in which the candidate gets requests."""
+    evidence = view.evidence
     gates = [g for g in _ordered(_so_far(evidence, view)) if view.role == "comparison" or g.metric != "osl"]
     scores = gather(view)
     rules = [_rule(view, gate, scores) for gate in gates]
@@ -29,13 +52,8 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     extra = quality.broken(view, scores, margin)
     if extra is not None:
         rules.append(extra)
-    sound = validity.check(view)
-    judged = family(rules, view.alpha)
-    critical = tuple(finding for finding, _ in judged)
-    information = _information(view, gates, scores)
-    findings = sorted((*sound, *critical, *information), key=_place)
-    decision, reason = _decide(view, sound, critical)
-    return StageVerdict(stage=index, verdict=decision, reason=reason, findings=tuple(findings))
+    critical = tuple(finding for finding, _ in family(rules, view.alpha))
+    return critical, tuple(_information(view, gates, scores))
 
 
 def _so_far(evidence: Evidence, view: StageView) -> tuple[Gate, ...]:
@@ -65,7 +83,7 @@ def _group(metric: str) -> int:
     """Validity, errors, quality, latency, the rest."""
     if metric.startswith("validity."):
         return 0
-    if metric == "errors":
+    if metric in ("errors", "deploy.errors", "traffic.strays"):
         return 1
     if metric.startswith("quality."):
         return 2
@@ -85,18 +103,22 @@ def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iter
             finding = quality.information(view, metric, scores)
             if finding is not None:
                 yield finding
+    split = traffic.share(view)
+    if split is not None:
+        yield split
     yield from throughput.information(view, drift=all(gate.metric != "osl" for gate in gates))
 
 
 def _decide(view: StageView, sound: Sequence[Finding], judged: Sequence[Finding]) -> tuple[Decision, str]:
-    """Wrong versions void everything. Other faults of the measurement void all but failing requests: whatever
-    is wrong with the split, a candidate that fails its requests must not keep its traffic.
+    """Wrong versions void everything that samples say. Other faults of the measurement void all but failing
+    requests: whatever is wrong with the split, a candidate that fails its requests must not keep its traffic. Strays
+    are counted by the server, so no fault of ours voids them, and they come first: all else may be their doing.
     """
-    failed = [finding for finding in judged if finding.outcome == "fail"]
+    failed = sorted((f for f in judged if f.outcome == "fail"), key=lambda f: f.metric != "traffic.strays")
     if any(finding.metric == "validity.version" for finding in sound):
-        failed = []
+        failed = [finding for finding in failed if finding.metric == "traffic.strays"]
     elif sound:
-        failed = [finding for finding in failed if finding.metric in ("errors", "quality.broken")]
+        failed = [finding for finding in failed if finding.metric in _WHATEVER]
     if failed:
         others = f" (and {words.count(len(failed) - 1, 'more gate')} failed)" if len(failed) > 1 else ""
         return "rollback", words.sentence(failed[0].reason) + others
@@ -109,5 +131,7 @@ def _decide(view: StageView, sound: Sequence[Finding], judged: Sequence[Finding]
         return "inconclusive", words.sentence(open_[0].reason)
     if not view.final:
         return "inconclusive", "Nothing speaks against it so far, but the stage is not over"
+    if view.plan.purpose == "deploy":
+        return "promote", words.sentence(judged[0].reason)
     what = "nothing speaks against it" if view.role == "watch" else "every gate holds"
     return "promote", f"{words.sentence(what)}: {', '.join(finding.metric for finding in judged)}"

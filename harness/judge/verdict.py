@@ -32,12 +32,17 @@ def _decide(evidence: Evidence, stages: Sequence[StageVerdict]) -> tuple[Decisio
             return "inconclusive", stage.reason
     if not evidence.finished:
         return "inconclusive", f"The run did not come to its end: {_ran(evidence, stages)}"
-    if len(stages) < evidence.planned:
-        return "inconclusive", f"Only {len(stages)} of {evidence.planned} planned stages were run"
+    if _own(evidence) < evidence.planned:
+        return "inconclusive", f"Only {_own(evidence)} of {evidence.planned} planned stages were run"
     compared = [f for stage in stages for f in stage.findings if f.kind == "comparison" and f.margin is not None]
     if not compared:
         return "inconclusive", "No stage compared both arms at equal load, so nothing was proven"
     return "promote", _held(evidence, stages)
+
+
+def _own(evidence: Evidence) -> int:
+    """Stages of the scenario that were run; the planner's own, around them, are not counted."""
+    return sum(record.plan.purpose == "compare" for record in evidence.stages)
 
 
 def _ran(evidence: Evidence, stages: Sequence[StageVerdict]) -> str:
@@ -73,6 +78,6 @@ def _needs(evidence: Evidence, stages: Sequence[StageVerdict], reason: str) -> s
     missing = [f for stage in stages for f in stage.findings if f.outcome == "no data"]
     if missing:
         return f"data for {', '.join(dict.fromkeys(f.metric for f in missing))}"
-    if not stages or len(stages) < evidence.planned:
+    if not stages or _own(evidence) < evidence.planned:
         return "the stages that were not run"
     return f"more than time: {reason[:1].lower()}{reason[1:]}"

@@ -23,15 +23,17 @@ SHARE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class StageView:
-    """`so_far`: all samples of this and earlier stages up to the moment. `final`: the stage is over and
-    whole, so it may pass; otherwise this is a look, of which only fail or inconclusive can come. `fraction`:
-    of the planned duration, in (0, 1]. `alpha`: the stage's false-rollback budget.
+    """`so_far`: all samples of this and earlier stages up to the moment `until_ns` (None: there is no end yet).
+
+    `final`: the stage is over and whole, so it may pass; otherwise this is a look, of which only fail or
+    inconclusive can come. `fraction`: of the planned duration, in (0, 1]. `alpha`: the stage's false-rollback budget.
     """
 
     evidence: Evidence
     record: StageRecord
     so_far: Columns
     outputs: tuple[Answer, ...]
+    until_ns: int | None
     final: bool
     fraction: float
     role: Role
@@ -46,6 +48,7 @@ class StageView:
             raise UsageError(f"stage {index}: the recording has no such stage")
         horizon = record.begin_ns + round(record.plan.duration_s * 1e9)
         cut, final = _moment(record, horizon, now_ns)
+        until = cut
         samples = evidence.samples
         rows = samples.stage <= index
         if cut is not None:
@@ -61,6 +64,7 @@ class StageView:
             record=record,
             so_far=so_far,
             outputs=seen(tuple(a for a in evidence.outputs if a.stage <= index), so_far),
+            until_ns=until if until is not None else record.end_ns,
             final=final,
             fraction=1.0 if final else min(max(passed, 1e-3), 1.0),
             role=role,
@@ -139,14 +143,17 @@ def _moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int 
     end, decided = record.end_ns, record.decided_ns
     if decided is not None and decided < min(horizon, end if end is not None else horizon):
         return decided, False
-    whole = end is not None and end - record.begin_ns >= WHOLE * (horizon - record.begin_ns)
-    return decided, whole
+    if end is None:
+        return decided, False
+    if record.plan.purpose == "deploy":
+        return decided, decided is None  # it is over when the candidate is loaded
+    return decided, end - record.begin_ns >= WHOLE * (horizon - record.begin_ns)
 
 
 def equal_load(plan: StagePlan) -> bool:
     if plan.mode in ("paired", "interleaved"):
         return True
-    return abs(plan.candidate_share - 0.5) < SHARE_TOLERANCE and not plan.soak
+    return abs(plan.candidate_share - 0.5) < SHARE_TOLERANCE and plan.purpose == "compare"
 
 
 def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]:
@@ -154,7 +161,7 @@ def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]
     then it is watched like any split, because a short one could only add noise to an answer that is there.
 
     Watch stages share one budget of 1 %: the j-th gets 1/(j (j + 1)) of it, which needs no knowledge of how
-    many are to come and sums to 1.
+    many are to come and sums to 1. A deploy, in which the candidate gets no request, takes none of it.
     """
     compared, watched = False, 0
     role: Role = "watch"
@@ -162,7 +169,7 @@ def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]
         paired = other.plan.mode in ("paired", "interleaved")
         role = "comparison" if paired or (equal_load(other.plan) and not compared) else "watch"
         compared |= role == "comparison"
-        watched += role == "watch"
+        watched += role == "watch" and other.plan.purpose != "deploy"
         if other is record:
             break
-    return role, ALPHA_FAIL if role == "comparison" else ALPHA_FAIL / (watched * (watched + 1))
+    return role, ALPHA_FAIL if role == "comparison" else ALPHA_FAIL / max(watched * (watched + 1), 1)

@@ -132,6 +132,9 @@ class Carrier:
         def call(arm: ArmName) -> Callable[[], Exchange]:
             return lambda: self._senders[arm].send(payloads[arm], ids[arm], self._spec.timeout_s)
 
+        for arm in payloads:
+            self._recorder.begun(arm)
+
         exchanges = dict(zip(payloads, self._together([call(arm) for arm in payloads]), strict=True))
         replies: dict[ArmName, Reply] = {}
         for arm, exchange in exchanges.items():

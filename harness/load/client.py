@@ -14,7 +14,9 @@ from typing import Any, Self
 
 from harness.assets import locustfiles_dir
 from harness.errors import ServerDied, UsageError, WorldError
+from harness.load.begun import Begun
 from harness.load.spec import LoadSpec
+from harness.types import ArmName
 
 Event = dict[str, Any]
 
@@ -41,6 +43,7 @@ class Generator:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._ended: WorldError | UsageError | None = None
         self._stopping = False
+        self._begun: Begun | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -75,12 +78,23 @@ class Generator:
         self._reader.start()
         self._send({"do": "prepare", "spec": json.loads(self.spec.to_json())})
         self._await("ready", deadline_s)
+        self._begun = Begun(self.spec.folder)
+
+    def begun(self, arm: ArmName) -> int:
+        """Requests that have left for `arm`, or are about to: never fewer than a server can have counted. 0 before
+        `start`; may be called from any thread.
+        """
+        return self._begun.read(arm) if self._begun else 0
 
     def stage(self, index: int) -> None:
         """Begins a stage; one that still runs issues nothing more."""
         if not 0 <= index < len(self.spec.stages):
             raise UsageError(f"there is no stage {index}")
         self._send({"do": "stage", "index": index})
+
+    def end_stage(self) -> None:
+        """The stage that runs issues nothing more; its `stage_done` follows once nothing of it is in flight."""
+        self._send({"do": "end"})
 
     def route(self, candidate_share: float | None) -> None:
         """0.0: all to the baseline from now on; 1.0: all to the candidate; None: as planned.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from harness.load.begun import Begun
 from harness.recording import SCHEMAS, StreamWriter, stream_path
-from harness.types import Chunk, Output, Sample
+from harness.types import ArmName, Chunk, Output, Sample
 
 
 class Recorder:
@@ -18,6 +19,7 @@ class Recorder:
         self._outputs = self._writer(folder, "outputs") if outputs else None
         self._chunks = self._writer(folder, "chunks") if chunks else None
         self._writers = [w for w in (self._samples, self._outputs, self._chunks) if w is not None]
+        self._begun = Begun(folder, create=True)
         self.pending = 0
         """Samples that the next flush will write."""
 
@@ -36,6 +38,10 @@ class Recorder:
     @staticmethod
     def _writer(folder: Path, name: str) -> StreamWriter:
         return StreamWriter(stream_path(folder, name), SCHEMAS[name])
+
+    def begun(self, arm: ArmName) -> None:
+        """To be called before a request leaves."""
+        self._begun.add(arm)
 
     def sample(self, sample: Sample) -> None:
         self._samples.append(sample)
@@ -57,5 +63,8 @@ class Recorder:
         self.pending = 0
 
     def close(self) -> None:
-        for writer in reversed(self._writers):
-            writer.close()
+        try:
+            for writer in reversed(self._writers):
+                writer.close()
+        finally:
+            self._begun.close()

@@ -4,6 +4,7 @@ Protocol: JSON lines. Commands on stdin:
 
     {"do": "prepare", "spec": {...}}           once, first
     {"do": "stage", "index": i}                ends the stage before, if it still runs
+    {"do": "end"}                              ends the stage that runs
     {"do": "route", "candidate_share": s}      0.0 all to the baseline, 1.0 to the candidate, null: as planned
     {"do": "stop"}                             end of stdin says the same: the harness is gone
 
@@ -116,6 +117,9 @@ class Runner:
                 self._prepare(LoadSpec.from_json(json.dumps(command["spec"])))
             case "stage":
                 self._begin(self._spec.stages[command["index"]])
+            case "end":
+                if self._current:
+                    self._current.stop()
             case "route":
                 self._route.override(command["candidate_share"])
             case "stop":

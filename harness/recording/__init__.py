@@ -9,6 +9,7 @@ from harness.recording.files import (
     seal,
     stream_path,
 )
+from harness.recording.observations import OBSERVATIONS, is_operation, read_observations, write_observations
 from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_records
 from harness.recording.schema import FORMAT_VERSION, SCHEMAS
 from harness.recording.stream import StreamWriter, Tail, read_batches
@@ -16,6 +17,7 @@ from harness.recording.stream import StreamWriter, Tail, read_batches
 __all__ = [
     "FORMAT_VERSION",
     "META_NAME",
+    "OBSERVATIONS",
     "SCHEMAS",
     "Recording",
     "StreamWriter",
@@ -24,11 +26,14 @@ __all__ = [
     "changed_files",
     "checksums",
     "gates",
+    "is_operation",
     "parquet_path",
     "read_batches",
     "read_meta",
+    "read_observations",
     "read_table",
     "seal",
     "stage_records",
     "stream_path",
+    "write_observations",
 ]

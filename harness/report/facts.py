@@ -98,9 +98,9 @@ def requests(recording: Recording) -> Requests:
 
 def equal_load(data: Requests, plans: Sequence[StagePlan]) -> tuple[Bools, str]:
     """The requests whose latencies may be compared between arms, and a sentence that says which they are."""
-    fair = [plan.index for plan in plans if plan.mode != "split" and not plan.soak]
+    fair = [plan.index for plan in plans if plan.mode != "split" and plan.purpose == "compare"]
     if not fair:
-        fair = [plan.index for plan in plans if plan.candidate_share == 0.5 and not plan.soak]
+        fair = [plan.index for plan in plans if plan.candidate_share == 0.5 and plan.purpose == "compare"]
     if not plans:
         return np.ones(len(data), bool), "All requests that were answered."
     if not fair:

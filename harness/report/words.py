@@ -179,15 +179,15 @@ def stage_name(plan: StagePlan) -> str:
 
 
 def stage_kind(plan: StagePlan) -> str:
-    if plan.soak:
-        return "soak"
+    if plan.purpose != "compare":
+        return plan.purpose
     return plan.mode if plan.mode != "split" else f"split {percent(plan.candidate_share)}"
 
 
 def stage_mark(plan: StagePlan) -> str:
     """The shortest name that still tells stages apart, for figures."""
-    if plan.soak:
-        return "soak"
+    if plan.purpose != "compare":
+        return plan.purpose
     return plan.mode if plan.mode != "split" else percent(plan.candidate_share)
 
 

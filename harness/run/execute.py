@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +14,22 @@ from harness.ingress import OwnSplit
 from harness.judge import judge
 from harness.load import Generator, LoadSpec
 from harness.run.conclude import conclude
+from harness.run.deploy import Deploy, not_in_time
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
+from harness.run.models.traffic import unversioned
 from harness.run.put_back import Live, Say, put_back
 from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.stage import Observe, Walk
+from harness.run.strays import WINDOW_S, Guard, StrayCount, unsafe
 from harness.run.target import open_target
 from harness.run.watch import Watch
 from harness.run.world import persist, route, set_versions
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, sources
-from harness.types import Arm, ArmName, Decision, Verdict
+from harness.triton import Access, Control, Refused
+from harness.types import Arm, ArmName, Decision, ModelInfo, StagePlan, StageVerdict, Verdict
 
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
@@ -62,7 +67,7 @@ def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result
         try:
             with ExitStack() as stack:
                 try:
-                    run.go(stack)
+                    run.go(stack, signals.check)
                     signals.ignore()
                 except BaseException as caught:
                     signals.ignore()
@@ -95,32 +100,37 @@ class _Run:
         self.journal = Journal(folder.path)
         self.t0_ns = time.monotonic_ns()
         self.live = Live()
+        self.guard: Guard | None = None
+        self._begun: Callable[[ArmName], int] = lambda _: 0
         self.settled = False
         """What the verdict wanted is done: nothing that happens from here on undoes it."""
 
     @property
     def changed_a_foreign_server(self) -> bool:
-        return any(entry.action != "server.start" for entry in self.journal.entries())
+        return any(not entry.action.endswith(".start") for entry in self.journal.entries())
 
-    def go(self, stack: ExitStack) -> None:
+    def go(self, stack: ExitStack, interrupted: Callable[[], None]) -> None:
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
         self.live.controls.update((arm.url, self.target.controls[name]) for name, arm in self.target.arms.items())
-        sampler = Sampler(
+        self.sampler = sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid), self.folder.path / "readings.arrow",
             self.t0_ns, self.scenario.telemetry.interval_s,
         )  # fmt: skip
         sampler.start()
         stack.callback(_stop, sampler)
-        self._load_candidate()
+        if self.scenario.deploy is None:
+            self._load_candidate(stack)
         self.generator = self._generator(stack)
+        self._begun = self.generator.begun
         self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
         self.live.ingresses[self.split.target] = self.split
         self.walk = Walk(
             self.folder, self.plan, self.generator, Watch(self.folder), self.t0_ns, self.observe,
-            self.scenario.load.timeout_s, self.target.check,
+            self.scenario.load.timeout_s, lambda: self._check(interrupted),
+            lambda: self.guard.alarm_ns if self.guard else None,
         )  # fmt: skip
-        decision = self._stages()
+        decision = self._stages(stack)
         since_ns = self.walk.now_ns()
         if decision == "promote":
             self._promote()
@@ -130,6 +140,8 @@ class _Run:
         if decision != "promote":
             self._see_baseline_answer(since_ns)
         self.generator.stop()
+        if self.guard:
+            self.guard.stop()
         sampler.stop()
         self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
 
@@ -140,7 +152,14 @@ class _Run:
             self.folder.save()
         self.settled = True
 
-    def _load_candidate(self) -> None:
+    def _check(self, interrupted: Callable[[], None]) -> None:
+        """Raises what ends the run, whatever its traffic does."""
+        interrupted()
+        self.target.check()
+        if self.guard:
+            self.guard.check()
+
+    def _load_candidate(self, stack: ExitStack) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
         arm, control = self.target.arms["candidate"], self.target.controls["candidate"]
         served = control.loaded(arm.model)
@@ -148,8 +167,43 @@ class _Run:
             return
         if arm.version is None or not self.target.ours_to_change:
             raise UsageError(f"{_named(arm)} is not served on {arm.url}: ready are {list(served)}")
+        self._refuse_to_take_over(control, arm, served)
+        self._watch_strays(stack)
         self.say(f"loading {_named(arm)} beside {list(served)}")
         set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repository)
+
+    def _refuse_to_take_over(self, control: Control, arm: Arm, served: tuple[int, ...]) -> None:
+        """Raises UnsafeChange if clients ask the version that the candidate would take over from. Nobody knows the
+        address of the embedded server, and our own requests have not begun.
+        """
+        target = self.scenario.target
+        if target.server is not None or target.versioned_clients or arm.version is None:
+            return
+        self.say(f"watching for {WINDOW_S:g} s who asks {arm.model}")
+        try:
+            found = unversioned(control, arm.model, [*served, arm.version], WINDOW_S)
+        except Refused as error:
+            self.say(f"whether clients name no version cannot be seen: {error}")
+            return
+        if found:
+            raise unsafe(arm, found)
+
+    def _watch_strays(self, stack: ExitStack) -> None:
+        """From now on requests at the candidate that are not ours are noticed. Only for one that this run loads."""
+        arm = self.target.arms["candidate"]
+        assert arm.version is not None
+        control = stack.enter_context(Control(arm.url, Access(headers=arm.headers)))
+        try:
+            count = StrayCount(control, arm.model, arm.version, lambda: self._begun("candidate"))
+        except Refused as error:
+            self.say(f"requests at {_named(arm)} from elsewhere cannot be seen: {error}")
+            return
+        device = f"{arm.model}/{arm.version}"
+        self.folder.meta["guarded"] = device
+        self.folder.save()
+        self.guard = Guard(count, device, self.sampler)
+        stack.callback(self.guard.stop)
+        self.guard.start()
 
     def _generator(self, stack: ExitStack) -> Generator:
         target, load = self.target, self.scenario.load
@@ -158,9 +212,11 @@ class _Run:
         }
         self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
+        models = {"baseline": self._metadata("baseline")}
+        # A candidate that is yet to be deployed cannot be asked: it is another version of the same model.
+        models["candidate"] = models["baseline"] if self.scenario.deploy else self._metadata("candidate")
         spec = LoadSpec(
-            arms=target.arms,
-            models={name: target.controls[name].metadata(arm.model, arm.version) for name, arm in target.arms.items()},
+            arms=target.arms, models=models,
             stages=self.plan.stages, seed=self.plan.seed, prompts=self.plan.prompts, max_tokens=load.max_tokens,
             timeout_s=load.timeout_s, logprobs_k=load.logprobs, chunks=False, t0_ns=self.t0_ns,
             folder=self.folder.path, worker=0,
@@ -170,19 +226,56 @@ class _Run:
         generator.start()
         return generator
 
-    def _stages(self) -> Decision:
+    def _metadata(self, name: ArmName) -> ModelInfo:
+        arm = self.target.arms[name]
+        return self.target.controls[name].metadata(arm.model, arm.version)
+
+    def _stages(self, stack: ExitStack) -> Decision:
         """Stage after stage until one does not say promote."""
         for stage in self.plan.stages:
-            self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {stage.mode}")
+            name = stage.mode if stage.purpose == "compare" else stage.purpose
+            self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {name}")
             if stage.mode != "split":
                 self.generator.route(None)  # a comparison needs both arms, whatever the traffic's split is
             elif self.split.read() != stage.candidate_share:
                 route(self.journal, self.split, stage.candidate_share)
-            verdict = self.walk.stage(stage)
+            verdict = self._deploy(stage, stack) if stage.purpose == "deploy" else self.walk.stage(stage)
             if verdict.verdict != "promote":
                 return verdict.verdict
         # The run acts on the verdict that it will report, not on the sum of its stages.
         return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
+
+    def _deploy(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
+        """The candidate is brought and loaded while the baseline gets all traffic."""
+        target, arm = self.target, self.target.arms["candidate"]
+        assert arm.version is not None
+        served = target.controls["candidate"].loaded(arm.model)
+        if arm.version in served:
+            raise UsageError(f"{_named(arm)} is served on {arm.url} already: there is nothing to deploy")
+        control = stack.enter_context(
+            Control(arm.url, Access(headers=arm.headers), load_timeout_s=max(stage.duration_s, 1.0))
+        )
+        asked = None
+        if arm.version > max(served) and not self.scenario.target.versioned_clients:
+            asked = self._asked(control, arm.model, max(served))
+        self._watch_strays(stack)
+        with Deploy(
+            self.journal, control, arm, self.generator.spec.models["baseline"], target.repository, target.store, asked,
+            self.say,
+        ) as deploy:  # fmt: skip
+            verdict = self.walk.stage(stage, deploy.over)
+            if verdict.verdict == "promote" and not deploy.over():
+                raise not_in_time(arm, stage.duration_s)
+        return verdict
+
+    def _asked(self, control: Control, model: str, version: int) -> StrayCount | None:
+        """Counts who asks the version that serves, besides us. None where the server does not tell."""
+        ours = version == self.target.arms["baseline"].version
+        try:
+            return StrayCount(control, model, version, lambda: self._begun("baseline") if ours else 0)
+        except Refused as error:
+            self.say(f"whether clients name no version cannot be seen: {error}")
+            return None
 
     def _promote(self) -> None:
         """The baseline was kept through the soak; now it goes, and the configuration says what serves."""
@@ -207,9 +300,11 @@ class _Run:
             for failure in put_back(self.journal, self.say, self.live):
                 raise WorldError(failure)
             return
+        if self.guard:
+            self.guard.stop()
         route(self.journal, self.split, 0.0)
         self.say("100 % to the baseline")
-        if on_fail.unload == "candidate":
+        if on_fail.unload == "candidate" or (self.guard and self.guard.alarm_ns is not None):
             self._unload("candidate")
 
     def _see_baseline_answer(self, since_ns: int) -> None:

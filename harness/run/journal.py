@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,11 +37,12 @@ class Entry:
 
 
 class Journal:
-    """Append-only; safe to open again after a crash (a torn last line is ignored)."""
+    """Append-only; safe to open again after a crash (a torn last line is ignored), and to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / FILE
+        self._lock = threading.Lock()
         self._seq = max((entry.seq for entry in read(folder)), default=0)
 
     def entries(self) -> list[Entry]:
@@ -49,22 +51,24 @@ class Journal:
     @contextmanager
     def action(
         self, action: str, target: str, *, before: Any = None, wanted: Any = None, undoes: list[int] | None = None
-    ) -> Iterator[None]:
-        """Write `begun`, run the body, write `done`; `failed` with the reason if the body raises.
+    ) -> Iterator[int]:
+        """Write `begun`, run the body with the action's `seq`, write `done`; `failed` with the reason if it raises.
 
         Raises RecordingError, and does not run the body, where `begun` cannot be written. An action that puts another
         one back is done all the same: a full disk must not hold the traffic.
         """
-        self._seq += 1
+        with self._lock:
+            self._seq += 1
+            seq = self._seq
         line: dict[str, Any] = {
-            "seq": self._seq, "t": "", "action": action, "target": target, "before": before, "wanted": wanted,
+            "seq": seq, "t": "", "action": action, "target": target, "before": before, "wanted": wanted,
         }  # fmt: skip
         if undoes is not None:
             line["undoes"] = undoes
         write = self._write if undoes is None else self._try_to_write
         write({**line, "state": "begun"})
         try:
-            yield
+            yield seq
         except BaseException as error:
             self._try_to_write({**line, "state": "failed", "error": str(error) or type(error).__name__})
             raise
@@ -76,6 +80,10 @@ class Journal:
 
     def _write(self, line: dict[str, Any]) -> None:
         line["t"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._lock:
+            self._append(line)
+
+    def _append(self, line: dict[str, Any]) -> None:
         try:
             torn = self._path.exists() and self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n")
             with self._path.open("ab") as file:

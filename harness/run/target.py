@@ -8,11 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.embedded import EmbeddedServer, add_version, available, build_repository, weights_available
+from harness.embedded import EmbeddedServer, add_version, available, build_repository, s3_available, weights_available
 from harness.errors import UsageError
+from harness.run.embedded_store import build_and_publish, start_store
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.scenario import ArmConfig, Scenario
+from harness.store import Store, open_store
 from harness.triton import Access, Control
 from harness.types import Arm, ArmName
 
@@ -22,8 +24,8 @@ class Target:
     """The two arms with their addresses, and what else is known of the place.
 
     `repository` is None where this machine does not see the server's model repository; `server_pid` where the
-    server is not ours. `ours_to_change`: versions may be loaded and unloaded there. `check` raises ServerDied when our
-    own server has ended by itself.
+    server is not ours. `ours_to_change`: versions may be loaded and unloaded there. `store`: where a deploy finds the
+    candidate. `check` raises ServerDied when our own server has ended by itself.
     """
 
     arms: dict[ArmName, Arm]
@@ -32,11 +34,13 @@ class Target:
     server_pid: int | None
     ours_to_change: bool
     check: Callable[[], None]
+    store: Store | None = None
     controls: dict[ArmName, Control] = field(default_factory=dict)
 
 
 def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
-    """Start or find the server. On return the baseline serves; the candidate is in the repository, not loaded.
+    """Start or find the server. On return the baseline serves; the candidate is in the store, if there is one, else in
+    the repository; it is not loaded by us.
 
     Raises UsageError where the embedded server cannot run here, or the baseline is not served.
     """
@@ -51,11 +55,14 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
             metrics_url=scenario.target.metrics_url,
             repository=Path(scenario.target.repository).resolve() if scenario.target.repository else None,
             server_pid=None,
-            # Arms that bring their own addresses are compared, not operated.
-            ours_to_change=scenario.target.url is not None,
+            # An arm that brings its own address is compared, not operated.
+            ours_to_change=scenario.target.url is not None and scenario.candidate.url is None,
             check=lambda: None,
+            store=_opened(scenario),
         )
     )
+    if target.store is not None:
+        stack.callback(target.store.close)
     for name, arm in target.arms.items():
         target.controls[name] = stack.enter_context(Control(arm.url, Access(headers=arm.headers)))
     _baseline_serves(target)
@@ -66,12 +73,18 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
 def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
     baseline, candidate = scenario.baseline, scenario.candidate
     missing = available() or ("smollm2" in (baseline.model, candidate.model) and weights_available())
+    missing = missing or (scenario.store is not None and s3_available())
     if missing:
         raise UsageError(missing)
     repository = folder.path / "models"
     first, second = baseline.version or 1, candidate.version or 1
     build_repository(repository, {baseline.model: {first: baseline.build or "fp16"}})
-    if candidate.model == baseline.model:
+    store = None
+    if scenario.store is not None:
+        with journal.action("store.start", "embedded", wanted={"model": candidate.model, "version": second}):
+            store = start_store(folder.path, stack)
+            build_and_publish(store, candidate.model, second, candidate.build or "same")
+    elif candidate.model == baseline.model:
         add_version(repository, candidate.model, second, candidate.build or "same")
     else:
         build_repository(repository, {candidate.model: {second: candidate.build or "same"}})
@@ -87,7 +100,14 @@ def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: Ex
         server_pid=server.pid,
         ours_to_change=True,
         check=server.check,
+        store=store,
     )
+
+
+def _opened(scenario: Scenario) -> Store | None:
+    if scenario.store is None or scenario.store.url is None:
+        return None
+    return open_store(scenario.store.url, endpoint=scenario.store.endpoint)
 
 
 def _arm(config: ArmConfig, url: str | None) -> Arm:

@@ -20,18 +20,21 @@ RECENT_NS = 15_000_000_000
 
 
 class Watch:
-    """Follows `samples` and `outputs` of a run that is under way."""
+    """Follows samples, outputs and readings of a run that is under way."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._tails = {name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in ("samples", "outputs")}
+        names = ("samples", "outputs", "readings")
+        self._tails = {name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in names}
         self.samples: pa.Table = SCHEMAS["samples"].empty_table()
         self.outputs: pa.Table = SCHEMAS["outputs"].empty_table()
+        self.readings: pa.Table = SCHEMAS["readings"].empty_table()
 
     def poll(self) -> None:
         """Take in what was flushed since the last call."""
         self.samples = pa.concat_tables([self.samples, self._tails["samples"].poll()])
         self.outputs = pa.concat_tables([self.outputs, self._tails["outputs"].poll()])
+        self.readings = pa.concat_tables([self.readings, self._tails["readings"].poll()])
 
     @property
     def seen_ns(self) -> int:
@@ -41,7 +44,7 @@ class Watch:
     def evidence(self) -> Evidence:
         """The same evidence that `Recording.open` gives once the run is over."""
         return Evidence.of(
-            Recording(folder=self._folder.path, meta=self._folder.meta, samples=self.samples, outputs=self.outputs)
+            Recording(self._folder.path, self._folder.meta, self.samples, self.outputs, self.readings)
         )
 
     def served(self, arm: ArmName, since_ns: int) -> int:

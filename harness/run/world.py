@@ -14,12 +14,18 @@ from harness.triton import Control, persist_versions
 def set_versions(
     journal: Journal, control: Control, model: str, wanted: Sequence[int], repository: Path | None = None
 ) -> None:
-    """Make exactly `wanted` the served versions of `model`. Nothing is written where it is so already."""
+    """Make exactly `wanted` the served versions of `model`. Nothing is written where it is so already.
+
+    Raises ChangedMeanwhile, and nothing was sent, where somebody else changes them between our look and our call.
+    """
     before = list(control.loaded(model))
     if sorted(wanted) == sorted(before):
         return
     with journal.action("models.set", f"{control.url}/{model}", before=before, wanted=sorted(wanted)):
-        apply_versions(control, model, wanted, repository)
+        if wanted:
+            control.set_versions(model, wanted, repository=repository, expected=before)
+        else:
+            control.unload(model)
 
 
 def apply_versions(control: Control, model: str, wanted: Sequence[int], repository: Path | None = None) -> None:

@@ -2,36 +2,56 @@
 
 from harness.scenario.description import Description, GateFacts, StageFacts, describe
 from harness.scenario.editor_schema import json_schema
-from harness.scenario.loading import BuiltIn, built_in, from_gate, load, load_rules
+from harness.scenario.loading import EMBEDDED_S3, EMBEDDED_TRITON, BuiltIn, built_in, from_gate, load, load_rules
 from harness.scenario.metrics import JUDGED
-from harness.scenario.model import (
+from harness.scenario.model import Scenario
+from harness.scenario.operations import (
+    MultiRegion,
+    Operation,
+    PlaceConfig,
+    RegionConfig,
+    RepoSync,
+    RetireModel,
+    StoreConfig,
+)
+from harness.scenario.plan import PAYLOADS, Plan, plan, requests
+from harness.scenario.sections import (
     ArmConfig,
+    DeployConfig,
     GateConfig,
     LoadConfig,
     OnFailConfig,
     OnPromoteConfig,
-    Scenario,
     StageConfig,
     TargetConfig,
     TelemetryConfig,
 )
-from harness.scenario.plan import PAYLOADS, Plan, plan, requests
 
 __all__ = [
+    "EMBEDDED_S3",
+    "EMBEDDED_TRITON",
     "JUDGED",
     "PAYLOADS",
     "ArmConfig",
     "BuiltIn",
+    "DeployConfig",
     "Description",
     "GateConfig",
     "GateFacts",
     "LoadConfig",
+    "MultiRegion",
     "OnFailConfig",
     "OnPromoteConfig",
+    "Operation",
+    "PlaceConfig",
     "Plan",
+    "RegionConfig",
+    "RepoSync",
+    "RetireModel",
     "Scenario",
     "StageConfig",
     "StageFacts",
+    "StoreConfig",
     "TargetConfig",
     "TelemetryConfig",
     "built_in",

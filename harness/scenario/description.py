@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass
 
 from harness.scenario import metrics
-from harness.scenario.model import ArmConfig, Scenario
+from harness.scenario.model import Scenario
+from harness.scenario.operations import Operation, StoreConfig
 from harness.scenario.plan import plan
+from harness.scenario.sections import ArmConfig
 from harness.scenario.units import format_duration, format_percent, format_points, format_rate
 from harness.types import Gate, StagePlan
 
@@ -55,8 +57,10 @@ class Description:
     prompts: int
 
 
-def describe(scenario: Scenario) -> Description:
-    """The facts of a scenario. Pure."""
+def describe(scenario: Scenario | Operation) -> Description:
+    """The facts of a scenario. Pure. An operation has steps, and no load to plan."""
+    if isinstance(scenario, Operation):
+        return Description(scenario.name, scenario.description, 0, scenario.steps, 0.0, (), (), 0)
     planned = plan(scenario)
     stages = tuple(_stage(stage) for stage in planned.stages)
     return Description(
@@ -75,7 +79,9 @@ def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...
     baseline, candidate = _arm(scenario.baseline), _arm(scenario.candidate)
     embedded = scenario.target.server is not None
     steps = [f"start a Triton that serves {baseline}" if embedded else f"check that {baseline} is served"]
-    if scenario.candidate.version is not None:
+    if scenario.store is not None:
+        steps.append(_published(scenario.store, candidate))
+    if scenario.candidate.version is not None and scenario.deploy is None:
         steps.append(f"load {candidate} beside it, unless it is served already")
     steps += [facts.sentence for facts in stages]
     if scenario.on_promote is not None and scenario.on_promote.then == "unload":
@@ -84,6 +90,12 @@ def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...
         unload = f", unload {candidate}" if scenario.on_fail.unload else ""
         steps.append(f"on rollback, at any stage: all traffic to {baseline}{unload}")
     return tuple(steps)
+
+
+def _published(store: StoreConfig, candidate: str) -> str:
+    if store.server is not None:
+        return f"start an S3 server and publish {candidate} to it, as CI would after the build"
+    return f"find {candidate} in {store.url}; the deploy brings it into the repository, verified by SHA-256"
 
 
 def _arm(arm: ArmConfig) -> str:
@@ -107,8 +119,12 @@ def _stage(stage: StagePlan) -> StageFacts:
         "interleaved": "alternating at random",
         "split": f"{format_percent(stage.candidate_share)} to the candidate",
     }[stage.mode]
-    name = "soak" if stage.soak else stage.mode
-    sentence = f"{name}: {what}, {load}, for {format_duration(stage.duration_s)}"
+    if stage.purpose == "deploy":
+        within = format_duration(stage.duration_s)
+        sentence = f"deploy: all to the baseline, {load}, until the candidate is loaded beside it, {within} at most"
+    else:
+        name = stage.mode if stage.purpose == "compare" else stage.purpose
+        sentence = f"{name}: {what}, {load}, for {format_duration(stage.duration_s)}"
     return StageFacts(stage, sentence, baseline, candidate)
 
 
@@ -138,6 +154,8 @@ def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
 
 
 def _answers(gate: Gate, stage: StagePlan) -> bool:
+    if stage.purpose == "deploy":
+        return False
     if metrics.is_quality(gate.metric):
         return stage.mode == "paired"
     return not _compares(gate) or stage.candidate_share == 0.5

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationInfo, WithJsonSchema
 
 from harness.scenario import units
 from harness.scenario.units import found
+
+
+class Section(BaseModel):
+    """A mapping of a scenario file: frozen, no key that is not known, no value that has to be bent to fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, serialize_by_alias=True, validate_by_alias=True)
 
 
 class Wrong(ValueError):
@@ -38,25 +45,29 @@ def between(value: float, least: float, most: float, *at: str) -> None:
         raise Wrong(f"expected {low} to {high}, found {units.format_duration(value)}", *at)
 
 
-def _server_url(value: Any) -> Any:
-    """grpc://host:port or http://host:port, without a slash at the end."""
-    expected = "expected grpc://host:port or http://host:port"
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"{expected}, found {found(value)}")
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"{expected}, found {found(value)} ({error})") from error
-    if parts.scheme not in ("grpc", "http"):
-        raise ValueError(f"{expected}, found {found(value)}")
-    if not host or port is None or re.search(r"\s", value):
-        raise ValueError(f"{expected}, found {found(value)}" + ("" if port else ": no port"))
-    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"{expected} and nothing more, found {found(value)}")
-    return f"{parts.scheme}://{parts.netloc}"
+def _server_url(*schemes: str) -> Callable[[Any], Any]:
+    """Reads SCHEME://host:port, without a slash at the end."""
+    expected = f"expected {' or '.join(f'{scheme}://host:port' for scheme in schemes)}"
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise ValueError(f"{expected}, found {found(value)}")
+        try:
+            parts = urlsplit(value)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"{expected}, found {found(value)} ({error})") from error
+        if parts.scheme not in schemes:
+            raise ValueError(f"{expected}, found {found(value)}")
+        if not host or port is None or re.search(r"\s", value):
+            raise ValueError(f"{expected}, found {found(value)}" + ("" if port else ": no port"))
+        if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+            raise ValueError(f"{expected} and nothing more, found {found(value)}")
+        return f"{parts.scheme}://{parts.netloc}"
+
+    return read
 
 
 def _metrics_url(value: Any) -> Any:
@@ -69,11 +80,26 @@ def _metrics_url(value: Any) -> Any:
     return value
 
 
-ServerUrl = Annotated[
-    str,
-    BeforeValidator(_server_url),
-    WithJsonSchema({"type": "string", "pattern": "^(grpc|http)://[^/]+:[0-9]+/?$"}),
-]
+def path_of(value: str, key: str, info: ValidationInfo) -> str:
+    """A path in the file is seen from the file's folder, one in an argument from the working directory.
+
+    `key`: where it was written, such as "target.repository".
+    """
+    bases = info.context or {}
+    while key and key not in bases:
+        key = key.rpartition(".")[0]  # an argument may have given the whole section
+    base: Path = bases.get(key, Path())
+    path = Path(value).expanduser()
+    return str(path if path.is_absolute() else base / path)
+
+
+def _url_field(*schemes: str) -> Any:
+    schema = {"type": "string", "pattern": f"^({'|'.join(schemes)})://[^/]+:[0-9]+/?$"}
+    return (BeforeValidator(_server_url(*schemes)), WithJsonSchema(schema))
+
+
+ServerUrl = Annotated[str, *_url_field("grpc", "http")]
+ControlUrl = Annotated[str, *_url_field("grpc", "http", "grpcs", "https")]
 MetricsUrl = Annotated[
     str, BeforeValidator(_metrics_url), WithJsonSchema({"type": "string", "pattern": "^https?://.+"})
 ]

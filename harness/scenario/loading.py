@@ -12,10 +12,13 @@ from harness.assets import scenarios_dir
 from harness.errors import ScenarioError
 from harness.scenario.document import Document, Place, override_all, read
 from harness.scenario.model import Scenario
+from harness.scenario.operations import Operation
 from harness.scenario.validate import validate, validate_gates
 from harness.types import Gate
 
 SUFFIXES = (".yaml", ".yml")
+EMBEDDED_TRITON = "the embedded Triton (extra: embedded)"
+EMBEDDED_S3 = "the embedded S3 (extra: embedded)"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class BuiltIn:
     needs: tuple[str, ...]
 
 
-def load(path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
+def load(path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario | Operation:
     """The scenario of a file, or of a built-in by name; `overrides` are `--set` arguments such as `a.b=v`.
 
     `seed` goes before the file's. Relative paths in the file are seen from its folder, those in an override
@@ -96,7 +99,9 @@ def from_gate(
         _put(document, ("gates", index), _gate(argument), f"--margin {argument}")
     if seed is not None:
         _put(document, ("seed",), seed, f"--seed {seed}")
-    return validate(document, Path())
+    gate = validate(document, Path())
+    assert isinstance(gate, Scenario)
+    return gate
 
 
 def _find(name: str) -> Path:
@@ -162,6 +167,14 @@ def _summary(path: Path, data: dict[str, Any]) -> str:
 
 
 def _needs(data: dict[str, Any]) -> tuple[str, ...]:
-    target = data.get("target")
-    embedded = isinstance(target, dict) and target.get("server") == "embedded"
-    return ("the embedded Triton (extra: embedded)",) if embedded else ("a Triton that runs already (its url)",)
+    regions = data.get("regions")
+    servers = [data.get("target"), *(regions if isinstance(regions, list) else [])]
+    store = data.get("store")
+    needs = [EMBEDDED_TRITON if any(map(_embedded, servers)) else "a Triton that runs already (its url)"]
+    if isinstance(store, dict):
+        needs.append(EMBEDDED_S3 if _embedded(store) else "a model store (its url)")
+    return tuple(needs)
+
+
+def _embedded(place: Any) -> bool:
+    return isinstance(place, dict) and place.get("server") == "embedded"

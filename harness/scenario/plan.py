@@ -54,14 +54,30 @@ class Plan:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of load; starting servers and loading models come on top."""
-        return sum(stage.duration_s for stage in self.stages)
+        """Seconds of load; starting servers and loading models (also in a deploy stage) come on top."""
+        return sum(stage.duration_s for stage in self.stages if stage.purpose != "deploy")
 
 
 def plan(scenario: Scenario) -> Plan:
-    """The stages of a scenario, and behind a last split at 100% the soak for which the baseline is kept."""
+    """The stages of a scenario; before them the deploy, and behind a last split at 100% the soak for which the
+    baseline is kept.
+    """
     stages = []
-    for index, stage in enumerate(scenario.stages):
+    deploy = scenario.deploy
+    if deploy is not None:
+        stages.append(
+            StagePlan(
+                index=0,
+                mode="split",
+                arrival="closed" if deploy.rate is None else scenario.load.arrival,
+                duration_s=deploy.within_s,
+                candidate_share=0.0,
+                in_flight=deploy.in_flight,
+                rate=deploy.rate,
+                purpose="deploy",
+            )
+        )
+    for index, stage in enumerate(scenario.stages, len(stages)):
         arrival: Arrival = "closed" if stage.rate is None else stage.arrival or scenario.load.arrival
         stages.append(
             StagePlan(
@@ -86,7 +102,7 @@ def plan(scenario: Scenario) -> Plan:
                 candidate_share=1.0,
                 in_flight=last.in_flight,
                 rate=last.rate,
-                soak=True,
+                purpose="soak",
             )
         )
     return Plan(tuple(stages), scenario.seed, scenario.load.texts)

@@ -1,30 +1,34 @@
-"""What must hold between the parts of a scenario. A rule names the key where the mistake is best mended."""
+"""What must hold between the sections of a scenario. A rule names the key where the mistake is best mended.
+
+Each function raises Wrong (a ValueError) with the path of that key for the first rule that does not hold.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from harness.scenario.fields import Wrong
 from harness.scenario.metrics import is_latency, is_quality
+from harness.scenario.operations import StoreConfig
+from harness.scenario.sections import (
+    ArmConfig,
+    DeployConfig,
+    LoadConfig,
+    OnFailConfig,
+    OnPromoteConfig,
+    StageConfig,
+    TargetConfig,
+)
+from harness.types import ArmName, Gate
 
-if TYPE_CHECKING:
-    from harness.scenario.model import Scenario
 
-
-def check(scenario: Scenario) -> None:
-    """Raises Wrong (a ValueError) with the path of the key for the first rule that does not hold."""
-    _servers(scenario)
-    _arms(scenario)
-    _gates(scenario)
-    _actions(scenario)
-
-
-def _servers(scenario: Scenario) -> None:
-    embedded = scenario.target.server is not None
-    for name, arm in scenario.arms():
+def servers(target: TargetConfig, arms: Mapping[ArmName, ArmConfig]) -> None:
+    """Each arm has one server, and only what is right for that kind of server."""
+    embedded = target.server is not None
+    for name, arm in arms.items():
         if embedded and arm.url is not None:
             raise Wrong("the embedded server serves both arms; remove url, or target.server", name, "url")
-        if not embedded and scenario.url(arm) is None:
+        if not embedded and target.url_of(arm) is None:
             raise Wrong("give server: embedded, or the url of a Triton that runs already", "target")
         if not embedded and arm.build is not None:
             message = "only the embedded server builds models; remove build, or use target: {server: embedded}"
@@ -33,11 +37,11 @@ def _servers(scenario: Scenario) -> None:
             raise Wrong("the embedded server needs the number of the version", name)
 
 
-def _arms(scenario: Scenario) -> None:
-    baseline, candidate = scenario.baseline, scenario.candidate
-    if scenario.url(baseline) != scenario.url(candidate) or baseline.model != candidate.model:
+def arms(target: TargetConfig, baseline: ArmConfig, candidate: ArmConfig) -> None:
+    """The arms are two, and can be told apart."""
+    if target.url_of(baseline) != target.url_of(candidate) or baseline.model != candidate.model:
         return
-    where = scenario.url(baseline) or "the embedded server"
+    where = target.url_of(baseline) or "the embedded server"
     if baseline.version == candidate.version:
         version = "no version" if baseline.version is None else f"version {baseline.version}"
         raise Wrong(
@@ -46,24 +50,57 @@ def _arms(scenario: Scenario) -> None:
             "candidate",
             "version",
         )
-    for name, arm in scenario.arms():
+    for name, arm in (("baseline", baseline), ("candidate", candidate)):
         if arm.version is None:
             # Triton would pick the highest: perhaps the other arm's.
             raise Wrong("expected the number of the version: both arms are one model on one server", name)
 
 
-def _gates(scenario: Scenario) -> None:
-    names = [gate.metric for gate in scenario.gates]
-    modes = {stage.mode for stage in scenario.stages}
-    equal = any(stage.share == 0.5 for stage in scenario.stages)
-    for index, gate in enumerate(scenario.gates):
+def deploy(
+    target: TargetConfig,
+    store: StoreConfig | None,
+    wanted: DeployConfig | None,
+    baseline: ArmConfig,
+    candidate: ArmConfig,
+) -> None:
+    """A version is deployed beside one of the same model, on a server that is operated, from a store that fits."""
+    if wanted is None:
+        if store is not None:
+            raise Wrong(
+                "only a deploy reads a store; add deploy (such as deploy: {rate: 50/s}), or remove store", "store"
+            )
+        return
+    for name, arm in (("baseline", baseline), ("candidate", candidate)):
+        if arm.url is not None:
+            raise Wrong("a deploy takes place on one server; give target.url instead", name, "url")
+    if candidate.model != baseline.model:
+        raise Wrong(
+            f"a deploy brings another version of the baseline's model, {baseline.model}: requests are made before "
+            "the candidate can be asked what it takes",
+            "candidate",
+            "model",
+        )
+    if store is None:
+        return
+    if (store.server is None) != (target.server is None):
+        raise Wrong("the embedded server and the embedded store go together: give both, or url for both", "store")
+    if target.server is None and target.repository is None:
+        raise Wrong("a store is synced into the server's model repository: say where it is", "target", "repository")
+
+
+def gates(wanted: Sequence[Gate], load: LoadConfig, stages: Sequence[StageConfig]) -> None:
+    """Each gate once, and only where a stage can answer it."""
+    names = [gate.metric for gate in wanted]
+    modes = {stage.mode for stage in stages}
+    equal = any(stage.share == 0.5 for stage in stages)
+    for index, gate in enumerate(wanted):
         at = ("gates", index, "metric")
         if gate.metric in names[:index]:
             raise Wrong(f"{gate.metric} is gated twice", *at)
         if is_quality(gate.metric):
-            if not scenario.load.texts:
+            if not load.texts:
                 raise Wrong(f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at)
-            if scenario.load.logprobs == 0:
+            if load.logprobs == 0:
                 raise Wrong(f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")
             if "paired" not in modes:
                 raise Wrong(f"{gate.metric} needs a paired stage: only there both arms score the same text", *at)
@@ -75,14 +112,27 @@ def _gates(scenario: Scenario) -> None:
             )
 
 
-def _actions(scenario: Scenario) -> None:
-    last = scenario.stages[-1]
-    if scenario.on_promote is not None and not (last.mode == "split" and last.share == 1):
+def actions(
+    stages: Sequence[StageConfig],
+    arms: Mapping[ArmName, ArmConfig],
+    on_fail: OnFailConfig | None,
+    on_promote: OnPromoteConfig | None,
+) -> None:
+    """What is done at the end can be done."""
+    last = stages[-1]
+    if on_promote is not None and not (last.mode == "split" and last.share == 1):
         raise Wrong(
             "needs a last stage that is a split with candidate: 100%: else traffic still needs the baseline",
             "on_promote",
         )
-    if scenario.on_fail is not None and scenario.on_fail.unload and scenario.candidate.version is None:
-        raise Wrong("unload needs the number of the candidate's version", "on_fail", "unload")
-    if scenario.on_promote is not None and scenario.on_promote.then and scenario.baseline.version is None:
-        raise Wrong("unload needs the number of the baseline's version", "on_promote", "then")
+    if on_fail is not None and on_fail.unload:
+        _may_unload("candidate", arms["candidate"], "on_fail", "unload")
+    if on_promote is not None and on_promote.then:
+        _may_unload("baseline", arms["baseline"], "on_promote", "then")
+
+
+def _may_unload(name: ArmName, arm: ArmConfig, *at: str) -> None:
+    if arm.version is None:
+        raise Wrong(f"unload needs the number of the {name}'s version", *at)
+    if arm.url is not None:
+        raise Wrong(f"a {name} with a url of its own is compared, not operated: nothing is unloaded there", *at)

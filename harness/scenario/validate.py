@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.errors import ScenarioError
 from harness.scenario.document import Document, Key
 from harness.scenario.fields import Wrong
-from harness.scenario.model import (
-    ArmConfig,
-    GateConfig,
-    LoadConfig,
-    OnFailConfig,
-    OnPromoteConfig,
-    Scenario,
-    StageConfig,
-    TargetConfig,
-    TelemetryConfig,
-)
+from harness.scenario.model import Scenario
+from harness.scenario.operations import KINDS, Operation
+from harness.scenario.sections import GateConfig
 from harness.scenario.units import found
 from harness.types import Gate
-
-# Keys whose paths are seen from where they were written.
-_PATHS: tuple[Key, ...] = (("load", "prompts"), ("target", "repository"))
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "": Scenario,
-    "target": TargetConfig,
-    "baseline": ArmConfig,
-    "candidate": ArmConfig,
-    "load": LoadConfig,
-    "gates": GateConfig,
-    "stages": StageConfig,
-    "on_fail": OnFailConfig,
-    "on_promote": OnPromoteConfig,
-    "telemetry": TelemetryConfig,
-}
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -57,23 +33,35 @@ _EXPECTED = {
 }
 
 
-def validate(document: Document, base: Path) -> Scenario:
+def validate(document: Document, base: Path) -> Scenario | Operation:
     """The scenario of a document; its relative paths are seen from `base`, those of `--set` from here.
 
     Raises ScenarioError with file, line, column and key of the first mistake; an unknown key comes before all
     others, because a misspelt key is often the cause of what is missing.
     """
-    context = {"": base}
-    for path in _PATHS:
-        if document.place(path).is_argument:
-            context[".".join(map(str, path))] = Path()
     if not isinstance(document.data, dict):
         message = f"expected a scenario (key: value), found {found(document.data)}"
         raise document.place(()).error((), message)
+    kind = _kind(document)
+    context = {"": base}
+    for key, place in document.values.items():
+        if place.is_argument:
+            context[".".join(map(str, key))] = Path()
     try:
-        return Scenario.model_validate(document.data, context=context)
+        return kind.model_validate(document.data, context=context)
     except ValidationError as error:
-        raise _first(error, document) from error
+        raise _first(error, document, kind) from error
+
+
+def _kind(document: Document) -> type[Scenario] | type[Operation]:
+    """A canary, unless the document says what else."""
+    if "kind" not in document.data:
+        return Scenario
+    kind = document.data["kind"]
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise document.place(("kind",)).error(("kind",), f"expected {known}, or no kind at all, found {found(kind)}")
+    return KINDS[kind]
 
 
 def validate_gates(document: Document, key: Key) -> tuple[Gate, ...]:
@@ -85,11 +73,11 @@ def validate_gates(document: Document, key: Key) -> tuple[Gate, ...]:
     try:
         gates: tuple[Gate, ...] = TypeAdapter(field.rebuild_annotation()).validate_python(data)
     except ValidationError as error:
-        raise _first(error, document, key) from error
+        raise _first(error, document, Scenario, key) from error
     return gates
 
 
-def _first(error: ValidationError, document: Document, above: Key = ()) -> ScenarioError:
+def _first(error: ValidationError, document: Document, top: type[BaseModel], above: Key = ()) -> ScenarioError:
     mistakes = []
     for detail in error.errors(include_url=False):
         key: Key = (*above, *detail["loc"])
@@ -98,18 +86,18 @@ def _first(error: ValidationError, document: Document, above: Key = ()) -> Scena
             key = (*key, *cause.at)
         unknown = detail["type"] == "extra_forbidden"
         place = document.place_of_key(key) if unknown else document.place(key)
-        message = _message(detail["type"], detail, key)
+        message = _message(detail["type"], detail, key, top)
         order = (not unknown, place.line or 0, place.column or 0)
         mistakes.append((order, place.error(key, message)))
     return min(mistakes, key=lambda mistake: mistake[0])[1]
 
 
-def _message(kind: str, detail: Mapping[str, Any], key: Key) -> str:
+def _message(kind: str, detail: Mapping[str, Any], key: Key, top: type[BaseModel]) -> str:
     context, value = detail.get("ctx", {}), detail.get("input")
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
-        return _unknown(key)
+        return _unknown(key, top)
     if kind == "missing":
         return "is missing"
     if kind == "literal_error":
@@ -133,11 +121,30 @@ def _message(kind: str, detail: Mapping[str, Any], key: Key) -> str:
     return f"{' '.join(str(detail['msg']).split())}, found {found(value)}"
 
 
-def _unknown(key: Key) -> str:
+def _unknown(key: Key, top: type[BaseModel]) -> str:
     # A list at the top is one of gates.
-    above = "gates" if isinstance(key[0], int) else str(key[0]) if len(key) > 1 else ""
-    section = _SECTIONS.get(above, Scenario)
+    section = GateConfig if isinstance(key[0], int) else _section(key[:-1], top)
     known = [field.alias or name for name, field in section.model_fields.items()]
     close = difflib.get_close_matches(str(key[-1]), known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
     return f"unknown key; {hint}"
+
+
+def _section(key: Key, top: type[BaseModel]) -> type[BaseModel]:
+    """The model that describes what is written at `key`."""
+    section = top
+    for part in key:
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        if isinstance(part, str) and part in fields:
+            section = next(_models(fields[part].annotation), section)
+    return section
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation such as `tuple[StageConfig, ...] | None` is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif annotation is Gate:
+        yield GateConfig
+    for part in get_args(annotation):
+        yield from _models(part)

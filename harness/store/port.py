@@ -41,7 +41,13 @@ class Store(Protocol):
     def read(self, file: StoredFile, offset: int = 0) -> Iterator[bytes]:
         """The bytes from `offset` on. StoreError where the body breaks off, or the object is no longer this one."""
 
-    def write(self, key: str, source: Path) -> None:
-        """Store a file under `key`; it is there as a whole or not at all. UsageError for a store that is read only."""
+    def sha256(self, file: StoredFile) -> str:
+        """What is known of its SHA-256 without reading it: what the store vouches for, or what was written with it."""
+
+    def write(self, key: str, source: Path, sha256: str = "") -> None:
+        """Store a file under `key`; it is there as a whole or not at all. UsageError for a store that is read only.
+
+        `sha256` of the file, where the caller knows it, is kept with it; a store that can checks it.
+        """
 
     def close(self) -> None: ...

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import RecordingError
 from harness.recording.schema import READINGS
 from harness.recording.stream import StreamWriter
-from harness.telemetry.source import Source, SourceUnavailable
+from harness.telemetry.source import Source, SourceUnavailable, Value
 from harness.types import Reading
 
 RETRY_S = 5.0
@@ -50,6 +50,7 @@ class Sampler:
         self._failure: RecordingError | None = None
         self._missed = 0
         self._writer: StreamWriter | None = None
+        self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @property
@@ -71,6 +72,18 @@ class Sampler:
         self._writer = StreamWriter(self._path, READINGS)
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._thread.start()
+
+    def record(self, value: Value) -> int:
+        """Record what another thread measured; returns its `t_ns` once it is with the operating system.
+
+        Between start() and stop(). Raises RecordingError (disk full).
+        """
+        assert self._writer is not None
+        reading = Reading(self._clock() - self._t0_ns, *value)
+        with self._writing:
+            self._writer.append(reading)
+            self._writer.flush()
+        return reading.t_ns
 
     def stop(self) -> None:
         """A second call does nothing."""
@@ -115,9 +128,11 @@ class Sampler:
             except Exception as error:  # noqa: BLE001 - a source's mistake must not end the others' readings
                 self._give_up(number, f"{source.name}: {type(error).__name__}: {error}")
                 continue
-            for value in values:
-                self._writer.append(Reading(now_ns - self._t0_ns, *value))
-        self._writer.flush()
+            with self._writing:
+                for value in values:
+                    self._writer.append(Reading(now_ns - self._t0_ns, *value))
+        with self._writing:
+            self._writer.flush()
 
     def _give_up(self, number: int, why: str) -> None:
         self._retry_ns[number] = self._clock() + int(RETRY_S * 1e9)

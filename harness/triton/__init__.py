@@ -4,23 +4,39 @@ Guarantee: a call that returns has seen exactly the wanted versions READY, each 
 call that raises says which versions serve now.
 """
 
-from harness.triton.access import Access
-from harness.triton.config_text import edit_version_policy, persist_versions, read_config, write_config
+from harness.triton.access import Access, access
+from harness.triton.answer import Answer
+from harness.triton.bytecode import will_reinitialise
+from harness.triton.config_text import config_diff, edit_version_policy, persist_versions, read_config, write_config
 from harness.triton.control import Control
+from harness.triton.fleet import addresses, named, waves
 from harness.triton.index import Index, VersionState
+from harness.triton.probe_path import ProbePath, probe_path
+from harness.triton.statistics import Counts
 from harness.triton.transport import Refused
-from harness.triton.versions import Change, check_on_disk
+from harness.triton.versions import Change, check_on_disk, versions_on_disk
 
 __all__ = [
     "Access",
+    "Answer",
     "Change",
     "Control",
+    "Counts",
     "Index",
+    "ProbePath",
     "Refused",
     "VersionState",
+    "access",
+    "addresses",
     "check_on_disk",
+    "config_diff",
     "edit_version_policy",
+    "named",
     "persist_versions",
+    "probe_path",
     "read_config",
+    "versions_on_disk",
+    "waves",
+    "will_reinitialise",
     "write_config",
 ]

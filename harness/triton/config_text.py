@@ -9,6 +9,7 @@ in `version_policy` alone.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -54,13 +55,17 @@ def persist_versions(config_pbtxt: Path, versions: Sequence[int]) -> tuple[str, 
     Raises UsageError if there is no such file or it is not a configuration, WorldError if it cannot be
     written.
     """
-    if not config_pbtxt.exists():
-        raise UsageError(f"{config_pbtxt}: does not exist, so it cannot say which versions to serve")
-    before = _read(config_pbtxt)
-    after = edit_version_policy(before, versions, str(config_pbtxt))
+    before, after = _edited(config_pbtxt, versions)
     if after != before:
         write_config(config_pbtxt, after)
     return before, after
+
+
+def config_diff(config_pbtxt: Path, versions: Sequence[int]) -> str:
+    """What `persist_versions` would change, as a unified diff; "" if nothing. For files that others must edit."""
+    before, after = (text.splitlines(keepends=True) for text in _edited(config_pbtxt, versions))
+    diff = difflib.unified_diff(before, after, f"a/{config_pbtxt.name}", f"b/{config_pbtxt.name}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in diff)
 
 
 def write_config(config_pbtxt: Path, text: str) -> None:
@@ -88,6 +93,13 @@ def write_config(config_pbtxt: Path, text: str) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
+
+
+def _edited(config_pbtxt: Path, versions: Sequence[int]) -> tuple[str, str]:
+    if not config_pbtxt.exists():
+        raise UsageError(f"{config_pbtxt}: does not exist, so it cannot say which versions to serve")
+    before = _read(config_pbtxt)
+    return before, edit_version_policy(before, versions, str(config_pbtxt))
 
 
 def _read(path: Path) -> str:

@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import LoadFailed
+from harness.errors import LoadFailed, LoadMismatch
+from harness.tensors import Tensor
 from harness.triton.access import Access
 from harness.triton.address import open_transport
+from harness.triton.answer import Answer
+from harness.triton.dependents import dependents
 from harness.triton.index import Index
-from harness.triton.info import model_info
+from harness.triton.info import decoupled, model_info
+from harness.triton.probe import fault, probe_inputs
+from harness.triton.statistics import Counts, counts
+from harness.triton.transport import Refused
 from harness.triton.versions import Change, ModelVersions, Patience
 from harness.types import ModelInfo
 
 
 class Control:
-    """Version-safe control of the Triton at `url` (grpc://host:8001 or http://host:8000).
+    """Version-safe control of the Triton at `url` (grpc://host:8001 or http://host:8000; grpcs://, https://).
 
     `access`: headers and certificates that go with every call. `timeout_s` bounds each question,
     `load_timeout_s` a load until its versions are READY, `drain_timeout_s` the wait for versions that leave.
@@ -61,6 +67,10 @@ class Control:
         """
         return self._server.server_ready()
 
+    def http_status(self, path: str) -> int | None:
+        """What a GET of `path` is answered, as a Kubernetes probe asks it; None over gRPC, which has no paths."""
+        return self._server.http_status(path)
+
     def server(self) -> dict[str, Any]:
         """`name`, `version` (of Triton) and `extensions`."""
         answer = self._server.server()
@@ -101,7 +111,54 @@ class Control:
         served = self.index().ready(model)
         return model_info(self._server.metadata(model, version), self._server.config(model, version), served)
 
-    def set_versions(self, model: str, desired: Sequence[int], *, repository: Path | None = None) -> Change:
+    def counts(self, model: str) -> dict[int, Counts]:
+        """How many requests each READY version has answered since it was loaded; {} where none is READY."""
+        try:
+            return counts(self._server.statistics(model))
+        except Refused as refusal:
+            if refusal.unknown:
+                return {}
+            raise
+
+    def infer(self, model: str, version: int | None, tensors: Sequence[Tensor], timeout_s: float = 30.0) -> Answer:
+        """One request, and all that is answered to it; without `version`, by the one that Triton chooses.
+
+        A decoupled model's answers come as one: see `answer.joined`.
+        """
+        send = self._server.stream if decoupled(self._server.config(model, version)) else self._server.infer
+        return send(model, version, tensors, timeout_s)
+
+    def probe(self, model: str, version: int | None, seed: int = 0, timeout_s: float = 30.0) -> Answer:
+        """Ask that version once, with inputs made from its metadata: seeded noise, or a short text.
+
+        Raises LoadMismatch, which says what it answered, where that is an error, another version, no outputs,
+        or outputs that are not of their type or hold no finite number.
+        """
+        who = model if version is None else f"{model}: version {version}"
+        try:
+            info = self.metadata(model, version)
+            answer = self.infer(model, version, probe_inputs(info, seed), timeout_s)
+        except Refused as refusal:
+            raise LoadMismatch(f"{who} does not answer a probe: {refusal}") from refusal
+        if wrong := fault(answer, info, version):
+            raise LoadMismatch(f"{who} does not answer a probe properly: {wrong}")
+        return answer
+
+    def dependents(self, model: str) -> tuple[str, ...]:
+        """The READY ensembles with a step on `model`, also through other ensembles."""
+        index = self.index()
+        others = [name for name in index.models if name != model and index.ready(name)]
+        return dependents(model, {name: self._server.config(name, None) for name in others})
+
+    def set_versions(
+        self,
+        model: str,
+        desired: Sequence[int],
+        *,
+        repository: Path | None = None,
+        expected: Sequence[int] | None = None,
+        refresh: bool = False,
+    ) -> Change:
         """Make exactly `desired` the READY versions of `model`; versions that stay keep serving meanwhile.
 
         With `repository` (the server's model repository, as this machine sees it) each version must have its
@@ -109,8 +166,12 @@ class Control:
         Afterwards the repository index is compared and each version asked: LoadFailed with Triton's reason,
         or LoadMismatch where Triton reported success and the index says otherwise. Both say what serves now.
         Triton is asked to load nothing if the set is already as wanted.
+
+        `expected`: the READY versions that the caller saw; ChangedMeanwhile, and nothing is sent, where others are
+        READY now. Also ChangedMeanwhile: somebody else's load outlasts our patience, or their change shows after
+        ours. `refresh`: the `config.pbtxt` of `repository` becomes the configuration, and it is sent in any case.
         """
-        return ModelVersions(self._server, model, self._patience, repository).set(desired)
+        return ModelVersions(self._server, model, self._patience, repository).set(desired, expected, refresh)
 
     def unload(self, model: str) -> Change:
         """Take every version of `model` out; one that is not loaded is fine. LoadFailed, LoadMismatch."""

@@ -19,8 +19,13 @@ def model_info(metadata: Mapping[str, Any], config: Mapping[str, Any], served: t
         inputs=tuple(_tensor(tensor, batched, optional) for tensor in metadata.get("inputs", ())),
         outputs=tuple(_tensor(tensor, batched, optional) for tensor in metadata.get("outputs", ())),
         max_batch_size=int(config.get("max_batch_size", 0)),
-        decoupled=bool(config.get("model_transaction_policy", {}).get("decoupled", False)),
+        decoupled=decoupled(config),
     )
+
+
+def decoupled(config: Mapping[str, Any]) -> bool:
+    """Whether the model may answer a request any number of times."""
+    return bool(config.get("model_transaction_policy", {}).get("decoupled", False))
 
 
 def _tensor(tensor: Mapping[str, Any], batched: bool, optional: set[str]) -> TensorSpec:

@@ -1,70 +1,84 @@
-"""Triton's control calls over gRPC, through tritonclient."""
+"""Triton's control calls over gRPC: tritonclient's generated stub on a channel of our own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
+import grpc
 
 from harness.errors import Unreachable
+from harness.tensors import Tensor
+from harness.triton.access import Access
+from harness.triton.answer import Answer, joined
 from harness.triton.protobuf import ModelConfig, json_format
-from harness.triton.transport import Refused, one_line
+from harness.triton.tls import grpc_credentials
+from harness.triton.transport import Refused, no_entry, one_line
 
-CONNECTION_LOST = "StatusCode.UNAVAILABLE"
-NOT_TRITON = ("StatusCode.UNIMPLEMENTED", "StatusCode.UNKNOWN")
-DEADLINE = "StatusCode.DEADLINE_EXCEEDED"
+pb: Any = import_module("tritonclient.grpc.service_pb2")
+service: Any = import_module("tritonclient.grpc.service_pb2_grpc")
+
+FINAL = "triton_final_response"
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A server that comes back is found again soon, not after gRPC's default of up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A proxy between us and an inference server is never meant.
+    ("grpc.enable_http_proxy", 0),
+)
+NOT_TRITON = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
+NO_ENTRY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+# Triton's words where a header is missing; it uses the status of a lost connection.
+RESTRICTED = "protocol is restricted"
 
 
 class GrpcTransport:
     """See Transport. The connection is made at the first call."""
 
-    def __init__(self, url: str, address: str, headers: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(self, url: str, address: str, access: Access, timeout_s: float, *, tls: bool) -> None:
         self.url = url
         self._timeout_s = timeout_s
         # gRPC refuses metadata keys that are not in lower case.
-        self._headers = {key.lower(): value for key, value in headers.items()}
-        options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            # A server that comes back is found again soon, not after gRPC's default of up to two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-            # A proxy between us and an inference server is never meant.
-            ("grpc.enable_http_proxy", 0),
-        ]
-        self._client = triton.InferenceServerClient(address, channel_args=options)
+        self._access = access
+        self._metadata = tuple((name.lower(), value) for name, value in access.headers.items())
+        if tls:
+            named = [("grpc.ssl_target_name_override", access.server_name)] if access.server_name else []
+            self._channel = grpc.secure_channel(address, grpc_credentials(access), [*OPTIONS, *named])
+        else:
+            self._channel = grpc.insecure_channel(address, OPTIONS)
+        self._stub = service.GRPCInferenceServiceStub(self._channel)
 
     def live(self) -> bool:
-        return bool(self._ask(self._client.is_server_live))
+        return bool(self._ask("ServerLive", pb.ServerLiveRequest()).live)
 
     def server_ready(self) -> bool:
-        return bool(self._ask(self._client.is_server_ready))
+        return bool(self._ask("ServerReady", pb.ServerReadyRequest()).ready)
 
     def ready(self, model: str, version: int) -> bool:
         try:
-            return bool(self._ask(self._client.is_model_ready, model, str(version)))
+            return bool(self._ask("ModelReady", pb.ModelReadyRequest(name=model, version=str(version))).ready)
         except Refused as refusal:
             if refusal.unknown:
                 return False
             raise
 
     def server(self) -> dict[str, Any]:
-        return _json(self._ask(self._client.get_server_metadata))
+        return _json(self._ask("ServerMetadata", pb.ServerMetadataRequest()))
 
     def index(self) -> list[dict[str, Any]]:
-        models: list[dict[str, Any]] = _json(self._ask(self._client.get_model_repository_index)).get("models", [])
+        models: list[dict[str, Any]] = _json(self._ask("RepositoryIndex", pb.RepositoryIndexRequest())).get(
+            "models", []
+        )
         return models
 
     def metadata(self, model: str, version: int | None) -> dict[str, Any]:
-        answer = _json(self._ask(self._client.get_model_metadata, model, _text(version)))
-        for tensor in (*answer.get("inputs", ()), *answer.get("outputs", ())):
-            tensor["shape"] = [int(size) for size in tensor.get("shape", ())]
-        return answer
+        return _json(self._ask("ModelMetadata", pb.ModelMetadataRequest(name=model, version=_text(version))))
 
     def config(self, model: str, version: int | None) -> dict[str, Any]:
-        message = self._ask(self._client.get_model_config, model, _text(version)).config
+        message = self._ask("ModelConfig", pb.ModelConfigRequest(name=model, version=_text(version))).config
         config = _json(message)
         # A newer server's fields would silently be missing from a configuration that is sent back.
         if json_format.ParseDict(config, ModelConfig()).ByteSize() != message.ByteSize():
@@ -74,42 +88,103 @@ class GrpcTransport:
             )
         return config
 
+    def statistics(self, model: str) -> list[dict[str, Any]]:
+        answer = _json(self._ask("ModelStatistics", pb.ModelStatisticsRequest(name=model)))
+        rows: list[dict[str, Any]] = answer.get("model_stats", [])
+        return rows
+
+    def infer(self, model: str, version: int | None, tensors: Sequence[Tensor], timeout_s: float) -> Answer:
+        return _answer(self._ask("ModelInfer", _request(model, version, tensors), timeout_s))
+
+    def stream(self, model: str, version: int | None, tensors: Sequence[Tensor], timeout_s: float) -> Answer:
+        request = _request(model, version, tensors)
+        # Without it the end of a decoupled answer cannot be seen while the stream is open.
+        request.parameters["triton_enable_empty_final_response"].bool_param = True
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=timeout_s, metadata=self._metadata)
+        answers = []
+        try:
+            for message in call:
+                if message.error_message:
+                    raise Refused(message.error_message)
+                answers.append(_answer(message.infer_response))
+                if message.infer_response.parameters[FINAL].bool_param:
+                    break
+        except grpc.RpcError as error:
+            raise self._translate(error, timeout_s, slow=True) from error
+        finally:
+            call.cancel()
+        if not answers:
+            raise Refused(f"{self.url}: {model} ended its stream without an answer")
+        return joined(answers)
+
     def load(self, model: str, config: str | None, timeout_s: float) -> None:
-        self._ask(self._client.load_model, model, timeout_s=timeout_s, config=config)
+        request = pb.RepositoryModelLoadRequest(model_name=model)
+        if config is not None:
+            request.parameters["config"].string_param = config
+        self._ask("RepositoryModelLoad", request, timeout_s)
 
     def unload(self, model: str, timeout_s: float) -> None:
-        self._ask(self._client.unload_model, model, timeout_s=timeout_s)
+        self._ask("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=model), timeout_s)
+
+    def http_status(self, path: str) -> int | None:  # noqa: ARG002  the question has no answer on this wire
+        return None
 
     def close(self) -> None:
-        self._client.close()
+        self._channel.close()
 
-    def _ask(self, call: Callable[..., Any], *arguments: str, timeout_s: float | None = None, **options: Any) -> Any:
+    def _ask(self, call: str, request: Any, timeout_s: float | None = None) -> Any:
         patience = timeout_s or self._timeout_s
         try:
-            return call(*arguments, headers=self._headers, client_timeout=patience, **options)
-        except InferenceServerException as error:
+            return getattr(self._stub, call)(request, timeout=patience, metadata=self._metadata)
+        except grpc.RpcError as error:
             raise self._translate(error, patience, slow=timeout_s is not None) from error
 
-    def _translate(self, error: InferenceServerException, patience: float, slow: bool) -> Unreachable | Refused:
-        message, status = one_line(error.message() or ""), error.status()
-        if status == DEADLINE and slow:
-            return Refused(f"{self.url}: not finished after {patience:g} s", timed_out=True)
-        if status == DEADLINE:
+    def _translate(self, error: Any, patience: float, slow: bool) -> Unreachable | Refused:
+        message, status = self._access.hide(one_line(error.details() or "")), error.code()
+        if status == grpc.StatusCode.DEADLINE_EXCEEDED and slow:
+            return Refused(f"{self.url}: not finished after {patience:g} s", unfinished=True)
+        if status == grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unreachable(f"{self.url}: no answer within {patience:g} s")
+        if RESTRICTED in message or status in NO_ENTRY:
+            return no_entry(self.url, message, self._access)
         # Triton uses the same status for a version that is loading, so the words alone do not tell.
-        if status == CONNECTION_LOST and not self._answers():
-            why = message.rpartition(": ")[2].strip(" ]") or "no connection"
-            return Unreachable(f"{self.url}: nobody answers there ({why})")
+        if status == grpc.StatusCode.UNAVAILABLE and not self._answers():
+            return Unreachable(f"{self.url}: nobody answers there ({_why(message)})")
         if status in NOT_TRITON:
             return Refused(f"{self.url}: answers, but not as a Triton: {message}")
-        return Refused(message, unknown=status == "StatusCode.NOT_FOUND" or "unknown model" in message)
+        return Refused(message, unknown=status == grpc.StatusCode.NOT_FOUND)
 
     def _answers(self) -> bool:
         try:
-            self._client.is_server_live(headers=self._headers, client_timeout=self._timeout_s)
-        except InferenceServerException:
-            return False
+            self._stub.ServerLive(pb.ServerLiveRequest(), timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            return RESTRICTED in (error.details() or "")
         return True
+
+
+def _why(message: str) -> str:
+    """The last and most particular of the reasons that gRPC strings together."""
+    why = message.removesuffix(": OK").rpartition(": ")[2].strip(" ]") or "no connection"
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return f"its certificate is not trusted: {why}"
+    if message.startswith("failed to connect") and why == "Socket closed":
+        return f"{why}: it may speak TLS where the address does not, or ask for a client certificate"
+    return why
+
+
+def _request(model: str, version: int | None, tensors: Sequence[Tensor]) -> Any:
+    request = pb.ModelInferRequest(model_name=model, model_version=_text(version))
+    for tensor in tensors:
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        request.raw_input_contents.append(tensor.raw)
+    return request
+
+
+def _answer(message: Any) -> Answer:
+    # Triton answers with raw contents only, in the order of the outputs.
+    outputs = zip(message.outputs, message.raw_output_contents, strict=True)
+    tensors = [Tensor(output.name, output.datatype, tuple(output.shape), raw) for output, raw in outputs]
+    return Answer(int(message.model_version), tuple(tensors))
 
 
 def _text(version: int | None) -> str:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import LoadFailed, LoadMismatch, UsageError, VersionMissing
+from harness.errors import ChangedMeanwhile, LoadFailed, LoadMismatch, Unreachable, UsageError, VersionMissing
 from harness.triton.config_text import read_config
 from harness.triton.index import LOADING, UNLOADING, Index
 from harness.triton.transport import Refused, Transport
-from harness.triton.verify import listed, numbers, serving, verify
+from harness.triton.verify import listed, named, numbers, serving, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +77,20 @@ class ModelVersions:
         self._patience, self._repository = patience, repository
         self._began = time.monotonic()
 
-    def set(self, desired: Sequence[int]) -> Change:
+    def set(self, desired: Sequence[int], expected: Sequence[int] | None = None, refresh: bool = False) -> Change:
         """See `Control.set_versions`."""
-        wanted = self._checked(desired)
-        self._began = time.monotonic()
-        # What leaves already is no reason to wait; what is loading is somebody else's call in progress.
-        before = self._settled(drained=False).ready(self._model)
-        called = before != wanted
-        refusal = self._load(wanted, before) if called else None
-        index = self._settled()
-        verify(self._server, self._model, wanted, before, index, refusal)
+        wanted = self._checked(desired, refresh)
+        before = self._before(expected)
+        called = refresh or before != wanted
+        index = self._called(wanted, before, refresh) if called else self._settled()
+        if not called:
+            self._verify(wanted, before, index, None)
         return self._change(before, wanted, called, index)
 
     def unload(self) -> Change:
         """See `Control.unload`."""
+        before = self._before(None)
         self._began = time.monotonic()
-        before = self._settled(drained=False).ready(self._model)
         try:
             self._server.unload(self._model, self._patience.drain_s)
         except Refused as refusal:
@@ -102,7 +100,7 @@ class ModelVersions:
             raise LoadMismatch(f"{self._model}: Triton reported it unloaded, but {serving(left)}")
         return self._change(before, (), True, index)
 
-    def _checked(self, desired: Sequence[int]) -> tuple[int, ...]:
+    def _checked(self, desired: Sequence[int], refresh: bool) -> tuple[int, ...]:
         model, wanted = self._model, tuple(sorted(set(desired)))
         if not wanted:
             raise UsageError(f"{model}: no version is wanted: to take the whole model out, unload it explicitly")
@@ -110,26 +108,68 @@ class ModelVersions:
             raise UsageError(f"{model}: {wanted[0]} is not a model version: they count from 1")
         if self._repository is not None:
             check_on_disk(self._repository, model, wanted)
+        elif refresh:
+            raise UsageError(f"{model}: a changed config.pbtxt is read from the repository: say where it is")
         return wanted
 
-    def _load(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> Refused | None:
-        """Send the override; what Triton says against it is returned: the index is looked at either way."""
+    def _before(self, expected: Sequence[int] | None) -> tuple[int, ...]:
+        """The READY set once nobody's load is in progress. Raises ChangedMeanwhile, and nothing was sent."""
+        self._began = time.monotonic()
+        # What leaves already is no reason to wait; what is loading is somebody else's call in progress.
+        index = self._settled(drained=False)
+        ready = index.ready(self._model)
+        if loading := index.in_state(self._model, LOADING):
+            raise ChangedMeanwhile(
+                f"{self._model}: {listed(loading)} LOADING by somebody else's call, and still after "
+                f"{self._patience.load_s:g} s; {serving(ready)}; nothing was sent"
+            )
+        if expected is not None and ready != tuple(sorted(set(expected))):
+            raise ChangedMeanwhile(
+                f"{self._model}: somebody else changed what serves: {numbers(expected) or 'no version'} was READY, "
+                f"now {numbers(ready) or 'none'}; nothing was sent"
+            )
+        return ready
+
+    def _called(self, wanted: tuple[int, ...], before: tuple[int, ...], refresh: bool) -> Index:
+        """Send the override, and hold what became of it against what was wanted."""
+        self._began = time.monotonic()
+        try:
+            refusal = self._load(wanted, before, refresh)
+            index = self._settled()
+            self._verify(wanted, before, index, refusal)
+        except Unreachable as error:
+            raise Unreachable(
+                f"{error}: it died, hangs or was cut off in the middle of loading {named(wanted)} of {self._model} "
+                f"(READY before: {numbers(before) or 'none'}); a server restarted in explicit mode loads nothing by "
+                "itself: once it is back, see what serves, and load or restore the versions"
+            ) from error
+        return index
+
+    def _verify(self, wanted: tuple[int, ...], before: tuple[int, ...], index: Index, refusal: Refused | None) -> None:
+        verify(self._server, self._model, wanted, before, index, refusal, on_disk=self._repository is not None)
+
+    def _load(self, wanted: tuple[int, ...], before: tuple[int, ...], refresh: bool) -> Refused | None:
+        """What Triton says against it is returned: the index is looked at either way."""
         try:
             override = {
-                **self._base_config(wanted, before),
+                **self._base_config(wanted, before, refresh),
                 "version_policy": {"specific": {"versions": list(wanted)}},
             }
             self._server.load(self._model, json.dumps(override), self._patience.load_s)
         except Refused as refusal:
             return refusal
+        except Unreachable as error:
+            # A proxy in between may have given up on a server that is alive and at work.
+            self._server.live()
+            return Refused(str(error), unfinished=True)
         return None
 
-    def _base_config(self, wanted: tuple[int, ...], before: tuple[int, ...]) -> dict[str, Any]:
+    def _base_config(self, wanted: tuple[int, ...], before: tuple[int, ...], refresh: bool) -> dict[str, Any]:
         """The configuration to keep: that of a version that serves and stays, else what a load would take.
 
         Each version keeps the configuration it was loaded with; another one would initialise it anew.
         """
-        if before:
+        if before and not refresh:
             staying = [version for version in before if version in wanted]
             return self._server.config(self._model, (staying or before)[0])
         if self._repository is not None:
@@ -140,19 +180,15 @@ class ModelVersions:
         return self._server.config(self._model, loaded[0] if loaded else None)
 
     def _settled(self, drained: bool = True) -> Index:
-        """The index once no version is loading (nor, if `drained`, leaving) any more.
-
-        Raises LoadFailed if one is still loading when patience ends; what still leaves then is in the index.
-        """
+        """The index once no version is loading (nor, if `drained`, leaving) any more, or when patience ends."""
         while True:
             index = Index.of(self._server.index())
             loading, leaving = (index.in_state(self._model, state) for state in (LOADING, UNLOADING))
             waited_s = time.monotonic() - self._began
-            if not loading and not (drained and leaving and waited_s < self._patience.drain_s):
+            if not (loading and waited_s < self._patience.load_s) and not (
+                drained and leaving and waited_s < self._patience.drain_s
+            ):
                 return index
-            if loading and waited_s > self._patience.load_s:
-                now = serving(index.ready(self._model))
-                raise LoadFailed(f"{self._model}: {listed(loading)} still LOADING after {waited_s:.0f} s; {now}")
             time.sleep(min(0.5, 0.02 + waited_s / 20))
 
     def _change(self, before: tuple[int, ...], wanted: tuple[int, ...], called: bool, index: Index) -> Change:

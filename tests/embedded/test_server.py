@@ -56,9 +56,9 @@ def test_taken_ports_are_tried_again(models: Path, tmp_path: Path, monkeypatch: 
         two.bind(("127.0.0.1", 0))
         one.listen()
         two.listen()
-        http, grpc, metrics = real()
+        http, grpc, metrics = real(3)
         answers = iter([(one.getsockname()[1], grpc, metrics), (http, two.getsockname()[1], metrics)])
-        monkeypatch.setattr(server_module, "free_ports", lambda: next(answers, None) or real())
+        monkeypatch.setattr(server_module, "free_ports", lambda count: next(answers, None) or real(count))
         with EmbeddedServer(models, tmp_path / "triton.log") as server:
             server.start({"tiny": [1]})
             assert server._get("/v2/models/tiny/versions/1/ready") == 200

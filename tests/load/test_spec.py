@@ -16,7 +16,7 @@ from tests.load.conftest import SMOLLM2, TINY, make_spec
 def test_the_spec_survives_the_protocol(tmp_path: Path) -> None:
     stages = (
         StagePlan(0, "paired", "closed", 90.0, 0.5, in_flight=1),
-        StagePlan(1, "split", "poisson", 20.0, 0.1, rate=1.0, soak=True),
+        StagePlan(1, "split", "poisson", 20.0, 0.1, rate=1.0, purpose="soak"),
     )
     spec = make_spec(tmp_path, stages, model=SMOLLM2, prompts=("Ünïcode\nand lines", "2"), logprobs_k=20)
     arm = Arm("grpc://h:1", "smollm2", None, {"x-a": "b"}, {"temperature": 0.5, "stop": ["a"]})

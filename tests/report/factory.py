@@ -35,7 +35,7 @@ PLANS = (
     StagePlan(1, "split", "poisson", 20.0, 0.10, rate=1.0),
     StagePlan(2, "split", "poisson", 30.0, 0.50, rate=1.0),
     StagePlan(3, "split", "poisson", 20.0, 1.00, rate=1.0),
-    StagePlan(4, "split", "poisson", 10.0, 1.00, rate=1.0, soak=True),
+    StagePlan(4, "split", "poisson", 10.0, 1.00, rate=1.0, purpose="soak"),
 )
 ANSWER = ["The", " sky", " is", " blue", " because", " of", " Rayleigh", " scattering"]
 VOCABULARY = 40

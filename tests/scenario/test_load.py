@@ -64,7 +64,7 @@ def test_a_server_that_runs_already(scenario_file: Path) -> None:
     scenario = load(str(scenario_file))
     assert scenario.target.url == "grpc://triton:8001"
     assert scenario.target.repository == str(scenario_file.parent / "models")
-    assert scenario.url(scenario.candidate) == "grpc://triton:8001"
+    assert scenario.target.url_of(scenario.candidate) == "grpc://triton:8001"
 
 
 def test_logprobs_only_where_quality_is_judged(scenario_file: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_issues_example(scenario_file: Path) -> None:
         StagePlan(1, "split", "poisson", 20.0, 0.1, rate=1.0),
         StagePlan(2, "split", "poisson", 30.0, 0.5, rate=1.0),
         StagePlan(3, "split", "poisson", 20.0, 1.0, rate=1.0),
-        StagePlan(4, "split", "poisson", 10.0, 1.0, rate=1.0, soak=True),
+        StagePlan(4, "split", "poisson", 10.0, 1.0, rate=1.0, purpose="soak"),
     )
     assert planned.duration_s == 170.0
 

@@ -1,0 +1,135 @@
+"""What the `models` commands have in common: whom they address, how they may, and what a change may do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from harness.cli.screen import stderr
+from harness.errors import UsageError
+from harness.run.models import Rules, Site, open_site
+from harness.scenario.units import parse_duration
+from harness.triton import access, probe_path
+
+
+def add_site(command: argparse.ArgumentParser, *, urls_needed: bool = True) -> None:
+    where = command.add_argument_group("servers")
+    where.add_argument(
+        "--url", action="append", default=[], required=urls_needed, metavar="URL",
+        help="grpc://host:8001, http://host:8000, grpcs:// or https://; repeatable; a name with several addresses "
+        "stands for a server each",
+    )  # fmt: skip
+    where.add_argument("--repository", type=Path, metavar="DIR", help="their model repository, as this machine sees it")
+    where.add_argument(
+        "--max-unavailable", default="1", metavar="N",
+        help="servers that are changed at the same time: a number, or a share such as 25%% (default 1)",
+    )  # fmt: skip
+    where.add_argument(
+        "--state", type=Path, metavar="DIR",
+        help="where the journal lies (default: a folder named after the URLs in $XDG_STATE_HOME/triton-canary)",
+    )  # fmt: skip
+    add_access(command)
+
+
+def add_access(command: argparse.ArgumentParser) -> None:
+    how = command.add_argument_group(
+        "access", "also from the environment: TRITON_CANARY_HEADERS (one a line), TRITON_CANARY_TOKEN; never printed"
+    )
+    how.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="repeatable")
+    how.add_argument("--header-file", action="append", default=[], type=Path, metavar="FILE", help="one header a line")
+    how.add_argument("--token-file", type=Path, metavar="FILE", help="a bearer token")
+    how.add_argument("--ca", type=Path, metavar="PEM", help="whom to trust (default: the system's store)")
+    how.add_argument("--cert", type=Path, metavar="PEM", help="our own certificate, for mTLS")
+    how.add_argument("--key", type=Path, metavar="PEM", help="its key")
+    how.add_argument("--server-name", metavar="NAME", help="the name in the server's certificate")
+
+
+def add_rules(command: argparse.ArgumentParser) -> None:
+    rules = command.add_argument_group("checks")
+    rules.add_argument("--no-disk", action="store_true", help="the version directories cannot be looked at from here")
+    rules.add_argument("--no-probe", action="store_true", help="do not ask each version for an answer")
+    rules.add_argument("--dependents", action="store_true", help="ensembles that use the model may change with it")
+    rules.add_argument(
+        "--versioned-clients", action="store_true",
+        help="every client names its version: a higher one may become READY while requests arrive",
+    )  # fmt: skip
+    rules.add_argument(
+        "--window", type=duration, default=2.0, metavar="TIME", help="how long requests are watched for (default 2s)"
+    )
+    rules.add_argument(
+        "--load-timeout", type=duration, default=600.0, metavar="TIME", help="for one load (default 10m)"
+    )
+    rules.add_argument("--probe-path", metavar="PATH", help="warn if a Kubernetes probe on this path would be harmed")
+    add_persist(command)
+
+
+def add_persist(command: argparse.ArgumentParser) -> None:
+    keep = command.add_mutually_exclusive_group()
+    keep.add_argument(
+        "--persist", dest="persist", action="store_const", const="write", default="no",
+        help="edit version_policy in config.pbtxt, so that a restart keeps it (a read-only one: the diff is printed)",
+    )  # fmt: skip
+    keep.add_argument(
+        "--persist-diff", dest="persist", action="store_const", const="show",
+        help="print the edit of config.pbtxt instead, for a repository that is managed elsewhere",
+    )  # fmt: skip
+
+
+def site_of(args: argparse.Namespace) -> Site:
+    """Raises UsageError; sends nothing."""
+    console = stderr()
+    shown = access(
+        args.header, args.header_file, args.token_file, args.ca, args.cert, args.key, args.server_name,
+        environment=os.environ,
+    )  # fmt: skip
+    return open_site(
+        args.url, shown, args.repository, max_unavailable=args.max_unavailable, state=args.state,
+        say=lambda line: console.print(line, markup=False), load_timeout_s=getattr(args, "load_timeout", 600.0),
+    )  # fmt: skip
+
+
+def rules_of(args: argparse.Namespace) -> Rules:
+    return Rules(
+        persist=args.persist, probe=not args.no_probe, versioned_clients=args.versioned_clients,
+        dependents=args.dependents, window_s=args.window,
+    )  # fmt: skip
+
+
+def needs_repository(args: argparse.Namespace) -> None:
+    """Raises UsageError where the version directories are neither seen nor said to be out of sight."""
+    if args.repository is None and not args.no_disk:
+        raise UsageError(
+            f"models {args.command} looks for the version directories first: --repository DIR, or --no-disk where "
+            "they cannot be seen from here"
+        )
+    if args.repository is not None and args.no_disk:
+        raise UsageError("--repository and --no-disk: one of them")
+
+
+def warn_of_probe(args: argparse.Namespace, site: Site) -> None:
+    if args.probe_path:
+        for control in site.servers:
+            found = probe_path(control, args.probe_path)
+            if found.verdict != "safe":
+                site.say(f"WARNING: --probe-path on {control.url}: {found}")
+
+
+def duration(text: str) -> float:
+    """Seconds, for argparse."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def version(text: str) -> int:
+    """For argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a model version is a whole number from 1, not {text}")
+    return int(text)
+
+
+def versions(text: str) -> list[int]:
+    """ "2,3", for argparse."""
+    return [version(part.strip()) for part in text.split(",")]

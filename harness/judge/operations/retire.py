@@ -1,0 +1,125 @@
+"""retire-model: nobody asks it, it is unloaded, then its directory goes, and what stays answers all the while."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.judge.operations.facts import amount, fact, names
+from harness.types import Finding
+
+Facts = Mapping[str, Any]
+
+
+def findings(observations: Facts) -> tuple[Finding, ...]:
+    """`traffic.vN` of the version that goes and of the one that stays, `retire.unloaded`, `retire.directory`.
+
+    Where the version was refused, `retire.unchanged` instead of the last two.
+    """
+    found = [_traffic(observations)]
+    found += [_unchanged(observations)] if observations.get("refused") else _retired(observations)
+    if observations.get("steady") is not None or observations.get("counters") is not None:
+        found.append(_steady(observations))
+    return tuple(found)
+
+
+def done(observations: Facts) -> str:
+    what = {"archive": "archived", "remove": "removed"}[observations["then"]]
+    return f"{_going(observations)} is unloaded and its directory {what}"
+
+
+def _going(observations: Facts) -> str:
+    return f"{observations['model']} version {observations['version']}"
+
+
+def _traffic(observations: Facts) -> Finding:
+    metric = f"traffic.v{observations['version']}"
+    before, arrivals = observations.get("before"), observations.get("arrivals")
+    if before is not None and observations["version"] not in before["ready"]:
+        return fact(metric, "pass", f"{_going(observations)} did not serve any more, so no request could arrive")
+    if arrivals is None:
+        return fact(metric, "no data", f"Whether requests arrive at {_going(observations)} was not seen")
+    requests, window_s = arrivals["requests"], arrivals["window_s"]
+    if requests:
+        seen = "a request still arrives" if requests == 1 else f"{requests} requests still arrive"
+        return fact(metric, "fail", f"Not retired: {seen} at {_going(observations)} in {window_s:.3g} s")
+    return fact(metric, "pass", f"No request at {_going(observations)} in {window_s:.3g} s, by Triton's own counters")
+
+
+def _unchanged(observations: Facts) -> Finding:
+    metric, after = "retire.unchanged", observations.get("after")
+    if after is None:
+        return fact(metric, "no data", "What serves after the refusal was not seen")
+    before = observations["before"]
+    if after["ready"] != before["ready"]:
+        return fact(metric, "fail", f"Refused, but now versions {after['ready']} serve instead of {before['ready']}")
+    if not after["directory"]:
+        return fact(metric, "fail", f"Refused, but the directory of {_going(observations)} is gone")
+    serving = ", ".join(map(str, after["ready"]))
+    return fact(metric, "pass", f"Nothing was changed: versions {serving} serve and the directory is there")
+
+
+def _retired(observations: Facts) -> list[Finding]:
+    after, version = observations.get("after"), observations["version"]
+    unloaded, directory = "retire.unloaded", "retire.directory"
+    if after is None:
+        return [
+            fact(unloaded, "no data", f"Whether {_going(observations)} left was not seen"),
+            fact(directory, "no data", f"Whether the directory of {_going(observations)} left was not seen"),
+        ]
+    stay = [number for number in observations["before"]["ready"] if number != version]
+    if version in after["ready"]:
+        found = fact(unloaded, "fail", f"{_going(observations)} still serves")
+    elif after["ready"] != stay:
+        found = fact(unloaded, "fail", f"Versions {after['ready']} serve, and {stay} should")
+    else:
+        found = fact(unloaded, "pass", f"Exactly {_versions(stay)} serve, each by its own readiness")
+    return [found, _directory(observations, after)]
+
+
+def _directory(observations: Facts, after: Facts) -> Finding:
+    metric, then = "retire.directory", observations["then"]
+    if after["directory"]:
+        return fact(metric, "fail", f"The directory of {_going(observations)} is still in the repository")
+    if then == "archive" and not observations.get("archived"):
+        return fact(metric, "fail", f"The directory of {_going(observations)} left the repository but is in no archive")
+    order = [(step["action"], step["state"]) for step in observations.get("journal", [])]
+    confirmed = [at for at, (action, state) in enumerate(order) if action == "models.set" and state == "done"]
+    left = [at for at, (action, state) in enumerate(order) if action.startswith("version.") and state == "begun"]
+    before = observations["before"]
+    if not left and not before["directory"]:
+        return fact(metric, "pass", "It had left the repository before")
+    if not left or (not confirmed and observations["version"] in before["ready"]):
+        return fact(metric, "no data", "The journal does not say when the directory left")
+    if confirmed and left[0] < confirmed[0]:
+        return fact(metric, "fail", "The directory left before the unload was confirmed")
+    return fact(metric, "pass", f"It was {then}d only after Triton had confirmed the unload")
+
+
+def _steady(observations: Facts) -> Finding:
+    """Requests of our own to a version that stays, else what Triton counted there."""
+    steady, counters = observations.get("steady"), observations.get("counters")
+    if steady is not None:
+        metric = f"traffic.v{steady['version']}"
+        if steady["failed"]:
+            said = names(steady["errors"])
+            return fact(metric, "fail", f"{steady['failed']} of {amount(steady['sent'], 'request')} failed: {said}")
+        if not steady["covers"]:
+            return fact(metric, "no data", f"No requests at version {steady['version']} during the whole operation")
+        return fact(
+            metric, "pass",
+            f"0 of {amount(steady['sent'], 'request')} failed, before, during and after; "
+            f"the slowest took {1e3 * steady['slowest_s']:.3g} ms",
+        )  # fmt: skip
+    assert counters is not None
+    metric = f"traffic.v{counters['version']}"
+    failed = counters["after"]["failure"] - counters["before"]["failure"]
+    answered = counters["after"]["success"] - counters["before"]["success"]
+    if failed or answered < 0:
+        wrong = f"{amount(failed, 'request')} failed" if failed > 0 else "its counters began again"
+        return fact(metric, "fail", f"Version {counters['version']} stays, but {wrong} meanwhile")
+    return fact(metric, "pass", f"Triton counted no failure there, and {amount(answered, 'answer')}, meanwhile")
+
+
+def _versions(numbers: list[int]) -> str:
+    return ("version " if len(numbers) == 1 else "versions ") + ", ".join(map(str, numbers))

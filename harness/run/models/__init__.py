@@ -1,0 +1,45 @@
+"""Which versions of a model serve, on one server or a fleet: changed, verified, journaled, brought back.
+
+Guarantee: a change either ends with every server serving the wanted versions (by the repository index, by each
+version's own readiness and by an answer to a probe), or every server is put back to what it had, and those that could
+not be are named. Whatever dies in between, the journal knows what there was before: `restore` goes back to it.
+"""
+
+from harness.run.models.deploy import Deployed, publish, sync_and_load
+from harness.run.models.leak import Cycle, Trend
+from harness.run.models.loading import load, unload
+from harness.run.models.memory import Cycles, Memory, cycles
+from harness.run.models.overview import ModelStatus, ServerStatus, Status, status
+from harness.run.models.restoring import restore
+from harness.run.models.retiring import Retired, Then, retire
+from harness.run.models.rules import Changed, Rules
+from harness.run.models.site import Site, open_site, state_folder
+from harness.run.models.traffic import Strays, unversioned
+
+__all__ = [
+    "Changed",
+    "Cycle",
+    "Cycles",
+    "Deployed",
+    "Memory",
+    "ModelStatus",
+    "Retired",
+    "Rules",
+    "ServerStatus",
+    "Site",
+    "Status",
+    "Strays",
+    "Then",
+    "Trend",
+    "cycles",
+    "load",
+    "open_site",
+    "publish",
+    "restore",
+    "retire",
+    "state_folder",
+    "status",
+    "sync_and_load",
+    "unload",
+    "unversioned",
+]

@@ -1,0 +1,168 @@
+"""From a store to what serves: a sync, and then only the models that it changed are loaded.
+
+What to load is told by the repository before and after. The "before" is kept beside the journal until everything is
+loaded, so a sync that was cut off between its files and its loads is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import CanaryError, UsageError, WorldError
+from harness.recording import atomic_write
+from harness.run.models.change import ModelChange
+from harness.run.models.history import Served, history
+from harness.run.models.loading import checked
+from harness.run.models.overview import after_restart
+from harness.run.models.rules import Changed, Rules
+from harness.run.models.site import Site
+from harness.store import Progress, Store, SyncResult, publish, sync
+from harness.triton import read_config, versions_on_disk
+from harness.triton.config_merge import keep_version_policy
+
+__all__ = ["Deployed", "Load", "publish", "sync_and_load"]
+
+Load = Literal["add", "latest", "no"]
+Seen = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """`changed`: one for each change of what serves. `notes`: what was left out on purpose, one line each."""
+
+    result: SyncResult
+    changed: tuple[Changed, ...]
+    notes: tuple[str, ...] = ()
+
+
+def sync_and_load(
+    site: Site | None, store: Store, repository: Path | None = None, *, models: Sequence[str] | None = None,
+    versions: Sequence[int] | None = None, load: Load = "add", rules: Rules | None = None,
+    staging: Path | None = None, workers: int = 4, without_manifest: bool = False, dry_run: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Deployed:  # fmt: skip
+    """Sync `store` into `repository` (the site's); then, on its servers if any, only what changed is loaded.
+
+    `add`: new versions join those that serve. `latest`: the highest one joins, and once it is verified the others
+    leave. A changed config.pbtxt, which keeps its local version_policy, is applied to what serves. Of a model that does
+    not serve yet, its policy's versions are loaded. Every model gets its turn; WorldError (or UsageError) names those
+    that failed, and the next sync tries them again.
+    """
+    rules = rules or Rules()
+    repository = repository or (site.repository if site else None)
+    if repository is None:
+        raise UsageError("a sync needs a model repository: --repository DIR")
+    repository = repository.resolve()
+
+    def fetch() -> SyncResult:
+        return sync(
+            store, repository, models=models, versions=versions, staging=staging, workers=workers,
+            without_manifest=without_manifest, dry_run=dry_run, merge_config=keep_version_policy, progress=progress,
+        )  # fmt: skip
+
+    if dry_run or load == "no" or site is None:
+        return Deployed(fetch(), ())
+    with site.changing(), _kept(site.journal.folder, repository) as before:
+        result = fetch()
+        return _Loads(site, repository, before, load, rules).run(result)
+
+
+class _Loads:
+    def __init__(self, site: Site, repository: Path, before: Seen, load: Load, rules: Rules) -> None:
+        self._site, self._repository, self._before = site, repository, before
+        self._load, self._rules = load, rules
+        self._changed: list[Changed] = []
+        self._notes: list[str] = []
+
+    def run(self, result: SyncResult) -> Deployed:
+        failures: list[CanaryError] = []
+        for model, now in _seen(self._repository).items():
+            old = self._before.get(model, {"versions": [], "config": "", "text": ""})
+            added = [version for version in now["versions"] if version not in old["versions"]]
+            refresh = bool(old["versions"]) and now["config"] != old["config"]
+            if not added and not refresh:
+                continue
+            try:
+                self._model(model, self._wanted_back(model, added), refresh, old["text"])
+            except CanaryError as error:
+                failures.append(error)
+        if failures:
+            words = "; ".join(map(str, failures))
+            raise failures[0] if len(failures) == 1 else WorldError(words)
+        return Deployed(result, tuple(self._changed), tuple(self._notes))
+
+    def _wanted_back(self, model: str, added: Sequence[int]) -> list[int]:
+        """A version that was retired here stays retired, though the store has it still."""
+        last = history(self._site.journal.entries(), model).last
+        gone = (last.entry.wanted or {}).get("retires") if last else None
+        if gone in added:
+            self._notes.append(f"{model}: version {gone} was retired, and is not loaded: remove it from the store")
+        return [version for version in added if version != gone]
+
+    def _model(self, model: str, added: Sequence[int], refresh: bool, old_text: str) -> None:
+        site, rules = self._site, self._rules
+        before = site.loaded(model)
+        wanted = {url: self._joined(model, ready, added) for url, ready in before.items()}
+        if not any(wanted.values()):
+            return
+        if wanted == before and not refresh:
+            return
+        change = checked(site, model, before, wanted, rules)
+        change.refresh, change.config_before = refresh, old_text if refresh else None
+        self._changed.append(change.run())
+        if self._load == "latest":
+            self._leave(model, wanted)
+
+    def _joined(self, model: str, ready: tuple[int, ...], added: Sequence[int]) -> tuple[int, ...]:
+        if not ready:
+            policy = read_config(self._repository / model / "config.pbtxt").get("version_policy", {})
+            return after_restart(policy, versions_on_disk(self._repository, model)) if added else ()
+        if self._load == "latest":
+            return tuple(sorted({*ready, max([*ready, *added])}))
+        return tuple(sorted({*ready, *added}))
+
+    def _leave(self, model: str, served: Served) -> None:
+        """The new version is verified: the older ones go."""
+        wanted = {url: versions[-1:] for url, versions in served.items()}
+        if wanted != dict(served):
+            self._changed.append(ModelChange(self._site, model, served, wanted, self._rules).run())
+
+
+def _seen(repository: Path) -> dict[str, dict[str, Any]]:
+    """Versions and configuration of each model that lies in the repository."""
+    found = {}
+    for folder in sorted(repository.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            config = folder / "config.pbtxt"
+            data = config.read_bytes() if config.is_file() else b""
+            found[folder.name] = {
+                "versions": list(versions_on_disk(repository, folder.name)),
+                "config": hashlib.sha256(data).hexdigest() if data else "",
+                "text": data.decode(errors="replace"),
+            }
+    return found
+
+
+@contextmanager
+def _kept(folder: Path, repository: Path) -> Iterator[Seen]:
+    """The repository as it was before the first sync whose loads are not all done; on disk until they are."""
+    path = folder / f"sync-{hashlib.sha256(bytes(repository)).hexdigest()[:12]}.json"
+    now = _seen(repository)
+    before = now
+    if path.exists():
+        with suppress(ValueError):
+            before = json.loads(path.read_text())
+    atomic_write(path, json.dumps(before).encode())
+    try:
+        yield before
+    except BaseException:
+        if before is now and _seen(repository) == now:
+            path.unlink()  # nothing came
+        raise
+    path.unlink()

@@ -1,0 +1,96 @@
+"""What a journal says of one model: pure, from its entries.
+
+A change of a model over all servers of a site is one action `models.change` around its steps (`models.set` on each
+server, `config.write`, `version.move`, ...). Where it is neither done nor undone it was cut off, and its `before` is
+what to go back to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.run.journal import Entry
+
+CHANGE = "models.change"
+STEPS = ("models.set", "config.write", "version.move", "version.archive", "version.remove")
+Served = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A change with its steps. `before`, `wanted`: READY versions by server URL."""
+
+    entry: Entry
+    before: Served
+    wanted: Served
+    steps: tuple[Entry, ...] = ()
+
+    @property
+    def config(self) -> Entry | None:
+        """The first write of config.pbtxt: its `before` is the text that there was."""
+        return next((step for step in self.steps if step.action == "config.write" and step.undoes is None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """`last`: the last change that was done. `unfinished`: those that were cut off since, oldest first."""
+
+    last: Past | None = None
+    unfinished: tuple[Past, ...] = field(default=())
+
+    @property
+    def wanted(self) -> Served | None:
+        """What should serve, by server: None where the journal does not know."""
+        if self.unfinished:
+            return self.unfinished[0].before
+        return self.last.wanted if self.last else None
+
+
+def history(entries: Sequence[Entry], model: str) -> History:
+    """A restore that was cut off counts as not begun: what it wanted is what is still wanted."""
+    last, unfinished = None, list[Past]()
+    for past in _changes(entries, model):
+        if past.entry.state == "done":
+            last, unfinished = past, []
+        elif _pending(past.steps) and not (past.entry.wanted or {}).get("restores"):
+            unfinished.append(past)
+    return History(last, tuple(unfinished))
+
+
+def models(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Every model that the journal knows, in the order of their first change."""
+    return tuple(dict.fromkeys(entry.target for entry in entries if entry.action == CHANGE))
+
+
+def for_server(served: Served, url: str) -> tuple[int, ...] | None:
+    """What `url` should serve; a server that joined later, what all others do. None: the journal cannot tell."""
+    if url in served:
+        return served[url]
+    sets = set(served.values())
+    return sets.pop() if len(sets) == 1 else None
+
+
+def _changes(entries: Sequence[Entry], model: str) -> list[Past]:
+    found: list[Past] = []
+    for position, entry in enumerate(entries):
+        if entry.action != CHANGE or entry.target != model:
+            continue
+        steps: list[Entry] = []
+        for step in entries[position + 1 :]:
+            if step.action == CHANGE:
+                break
+            steps.append(step)
+        found.append(Past(entry, _served(entry.before), _served(entry.wanted), tuple(steps)))
+    return found
+
+
+def _pending(steps: Sequence[Entry]) -> list[Entry]:
+    undone = {seq for step in steps if step.undoes and step.state == "done" for seq in step.undoes}
+    return [step for step in steps if step.action in STEPS and step.undoes is None and step.seq not in undone]
+
+
+def _served(value: Any) -> Served:
+    served = value.get("served", {}) if isinstance(value, dict) else {}
+    return {str(url): tuple(int(version) for version in versions) for url, versions in served.items()}

@@ -1,0 +1,38 @@
+"""What a built-in operation shows itself on: a Triton and an S3 server of its own, and models to move."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harness.embedded import EmbeddedServer, build_repository
+from harness.run.embedded_store import build_and_publish, start_store
+from harness.store import MANIFEST, Store
+
+Build = Any
+
+__all__ = ["break_version", "build_and_publish", "start_store", "start_triton"]
+
+
+def start_triton(folder: Path, models: Mapping[str, Mapping[int, Build]], stack: ExitStack) -> EmbeddedServer:
+    """A Triton on `folder`/models that serves every version of `models`; it ends with `stack`."""
+    repository = folder / "models"
+    repository.mkdir(parents=True)
+    build_repository(repository, models)
+    server = EmbeddedServer(repository, folder / "server.log")
+    stack.callback(server.stop)
+    return server.start({model: sorted(versions) for model, versions in models.items()})
+
+
+def break_version(store: Store, model: str, version: int) -> str:
+    """Replace one published file by as many other bytes, as a store does that has lost some; returns its key."""
+    prefix = f"{model}/{version}/"
+    key = next(key for key in sorted(store.list(prefix).files) if not key.endswith(MANIFEST))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"?" * store.list(prefix).files[key].size)
+        file.flush()
+        store.write(key, Path(file.name))
+    return key

@@ -1,0 +1,78 @@
+"""An operation from scenario to verdict."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness.errors import CanaryError, UsageError
+from harness.run.execute import Result
+from harness.run.folder import RunFolder
+from harness.run.operations import regions, retire, sync
+from harness.run.operations.conclude import conclude_operation
+from harness.run.operations.course import Course, Say
+from harness.run.operations.recover import undo_what_was_cut_off
+from harness.run.setting import describe_operation
+from harness.run.signals import interruptible
+from harness.scenario import Operation
+
+_OBSERVE: dict[str, Callable[[Course], None]] = {
+    "repo-sync": sync.observe,
+    "multi-region": regions.observe,
+    "retire-model": retire.observe,
+}
+
+
+def operate(scenario: Operation, out: Path, say: Say) -> Result:
+    """Carry it out, observe into a new folder under `out`, judge, render.
+
+    Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
+    result, and the change that it cut off is undone.
+    """
+    folder = RunFolder.create(out.resolve(), scenario.name, describe_operation(scenario))
+    folder.lock()
+    error: CanaryError | None = None
+    failures: list[str] = []
+    facts = {"format": 1, "kind": scenario.kind, "finished": False}
+    with interruptible() as signals:
+        with ExitStack() as stack:
+            course = Course(scenario, folder, say, stack, facts)
+            try:
+                _OBSERVE[scenario.kind](course)
+                signals.ignore()
+                _finish(course)
+            except BaseException as caught:
+                signals.ignore()
+                failures = undo_what_was_cut_off(course.places, say)
+                if not isinstance(caught, CanaryError):
+                    raise
+                error = caught
+        try:
+            for failure in failures:
+                say(f"NOT PUT BACK: {failure}")
+            if isinstance(error, UsageError) and not _touched(course):
+                shutil.rmtree(folder.path)
+                raise error
+            if error is not None:
+                course.note(error=str(error))
+            folder.meta["outcome"] = {"error": str(error or ""), "not_put_back": failures}
+            folder.save()
+            verdict = conclude_operation(folder.path)
+        finally:
+            folder.unlock()
+    return Result(folder.path, verdict, error, tuple(failures))
+
+
+def _finish(course: Course) -> None:
+    with course.journal.action("run.end", course.scenario.name):
+        course.note(finished=True)
+        course.folder.meta["finished"] = True
+        course.folder.save()
+
+
+def _touched(course: Course) -> bool:
+    """Whether anything was done that is not a process of our own."""
+    journals = [course.journal, *(place.site.journal for place in course.places)]
+    return any(not entry.action.endswith(".start") for journal in journals for entry in journal.entries())

@@ -1,0 +1,58 @@
+"""After a failure, a signal or a crash: a change of what serves that was cut off goes back to what was before it.
+
+Changes that had come to their end stay: each was verified, and the version that it brought or took is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import CanaryError
+from harness.run.journal import Journal
+from harness.run.models import Site, open_site, restore
+from harness.run.models.history import history, models
+from harness.triton import access
+
+if TYPE_CHECKING:
+    from harness.run.operations.course import Place, Say
+
+
+def undo_what_was_cut_off(places: Iterable[Place], say: Say) -> list[str]:
+    """Of the servers that are not the run's own; one line for each thing that could not be undone."""
+    return [line for place in places if place.server is None for line in _undo(place.site, say)]
+
+
+def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]:
+    """The same from the folder of an operation that died. Running it again is harmless."""
+    scenario = meta.get("scenario", {})
+    regions = scenario.get("regions") or [{**scenario.get("target", {}), "name": ""}]
+    failures = []
+    for region in regions:
+        journal = Journal(folder / region["name"])
+        if not region.get("url") or not journal.entries():
+            continue  # the run's own server ended with it
+        repository = Path(region["repository"]) if region.get("repository") else None
+        try:
+            with open_site([region["url"]], access(environment=os.environ), repository, state=journal) as site:
+                failures += _undo(site, say)
+        except CanaryError as error:
+            failures.append(f"{region['url']}: {error}; to finish: triton-canary recover {folder}")
+    return failures
+
+
+def _undo(site: Site, say: Say) -> list[str]:
+    failures = []
+    entries = site.journal.entries()
+    for model in models(entries):
+        if not history(entries, model).unfinished:
+            continue
+        try:
+            for restored in restore(site, model):
+                for line in restored.done:
+                    say(f"{model}: {line}")
+        except CanaryError as error:
+            failures.append(f"{error}; to finish: triton-canary recover {site.journal.folder}")
+    return failures

@@ -1,0 +1,112 @@
+"""Requests at a version that this run did not send: clients that name no version, or the wrong one.
+
+Guarantee: a request of our own never counts, however slow the machine is. The server's counter is read first and the
+number of requests that we have begun afterwards, so the difference is a lower bound: it is too small by at most what
+we have in flight at that version (and by what of ours never reached the server), and never too large.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from harness.errors import Unreachable, UnsafeChange
+from harness.judge import STRAYS
+from harness.run.models.traffic import Strays
+from harness.telemetry import Sampler, Value
+from harness.triton import Control, Refused
+from harness.types import Arm
+
+WINDOW_S = 2.0
+"""How long it is watched who asks the version that serves, before a higher one is loaded."""
+POLL_S = 0.2
+RECORD_S = 1.0
+BLIND_S = 10.0
+"""A guard that has seen nothing for this long is none."""
+
+
+class StrayCount:
+    """Of one version on one server. To be made while none of our own requests is in flight there.
+
+    `own`: requests that we have begun at that version. Raises what Control raises where there are no statistics.
+    """
+
+    def __init__(self, control: Control, model: str, version: int, own: Callable[[], int]) -> None:
+        self._control, self._model, self.version, self._own = control, model, version, own
+        self._own_before = own()
+        self._before = self._total()
+        self.seen = 0
+
+    def look(self) -> int:
+        """Strays so far, at least; it never falls."""
+        total = self._total() - self._before
+        self.seen = max(self.seen, total - (self._own() - self._own_before))
+        return self.seen
+
+    def _total(self) -> int:
+        counts = self._control.counts(self._model).get(self.version)
+        return counts.total if counts else 0
+
+
+class Guard:
+    """A thread that looks for strays at the candidate, from before its load until `stop`, and records what it sees.
+
+    `alarm_ns`: when the first ones were recorded (from the run's start), None while there are none.
+    """
+
+    def __init__(self, count: StrayCount, device: str, sampler: Sampler) -> None:
+        self._count, self._device, self._sampler = count, device, sampler
+        self.alarm_ns: int | None = None
+        self._failure: Exception | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="strays", daemon=True)
+
+    def start(self) -> None:
+        self._record(0)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """A second call does nothing."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def check(self) -> None:
+        """Raises what ended the watch: a full disk, or a server that has not told its counters for BLIND_S."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
+            self._failure = error
+
+    def _watch(self) -> None:
+        recorded, recorded_s = 0, time.monotonic()
+        seen_s = recorded_s
+        while not self._stopping.wait(POLL_S):
+            try:
+                count = self._count.look()
+            except (Unreachable, Refused):
+                if time.monotonic() - seen_s > BLIND_S:
+                    raise
+                continue
+            seen_s = time.monotonic()
+            if count > recorded or seen_s - recorded_s >= RECORD_S:
+                t_ns = self._record(count)
+                recorded, recorded_s = count, seen_s
+                if count and self.alarm_ns is None:
+                    self.alarm_ns = t_ns
+
+    def _record(self, count: int) -> int:
+        return self._sampler.record(Value("triton", self._device, STRAYS, float(count), "1"))
+
+
+def unsafe(arm: Arm, found: Strays) -> UnsafeChange:
+    """Why the load of `arm` is refused, and what allows it."""
+    return UnsafeChange(
+        f"{arm.model} version {arm.version} is not loaded: {found}; if every client names its version, say so "
+        "(target.versioned_clients: true)"
+    )

@@ -1,0 +1,180 @@
+"""S3 and what speaks its protocol, through boto3."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3.session
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from harness.errors import StoreError, UsageError
+from harness.store.body import CHUNK_BYTES, counted
+from harness.store.port import Listing, StoredFile
+
+SHA256 = "triton-canary-sha256"  # the metadata that keeps a file's hash; the ETag of a multipart object is no hash
+
+_SAYS = {
+    "AccessDenied": "access is denied",
+    "ExpiredToken": "the credentials have expired",
+    "ExpiredTokenException": "the credentials have expired",
+    "InvalidAccessKeyId": "the credentials are not accepted",
+    "InvalidToken": "the credentials are not accepted",
+    "SignatureDoesNotMatch": "the credentials are not accepted",
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchKey": "it is not in the store",
+    "PreconditionFailed": "it changed in the store since it was listed",
+    "InvalidRange": "it changed in the store since it was listed",
+}
+_SAYS_STATUS = {401: "AccessDenied", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed"}
+_BROKE_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+
+
+class S3Store:
+    """`s3://BUCKET/PREFIX`; credentials from boto3's own chain.
+
+    `endpoint`, or AWS_ENDPOINT_URL_S3, or AWS_ENDPOINT_URL, names another server than Amazon's: its buckets are
+    addressed by path. A request waits `timeout_s` at most for the next bytes and is tried `attempts` times;
+    files from `part_bytes` on go up in parts, `workers` at once. May be used by several threads.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        endpoint: str | None = None,
+        timeout_s: float = 60.0,
+        attempts: int = 4,
+        part_bytes: int = 16 << 20,
+        workers: int = 4,
+    ) -> None:
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        if not url.startswith("s3://") or not bucket or "@" in bucket:
+            raise UsageError("an S3 store is s3://BUCKET or s3://BUCKET/PREFIX; credentials come from the environment")
+        self._bucket, self._root = bucket, f"{prefix.strip('/')}/".lstrip("/")
+        self.url = f"s3://{bucket}/{self._root}".rstrip("/")
+        self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+        self._transfer = TransferConfig(
+            multipart_threshold=part_bytes, multipart_chunksize=part_bytes, max_concurrency=workers
+        )
+        config = Config(
+            connect_timeout=min(timeout_s, 10.0),
+            read_timeout=timeout_s,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=4 * workers,
+            s3={"addressing_style": "path" if self._endpoint else "auto"},
+            # the SHA-256 of the manifest is what counts, and some servers refuse the CRC headers that are the default
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        try:
+            self._client = boto3.session.Session().client("s3", endpoint_url=self._endpoint, config=config)
+        except (BotoCoreError, ValueError) as error:  # a profile that is not there, an endpoint that is no URL
+            raise UsageError(f"{self.url}: {error}") from error
+
+    def list(self, prefix: str = "") -> Listing:
+        files: dict[str, StoredFile] = {}
+        asked: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._root + prefix}
+        while True:
+            with self._failing("listing", prefix):
+                page = self._client.list_objects_v2(**asked)
+            entries = page.get("Contents", [])
+            for entry in entries:
+                if not entry["Key"].endswith("/"):  # the marker of a folder, which some tools leave
+                    key = entry["Key"].removeprefix(self._root)
+                    files[key] = StoredFile(key, entry["Size"], entry.get("ETag", "").strip('"'))
+            if page.get("KeyCount", 0) > len(entries):
+                return Listing(files, complete=False)
+            if not page.get("IsTruncated"):
+                return Listing(files)
+            token = page.get("NextContinuationToken")
+            if not token or token == asked.get("ContinuationToken"):
+                return Listing(files, complete=False)
+            asked["ContinuationToken"] = token
+
+    def read(self, file: StoredFile, offset: int = 0) -> Iterator[bytes]:
+        if offset == file.size > 0:
+            return
+        asked = {"IfMatch": f'"{file.etag}"'} if file.etag else {}
+        if offset:
+            asked["Range"] = f"bytes={offset}-"
+        with self._failing("reading", file.key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._root + file.key, **asked)
+            with contextlib.closing(answer["Body"]) as body:
+                began = answer.get("ContentRange", "bytes 0-").removeprefix("bytes ").partition("-")[0]
+                if int(began) != offset or answer["ContentLength"] != file.size - offset:
+                    raise StoreError(
+                        f"reading {self._place(file.key)}: {answer['ContentLength']} bytes from {began} on were sent, "
+                        f"not the {file.size - offset} from {offset} on that the listing promised"
+                    )
+                yield from counted(body.iter_chunks(CHUNK_BYTES), file.size - offset, self._place(file.key))
+
+    def sha256(self, file: StoredFile) -> str:
+        with self._failing("looking at", file.key):
+            head = self._client.head_object(Bucket=self._bucket, Key=self._root + file.key)
+        same = head["ETag"].strip('"') == file.etag and head["ContentLength"] == file.size
+        return str(head["Metadata"].get(SHA256, "")) if same else ""
+
+    def write(self, key: str, source: Path, sha256: str = "") -> None:
+        kept = {"Metadata": {SHA256: sha256}} if sha256 else {}
+        with self._failing("writing", key):
+            self._client.upload_file(str(source), self._bucket, self._root + key, ExtraArgs=kept, Config=self._transfer)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _place(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._root}{key}"
+
+    @contextlib.contextmanager
+    def _failing(self, doing: str, key: str) -> Iterator[None]:
+        """boto3's errors as one StoreError that names bucket and key."""
+        try:
+            yield
+        except (ClientError, BotoCoreError, Boto3Error) as error:
+            raise StoreError(f"{doing} {self._place(key)}: {self._reason(error)}") from error
+        except OSError as error:
+            raise StoreError(f"{doing} {self._place(key)}: {error.strerror}: {error.filename}") from error
+
+    def _reason(self, error: BaseException) -> str:
+        match error:
+            case Boto3Error() if error.__context__ is not None:  # the transfer's wrapping of one of the others
+                return self._reason(error.__context__)
+            case ClientError():
+                return _refusal(error.response)
+            case NoCredentialsError() | PartialCredentialsError():
+                return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            case EndpointConnectionError() | ConnectTimeoutError():
+                return f"nobody answers at {self._client.meta.endpoint_url}"
+            case _ if isinstance(error, _BROKE_OFF):
+                return "the body broke off"
+        return " ".join(str(error).split())
+
+
+def _refusal(response: dict[str, Any]) -> str:
+    """The server's no in one line; no header and no signature in it."""
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    said = response.get("Error", {})
+    code = str(said.get("Code", ""))
+    if code not in _SAYS and status in _SAYS_STATUS:
+        code = _SAYS_STATUS[status]
+    words = _SAYS.get(code) or " ".join(str(said.get("Message", "")).split()) or "the store failed"
+    name = "" if code == str(status) else f" {code}"
+    tries = int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0)) + 1
+    return f"{words} ({status}{name}{f', {tries} attempts' if tries > 1 else ''})"

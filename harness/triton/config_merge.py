@@ -1,0 +1,49 @@
+"""A model's configuration from elsewhere, with the version policy that is in force here."""
+
+from __future__ import annotations
+
+from harness.errors import UsageError, WorldError
+from harness.triton.pbtxt import fields, tokens
+from harness.triton.protobuf import ModelConfig, text_format
+
+POLICY = "version_policy"
+
+
+def keep_version_policy(local: bytes, incoming: bytes, name: str = "config.pbtxt") -> bytes:
+    """`incoming` with the version policy of `local` (none where it has none); all its other text stays as it is.
+
+    Raises UsageError where one of them is no model configuration.
+    """
+    texts = [_text(content, name) for content in (local, incoming)]
+    ours, theirs = ([field for field in fields(tokens(text)) if field.name == POLICY] for text in texts)
+    kept = texts[0][ours[0].start : ours[0].end] if ours else ""
+    text = texts[1]
+    if theirs:
+        start, end = theirs[0].start, theirs[0].end
+        merged = text[:start] + kept + text[end:]
+    elif kept:
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        merged = f"{text}{'' if not text or text.endswith(line_end) else line_end}{kept}{line_end}"
+    else:
+        merged = text
+    wanted = _parse(text, name)
+    wanted.ClearField(POLICY)
+    if ours:
+        wanted.version_policy.CopyFrom(_parse(texts[0], name).version_policy)
+    if _parse(merged, name) != wanted:
+        raise WorldError(f"{name}: its version_policy cannot be kept safely: merge it by hand")
+    return merged.encode()
+
+
+def _text(content: bytes, name: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: is not a model configuration: not UTF-8") from error
+
+
+def _parse(text: str, name: str) -> ModelConfig:
+    try:
+        return text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as error:
+        raise UsageError(f"{name}: is not a model configuration: {' '.join(str(error).split())}") from error

@@ -1,0 +1,64 @@
+"""A real HAProxy before Triton's HTTP, which speaks no TLS itself: certificates, client certificates, a token."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+_CONFIG = """
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server {patience}
+frontend all
+  {binds}
+  {rules}
+  default_backend triton
+backend triton
+  server one {server}
+"""
+
+
+@contextlib.contextmanager
+def proxy(folder: Path, server: str, *, bind: str = "", rules: str = "", patience: str = "60s") -> Iterator[int]:
+    """Its port, on 127.0.0.1 and 127.0.0.2. `bind`: what follows the address; `server`: host:port behind it."""
+    assert HAPROXY is not None
+    port = free_port()
+    binds = "\n  ".join(f"bind {host}:{port} {bind}" for host in ("127.0.0.1", "127.0.0.2"))
+    config = folder / f"haproxy-{port}.cfg"
+    config.write_text(_CONFIG.format(binds=binds, rules=rules, server=server, patience=patience))
+    log = folder / f"haproxy-{port}.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([HAPROXY, "-db", "-f", config], stdout=output, stderr=output) as run,
+    ):
+        try:
+            deadline = time.monotonic() + 60
+            while not _listens(port):
+                assert run.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+            yield port
+        finally:
+            run.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    time.sleep(0.02)
+    return False
