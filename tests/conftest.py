@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.embedded import EmbeddedServer, available, build_repository, weights_available
+from harness.embedded import (
+    EmbeddedS3,
+    EmbeddedServer,
+    available,
+    build_repository,
+    s3_available,
+    weights_available,
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,4 +31,14 @@ def tiny_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
     build_repository(folder / "models", {"tiny": {1: "fp16", 2: "same"}})
     with EmbeddedServer(folder / "models", folder / "server.log") as server:
         server.start(load={"tiny": [1, 2]})
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+    """A real S3 server with the bucket `models`; its `environment` is what a client needs."""
+    if reason := s3_available():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("s3")
+    with EmbeddedS3(folder / "data", folder / "s3.log") as server:
         yield server

@@ -10,10 +10,10 @@ from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
-from harness.judge import Evidence, judge, normalise, verdict_json
-from harness.recording import Recording
-from harness.report import render, terminal
-from harness.run import write_verdict
+from harness.judge import Evidence, judge, judge_operation, normalise, verdict_json
+from harness.recording import Recording, is_operation, read_meta, read_observations
+from harness.report import operation_summary, render, render_operation, terminal
+from harness.run import judge_again, write_verdict
 from harness.types import Verdict
 
 
@@ -34,6 +34,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def _judge(args: argparse.Namespace) -> int:
+    if is_operation(args.path):
+        return _judge_operation(args)
     recording = Recording.open(args.path)
     evidence = Evidence.of(recording)
     if args.rules:
@@ -49,9 +51,29 @@ def _judge(args: argparse.Namespace) -> int:
     return verdict.exit_code
 
 
+def _judge_operation(args: argparse.Namespace) -> int:
+    if args.rules:
+        raise UsageError(f"{args.path}: is an operation, and operations have no rules to choose")
+    verdict, meta = judge_again(args.path)
+    if args.json:
+        print(verdict_json(verdict, meta), end="")
+    else:
+        stdout().print(operation_summary(verdict, meta, None))
+    return verdict.exit_code
+
+
+def _report_operation(folder: Path) -> int:
+    observations = read_observations(folder)
+    for path in render_operation(read_meta(folder), observations, judge_operation(observations), folder):
+        stderr().print(str(path), markup=False)
+    return 0
+
+
 def _report(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise UsageError(f"{args.folder}: give the folder of a run")
+    if is_operation(args.folder):
+        return _report_operation(args.folder)
     recording = Recording.open(args.folder)
     verdict: Verdict = judge(Evidence.of(recording))
     for path in render(recording, verdict, args.folder):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
-from harness.embedded import MODELS, EmbeddedServer, available, build_repository, weights_available
+from harness.embedded import MODELS, EmbeddedServer, available, build_repository, s3_available, weights_available
 from harness.errors import ServerDied, UsageError
 from harness.run import Interrupted, interruptible
 from harness.telemetry import hardware
@@ -76,6 +76,7 @@ def _doctor(_args: argparse.Namespace) -> int:
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
     table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
     table.add_row("ingress", "the harness's own split")
-    table.add_row("model stores", "none yet: versions come from the repository that Triton reads")
+    table.add_row("embedded S3", s3_available() or "yes")
+    table.add_row("model stores", "S3, Artifactory, a folder")
     stdout().print(table)
     return 0

@@ -69,7 +69,7 @@ def add_commands(commands: Commands) -> None:
     gone.set_defaults(window=60.0)
 
     back = add(
-        commands, "restore", _restore, "bring back what the journal knows: after a restart, or a change that was cut off",
+        commands, "restore", _restore, "bring back what the journal knows, after a restart or a change cut off",
         "triton-canary models restore llm --url grpc://host:8001 --repository /models",
     )  # fmt: skip
     back.add_argument("model", nargs="?", help="default: every model that the journal knows")

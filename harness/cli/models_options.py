@@ -10,7 +10,7 @@ from harness.cli.screen import stderr
 from harness.errors import UsageError
 from harness.run.models import Rules, Site, open_site
 from harness.scenario.units import parse_duration
-from harness.triton import access, probe_path
+from harness.triton import Access, access, probe_path
 
 
 def add_site(command: argparse.ArgumentParser, *, urls_needed: bool = True) -> None:
@@ -43,6 +43,14 @@ def add_access(command: argparse.ArgumentParser) -> None:
     how.add_argument("--cert", type=Path, metavar="PEM", help="our own certificate, for mTLS")
     how.add_argument("--key", type=Path, metavar="PEM", help="its key")
     how.add_argument("--server-name", metavar="NAME", help="the name in the server's certificate")
+
+
+def access_of(args: argparse.Namespace) -> Access:
+    """Raises UsageError, naming the option that is wrong; never its value."""
+    return access(
+        args.header, args.header_file, args.token_file, args.ca, args.cert, args.key, args.server_name,
+        environment=os.environ,
+    )  # fmt: skip
 
 
 def add_rules(command: argparse.ArgumentParser) -> None:
@@ -79,12 +87,8 @@ def add_persist(command: argparse.ArgumentParser) -> None:
 def site_of(args: argparse.Namespace) -> Site:
     """Raises UsageError; sends nothing."""
     console = stderr()
-    shown = access(
-        args.header, args.header_file, args.token_file, args.ca, args.cert, args.key, args.server_name,
-        environment=os.environ,
-    )  # fmt: skip
     return open_site(
-        args.url, shown, args.repository, max_unavailable=args.max_unavailable, state=args.state,
+        args.url, access_of(args), args.repository, max_unavailable=args.max_unavailable, state=args.state,
         say=lambda line: console.print(line, markup=False), load_timeout_s=getattr(args, "load_timeout", 600.0),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stdout
-from harness.embedded import available, weights_available
+from harness.embedded import available, s3_available, weights_available
 from harness.scenario import GateFacts
 
 
@@ -54,11 +54,16 @@ def _sign(gate: GateFacts) -> str:
 
 
 def _scenarios(_args: argparse.Namespace) -> int:
-    problem = available() or weights_available()
+    problems = {
+        scenario.EMBEDDED_TRITON: available(),
+        scenario.LANGUAGE_MODEL: weights_available(),
+        scenario.EMBEDDED_S3: s3_available(),
+    }
     table = Table("scenario", "what", "needs", "here", box=None, pad_edge=False)
     for found in scenario.built_in().values():
-        embedded = any("embedded" in need for need in found.needs)
-        here = "yes" if embedded and not problem else problem or "with --url"
+        missing = [problems[need] for need in found.needs if problems.get(need)]
+        embedded = all(need in problems for need in found.needs)
+        here = missing[0] if missing else "yes" if embedded else "with --url"
         table.add_row(found.name, found.summary, "; ".join(found.needs), here)
     stdout().print(table)
     return 0

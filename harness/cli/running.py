@@ -8,10 +8,10 @@ from pathlib import Path
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import Screen, stderr, stdout
-from harness.recording import Recording
-from harness.report import terminal
-from harness.run import execute, recover
-from harness.scenario import Scenario
+from harness.recording import Recording, is_operation, read_meta
+from harness.report import operation_summary, terminal
+from harness.run import execute, operate, recover
+from harness.scenario import Operation, Scenario
 from harness.types import Verdict
 
 
@@ -62,11 +62,10 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    overrides = list(args.set)
-    if args.url:
-        # Builds are made by the embedded server only; a server of one's own has its versions already.
-        overrides += ["target.server=", f"target.url={args.url}", "baseline.build=", "candidate.build="]
-    return _execute(scenario.load(args.scenario, overrides, seed=args.seed), args)
+    wanted = scenario.load(args.scenario, args.set, seed=args.seed, url=args.url)
+    if isinstance(wanted, Operation):
+        return _operate(wanted, args)
+    return _execute(wanted, args)
 
 
 def _gate(args: argparse.Namespace) -> int:
@@ -86,6 +85,15 @@ def _execute(wanted: Scenario, args: argparse.Namespace) -> int:
     return result.exit_code
 
 
+def _operate(wanted: Operation, args: argparse.Namespace) -> int:
+    console = stderr()
+    result = operate(wanted, args.out, lambda line: console.print(line, markup=False))
+    if result.error:
+        console.print(f"triton-canary: {result.error}", markup=False)
+    _show(result.verdict, result.folder, as_json=args.json)
+    return result.exit_code
+
+
 def _recover(args: argparse.Namespace) -> int:
     console = stderr()
     verdict, failures = recover(args.folder, lambda line: console.print(line, markup=False))
@@ -99,5 +107,7 @@ def _show(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print((folder / "verdict.json").read_text(), end="")
         return
-    console = stdout()
-    console.print(terminal.summary(verdict, Recording.open(folder).meta, folder))
+    if is_operation(folder):
+        stdout().print(operation_summary(verdict, read_meta(folder), folder))
+    else:
+        stdout().print(terminal.summary(verdict, Recording.open(folder).meta, folder))

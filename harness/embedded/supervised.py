@@ -20,12 +20,23 @@ from harness.errors import ServerDied
 class Supervised:
     """One program below a supervisor process, which ends it and everything below it; see supervisor.py.
 
-    Starts at once; its output is appended to `log`. ServerDied where not even the supervisor starts.
+    Starts at once; its output is appended to `log`. Told to end, it has `grace_s` until it is killed. ServerDied where
+    not even the supervisor starts. `shm`, the start of names in /dev/shm, and `sockets`, paths, are removed at the end.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: Path, *, shm: str = "") -> None:
-        task = {"argv": list(argv), "env": dict(env), "log": str(log), "shm": shm}
-        self._shm = shm
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        *,
+        shm: str = "",
+        sockets: Sequence[str] = (),
+        grace_s: float = supervisor.GRACE_S,
+    ) -> None:
+        task: dict[str, object] = {"argv": list(argv), "env": dict(env), "log": str(log)}
+        task |= {"shm": shm, "sockets": list(sockets), "grace_s": grace_s}
+        self._shm, self._sockets = shm, list(sockets)
         self._exit: int | None = None
         self._listening = threading.Lock()
         with log.open("ab") as output:
@@ -85,6 +96,7 @@ class Supervised:
             self._process.wait()
         self._said.close()
         supervisor.remove_shared_memory(self._shm)  # in case the supervisor was killed
+        supervisor.remove_sockets(self._sockets)
 
 
 def how(status: int | None) -> str:

@@ -1,11 +1,12 @@
-"""Runs one Triton and guarantees that nothing of it outlives the harness.
+"""Runs one server, Triton as a rule, and guarantees that nothing of it outlives the harness.
 
-Run as a script, with the standard library only. It reads one line of JSON, {"argv", "env", "log", "shm"}, on
-stdin (not from its arguments, which every user of the machine can read). It keeps stdin, a pipe whose write
-end only the harness has, and a pidfd of the harness. The end of either, SIGTERM, or the end of Triton itself
-makes it end every process below it: SIGTERM, a short grace, SIGKILL. As a child subreaper it inherits the
-stubs that Triton leaves behind, so it knows when none is left; then it removes Triton's shared memory and
-exits. Triton has PR_SET_PDEATHSIG: it dies with a killed supervisor, and the models watch Triton (guard.py).
+Run as a script, with the standard library only. It reads one line of JSON, {"argv", "env", "log", "shm",
+"sockets", "grace_s"}, on stdin (not from its arguments, which every user of the machine can read). It keeps
+stdin, a pipe whose write end only the harness has, and a pidfd of the harness. The end of either, SIGTERM, or
+the end of Triton itself makes it end every process below it: SIGTERM, a grace, SIGKILL. As a child subreaper it
+inherits the stubs that Triton leaves behind, so it knows when none is left; then it removes Triton's shared
+memory and such sockets, and exits. Triton has PR_SET_PDEATHSIG: it dies with a killed supervisor, and the
+models watch Triton (guard.py).
 
 Writes two lines of JSON to stdout: {"pid": of Triton}, and last {"exit": its status, below 0: a signal}.
 """
@@ -60,19 +61,20 @@ def main(task: dict[str, Any]) -> int:
         watched.register(os.pidfd_open(harness), select.POLLIN)
     if os.getppid() == harness:
         watched.poll()
-    end_all(triton, pidfd)
+    end_all(triton, pidfd, task["grace_s"])
     remove_shared_memory(task["shm"])
+    remove_sockets(task["sockets"])
     say({"exit": triton.returncode})
     return 0
 
 
-def end_all(triton: subprocess.Popen[bytes], pidfd: int) -> None:
+def end_all(triton: subprocess.Popen[bytes], pidfd: int, grace_s: float) -> None:
     """SIGTERM to Triton, a grace, then SIGKILL to whatever is below this process, until nothing is."""
     if triton.poll() is None:
         triton.terminate()
         over = select.poll()
         over.register(pidfd, select.POLLIN)
-        over.poll(GRACE_S * 1000)
+        over.poll(grace_s * 1000)
     while True:
         for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
@@ -111,6 +113,13 @@ def remove_shared_memory(prefix: str) -> None:
         for file in SHARED_MEMORY.glob(f"{prefix}*"):
             with contextlib.suppress(OSError):
                 file.unlink()
+
+
+def remove_sockets(paths: list[str]) -> None:
+    """Those that a killed server left in the file system."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
 
 
 def say(message: dict[str, int | None]) -> None:

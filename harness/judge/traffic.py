@@ -64,7 +64,7 @@ def strays(view: StageView) -> Finding | None:
         outcome = "fail"
         reason = (
             f"at least {words.count(count, 'request')} reached {v2} that this run did not send: Triton gives a request "
-            f"that names no version to the highest READY one, which {v2} is since it was loaded"
+            "that names no version to the highest READY one"
         )
     elif last_ns is None:
         outcome, reason = "no data", f"nobody looked for requests at {v2} that this run did not send"

@@ -53,7 +53,9 @@ def _ran(evidence: Evidence, stages: Sequence[StageVerdict]) -> str:
 
 def _held(evidence: Evidence, stages: Sequence[StageVerdict]) -> str:
     gates = ", ".join(gate.metric for gate in evidence.rules)
-    return f"All {words.count(len(stages), 'stage')} held: {gates}" if len(stages) > 1 else f"Every gate held: {gates}"
+    held = f"all {words.count(len(stages), 'stage')} held: {gates}" if len(stages) > 1 else f"every gate held: {gates}"
+    deployed = [f"{f.reason}; " for stage in stages for f in stage.findings if f.metric == "deploy.errors"]
+    return words.sentence("".join(deployed) + held)
 
 
 def _needs(evidence: Evidence, stages: Sequence[StageVerdict], reason: str) -> str:

@@ -1,6 +1,7 @@
 """Verdict and recording to what people and machines read: HTML, Markdown, JUnit, terminal."""
 
 from harness.report import terminal
+from harness.report.operation import operation_summary, render_operation
 from harness.report.render import render
 
-__all__ = ["render", "terminal"]
+__all__ = ["operation_summary", "render", "render_operation", "terminal"]

@@ -31,17 +31,14 @@ def junit(recording: Recording, verdict: Verdict) -> str:
     meta = recording.meta
     rules = gates(meta)
     names = {stage.plan.index: words.stage_name(stage.plan) for stage in stage_records(meta)}
-    name = _clean(title(meta))
+    name = clean(title(meta))
     suite = ET.Element("testsuite", name=f"triton-canary {name}")
-    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
 
     def case(place: str, label: str) -> ET.Element:
-        counts["tests"] += 1
-        return ET.SubElement(suite, "testcase", classname=f"triton-canary.{name}.{place}", name=_clean(label))
+        return ET.SubElement(suite, "testcase", classname=f"triton-canary.{name}.{place}", name=clean(label))
 
     def mark(element: ET.Element, tag: str, message: str, text: str, kind: str) -> None:
-        counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[tag]] += 1
-        ET.SubElement(element, tag, message=_clean(message), type=kind).text = _clean(text)
+        ET.SubElement(element, tag, message=clean(message), type=kind).text = clean(text)
 
     for stage in verdict.stages:
         label = names.get(stage.stage, str(stage.stage + 1))
@@ -55,19 +52,26 @@ def junit(recording: Recording, verdict: Verdict) -> str:
                 tag = "skipped" if verdict.verdict == "promote" else "error"
                 mark(element, tag, finding.reason, _figures(finding), finding.outcome)
             else:
-                ET.SubElement(element, "system-out").text = _clean(f"{finding.reason}\n{_figures(finding)}")
+                ET.SubElement(element, "system-out").text = clean(f"{finding.reason}\n{_figures(finding)}")
     element = case("verdict", "verdict")
     text = "\n".join([verdict.reason, *([verdict.needs] if verdict.needs else []), *_broken(verdict)])
     if verdict.verdict == "promote":
-        ET.SubElement(element, "system-out").text = _clean(text)
+        ET.SubElement(element, "system-out").text = clean(text)
     else:
         tag = "failure" if verdict.verdict == "rollback" else "error"
         mark(element, tag, f"{verdict.verdict}: {summary_line(verdict)}", text, verdict.verdict)
+    return document(suite)
+
+
+def document(suite: ET.Element) -> str:
+    """The whole document around a suite, which is given its counts."""
     root = ET.Element("testsuites", name="triton-canary")
     root.append(suite)
-    for key, count in counts.items():
-        root.set(key, str(count))
-        suite.set(key, str(count))
+    tags = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+    for key, tag in tags.items():
+        count = str(sum(1 for _ in suite.iter(tag)))
+        root.set(key, count)
+        suite.set(key, count)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -91,5 +95,6 @@ def _broken(verdict: Verdict) -> list[str]:
     ]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """`text` without what XML cannot hold."""
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -119,7 +119,7 @@ def _by_stage(verdict: Verdict, names: dict[int, str]) -> list[dict[str, Any]]:
             "information": [found for found in stage.findings if words.informs(found)],
             # A stage that was only watched, and that nothing happened in, is one line until it is asked for.
             "open": stage.verdict != "promote"
-            or any(f.outcome == "fail" or f.kind == "comparison" for f in stage.findings),
+            or any(f.outcome == "fail" or f.kind == "comparison" or f.metric == "deploy.errors" for f in stage.findings),
         }
         for stage in verdict.stages
     ]
@@ -236,7 +236,7 @@ def _stages(stages: Sequence[StageRecord], verdict: Verdict, data: Requests) -> 
             {
                 "name": words.stage_name(plan),
                 "load": words.stage_load(plan),
-                "planned": words.span(plan.duration_s),
+                "planned": words.span(plan.duration_s) + (" at most" if plan.purpose == "deploy" else ""),
                 "ran": ran,
                 "begin": words.clock(stage.begin_ns * 1e-9),
                 "requests": {arm: f"{int((here & data.of(arm)).sum()):,}" for arm in facts.ARMS[:2]},

@@ -108,7 +108,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         cells = [Text(str(finding.stage + 1))] if many else []
         cells += [
-            _word(finding.outcome),
+            outcome_text(finding.outcome),
             Text(finding.metric),
             Text(words.measured(finding.metric, finding.baseline)),
             Text(words.measured(finding.metric, finding.candidate)),
@@ -197,7 +197,7 @@ def _leaning(status: RunStatus) -> list[RenderableType]:
         "judge: ", (f"{words.SIGN[found.verdict]} {_LEANS[found.verdict]}", f"bold {COLOR[found.verdict]}")
     )
     rows = [f for f in words.telling(found.findings) if f.kind != "validity" or f.outcome != "pass"][:3]
-    told: list[RenderableType] = [_cut_text(Text.assemble("  ", _word(f.outcome), "  ", _told(f))) for f in rows]
+    told: list[RenderableType] = [_cut_text(Text.assemble("  ", outcome_text(f.outcome), "  ", _told(f))) for f in rows]
     return [head, *told, *([Text()] * (3 - len(told)))]
 
 
@@ -228,7 +228,8 @@ def _bar(share: float, width: int, style: str) -> Text:
     return Text.assemble(("━" * full, style), ("─" * (width - full), "dim"))
 
 
-def _word(outcome: str) -> Text:
+def outcome_text(outcome: str) -> Text:
+    """Sign, word and colour of an outcome."""
     return Text(f"{words.SIGN[outcome]} {outcome}", style=COLOR[outcome])
 
 

@@ -166,7 +166,7 @@ def measured(metric: str, value: float | None) -> str:
         return NONE
     if metric.partition(".")[0] in LATENCIES:
         return seconds(value)
-    if metric == "errors" or (metric.startswith("quality.") and not metric.startswith("quality.kl")):
+    if metric in ("errors", "deploy.errors") or (metric.startswith("quality.") and not metric.startswith("quality.kl")):
         return percent(value)
     if metric == "memory.peak":
         return size(value, "bytes")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.judge import Evidence, judge, verdict_json
-from harness.recording import Recording, atomic_write, seal
+from harness.recording import Recording, atomic_write, is_operation, seal
 from harness.report import render
 from harness.run.folder import RunFolder
+from harness.run.operations.conclude import conclude_operation
 from harness.types import Verdict
 
 
 def conclude(folder: RunFolder) -> Verdict:
     """Judge what is on disk, and only that: the same as `triton-canary judge` does later."""
+    if is_operation(folder.path):
+        folder.save()
+        return conclude_operation(folder.path)
     folder.meta["files"] = seal(folder.path)
     folder.save()
     recording = Recording.open(folder.path)

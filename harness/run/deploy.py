@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import CanaryError, LoadMismatch, WorldError
+from harness.errors import LoadMismatch, WorldError
 from harness.run.journal import Journal
 from harness.run.models.traffic import Arrivals, Strays
 from harness.run.strays import POLL_S, WINDOW_S, StrayCount, unsafe
@@ -143,7 +143,3 @@ class Deploy:
 def _keep(local: bytes, _from_store: bytes) -> bytes:
     """One configuration serves all versions of a model: it is no part of what a canary tries."""
     return local
-
-
-def not_in_time(arm: Arm, within_s: float) -> CanaryError:
-    return WorldError(f"{arm.model} version {arm.version} was not synced and loaded within {within_s:g} s")

@@ -14,21 +14,20 @@ from harness.ingress import OwnSplit
 from harness.judge import judge
 from harness.load import Generator, LoadSpec
 from harness.run.conclude import conclude
-from harness.run.deploy import Deploy, not_in_time
+from harness.run.deploy import Deploy
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
-from harness.run.models.traffic import unversioned
 from harness.run.put_back import Live, Say, put_back
 from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.stage import Observe, Walk
-from harness.run.strays import WINDOW_S, Guard, StrayCount, unsafe
+from harness.run.strays import Guard, counted, refuse_to_take_over
 from harness.run.target import open_target
 from harness.run.watch import Watch
 from harness.run.world import persist, route, set_versions
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, sources
-from harness.triton import Access, Control, Refused
+from harness.triton import Access, Control
 from harness.types import Arm, ArmName, Decision, ModelInfo, StagePlan, StageVerdict, Verdict
 
 AFTERWARDS_S = 10.0
@@ -167,36 +166,20 @@ class _Run:
             return
         if arm.version is None or not self.target.ours_to_change:
             raise UsageError(f"{_named(arm)} is not served on {arm.url}: ready are {list(served)}")
-        self._refuse_to_take_over(control, arm, served)
+        wanted = self.scenario.target
+        if wanted.server is None and not wanted.versioned_clients:  # nobody knows the address of our own
+            refuse_to_take_over(control, arm, served, self.say)
         self._watch_strays(stack)
         self.say(f"loading {_named(arm)} beside {list(served)}")
         set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repository)
-
-    def _refuse_to_take_over(self, control: Control, arm: Arm, served: tuple[int, ...]) -> None:
-        """Raises UnsafeChange if clients ask the version that the candidate would take over from. Nobody knows the
-        address of the embedded server, and our own requests have not begun.
-        """
-        target = self.scenario.target
-        if target.server is not None or target.versioned_clients or arm.version is None:
-            return
-        self.say(f"watching for {WINDOW_S:g} s who asks {arm.model}")
-        try:
-            found = unversioned(control, arm.model, [*served, arm.version], WINDOW_S)
-        except Refused as error:
-            self.say(f"whether clients name no version cannot be seen: {error}")
-            return
-        if found:
-            raise unsafe(arm, found)
 
     def _watch_strays(self, stack: ExitStack) -> None:
         """From now on requests at the candidate that are not ours are noticed. Only for one that this run loads."""
         arm = self.target.arms["candidate"]
         assert arm.version is not None
         control = stack.enter_context(Control(arm.url, Access(headers=arm.headers)))
-        try:
-            count = StrayCount(control, arm.model, arm.version, lambda: self._begun("candidate"))
-        except Refused as error:
-            self.say(f"requests at {_named(arm)} from elsewhere cannot be seen: {error}")
+        count = counted(control, arm.model, arm.version, lambda: self._begun("candidate"), self.say)
+        if count is None:
             return
         device = f"{arm.model}/{arm.version}"
         self.folder.meta["guarded"] = device
@@ -212,7 +195,7 @@ class _Run:
         }
         self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
-        models = {"baseline": self._metadata("baseline")}
+        models: dict[ArmName, ModelInfo] = {"baseline": self._metadata("baseline")}
         # A candidate that is yet to be deployed cannot be asked: it is another version of the same model.
         models["candidate"] = models["baseline"] if self.scenario.deploy else self._metadata("candidate")
         spec = LoadSpec(
@@ -257,7 +240,8 @@ class _Run:
         )
         asked = None
         if arm.version > max(served) and not self.scenario.target.versioned_clients:
-            asked = self._asked(control, arm.model, max(served))
+            own: ArmName | None = "baseline" if target.arms["baseline"].version == max(served) else None
+            asked = counted(control, arm.model, max(served), lambda: self._begun(own) if own else 0, self.say)
         self._watch_strays(stack)
         with Deploy(
             self.journal, control, arm, self.generator.spec.models["baseline"], target.repository, target.store, asked,
@@ -265,17 +249,8 @@ class _Run:
         ) as deploy:  # fmt: skip
             verdict = self.walk.stage(stage, deploy.over)
             if verdict.verdict == "promote" and not deploy.over():
-                raise not_in_time(arm, stage.duration_s)
+                raise WorldError(f"{_named(arm)} was not synced and loaded within {stage.duration_s:g} s")
         return verdict
-
-    def _asked(self, control: Control, model: str, version: int) -> StrayCount | None:
-        """Counts who asks the version that serves, besides us. None where the server does not tell."""
-        ours = version == self.target.arms["baseline"].version
-        try:
-            return StrayCount(control, model, version, lambda: self._begun("baseline") if ours else 0)
-        except Refused as error:
-            self.say(f"whether clients name no version cannot be seen: {error}")
-            return None
 
     def _promote(self) -> None:
         """The baseline was kept through the soak; now it goes, and the configuration says what serves."""
@@ -306,6 +281,8 @@ class _Run:
         self.say("100 % to the baseline")
         if on_fail.unload == "candidate" or (self.guard and self.guard.alarm_ns is not None):
             self._unload("candidate")
+        if self.scenario.store is not None:
+            self.say("its files stay in the repository: a version never changes, and only what is loaded serves")
 
     def _see_baseline_answer(self, since_ns: int) -> None:
         """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""

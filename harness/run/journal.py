@@ -99,8 +99,10 @@ def read(folder: Path) -> list[Entry]:
     entries: dict[int, Entry] = {}
     try:
         text = (folder / FILE).read_text(errors="replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise RecordingError(f"{folder / FILE}: cannot be read: {error.strerror}") from error
     for raw in text.splitlines():
         try:
             line = json.loads(raw)

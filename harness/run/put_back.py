@@ -44,7 +44,8 @@ class _PutBack:
         self._pending = not_put_back(entries)
         if any(entry.action == "server.start" for entry in entries):
             # The run's own server ends with it, and its models with the server.
-            self._pending = [entry for entry in self._pending if entry.action != "models.set"]
+            own = ("models.set", "repository.sync")
+            self._pending = [entry for entry in self._pending if entry.action not in own]
 
     def all(self) -> list[str]:
         for entry in self._oldest("models.set"):
@@ -55,6 +56,8 @@ class _PutBack:
             self._step(entry, self._undone(entry), self._models)
         for entry in self._oldest("config.write"):
             self._step(entry, self._undone(entry), self._config)
+        for entry in self._oldest("repository.sync"):
+            self._say(f"{entry.target}: what was synced stays: a version never changes, and only loaded ones serve")
         return list(self._failures.values())
 
     def _oldest(self, action: str) -> list[Entry]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.recording import META_NAME, read_meta
+from harness.recording import META_NAME, is_operation, read_meta
 from harness.run.conclude import conclude
 from harness.run.folder import RunFolder
 from harness.run.journal import FILE, Journal
+from harness.run.operations.recover import recover_operation
 from harness.run.put_back import Say, put_back
 from harness.types import Verdict
 
@@ -25,12 +26,13 @@ def recover(path: Path, say: Say) -> tuple[Verdict, list[str]]:
     if not (path / META_NAME).is_file():
         raise UsageError(f"{path}: no run.json there: give the folder of a run, such as reports/20260101T120000Z-name")
     folder = RunFolder(path.resolve(), read_meta(path))
+    operation = is_operation(folder.path)
     folder.lock(patience_s=WIND_DOWN_S)
     try:
         journal = Journal(folder.path)
         if not (folder.path / FILE).exists():
             say("the journal is empty: nothing had been changed")
-        failures = put_back(journal, say)
+        failures = recover_operation(folder.path, folder.meta, say) if operation else put_back(journal, say)
         folder.meta.setdefault("outcome", {})["not_put_back"] = failures
         return conclude(folder), failures
     finally:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.errors import Unreachable, UnsafeChange
 from harness.judge import STRAYS
-from harness.run.models.traffic import Strays
+from harness.run.models.traffic import Strays, unversioned
 from harness.telemetry import Sampler, Value
 from harness.triton import Control, Refused
 from harness.types import Arm
@@ -102,6 +102,34 @@ class Guard:
 
     def _record(self, count: int) -> int:
         return self._sampler.record(Value("triton", self._device, STRAYS, float(count), "1"))
+
+
+def counted(
+    control: Control, model: str, version: int, own: Callable[[], int], say: Callable[[str], None]
+) -> StrayCount | None:
+    """A StrayCount; None, and it is said, where the server does not tell its counters."""
+    try:
+        return StrayCount(control, model, version, own)
+    except Refused as error:
+        say(f"requests at {model} version {version} that are not ours cannot be seen: {error}")
+        return None
+
+
+def refuse_to_take_over(control: Control, arm: Arm, served: Sequence[int], say: Callable[[str], None]) -> None:
+    """Raises UnsafeChange if clients ask the version that `arm` would take over from. No request of ours is under way.
+
+    Watches for WINDOW_S; at once where no served version is lower. Says so where the server does not tell.
+    """
+    if arm.version is None or not served or arm.version < max(served):
+        return
+    say(f"watching for {WINDOW_S:g} s whether clients ask {arm.model}")
+    try:
+        found = unversioned(control, arm.model, [*served, arm.version], WINDOW_S)
+    except Refused as error:
+        say(f"whether clients ask {arm.model} cannot be seen: {error}")
+        return
+    if found:
+        raise unsafe(arm, found)
 
 
 def unsafe(arm: Arm, found: Strays) -> UnsafeChange:

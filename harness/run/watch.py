@@ -43,9 +43,7 @@ class Watch:
 
     def evidence(self) -> Evidence:
         """The same evidence that `Recording.open` gives once the run is over."""
-        return Evidence.of(
-            Recording(self._folder.path, self._folder.meta, self.samples, self.outputs, self.readings)
-        )
+        return Evidence.of(Recording(self._folder.path, self._folder.meta, self.samples, self.outputs, self.readings))
 
     def served(self, arm: ArmName, since_ns: int) -> int:
         """Requests of an arm that were sent after `since_ns` and answered well."""

@@ -2,7 +2,16 @@
 
 from harness.scenario.description import Description, GateFacts, StageFacts, describe
 from harness.scenario.editor_schema import json_schema
-from harness.scenario.loading import EMBEDDED_S3, EMBEDDED_TRITON, BuiltIn, built_in, from_gate, load, load_rules
+from harness.scenario.loading import (
+    EMBEDDED_S3,
+    EMBEDDED_TRITON,
+    LANGUAGE_MODEL,
+    BuiltIn,
+    built_in,
+    from_gate,
+    load,
+    load_rules,
+)
 from harness.scenario.metrics import JUDGED
 from harness.scenario.model import Scenario
 from harness.scenario.operations import (
@@ -31,6 +40,7 @@ __all__ = [
     "EMBEDDED_S3",
     "EMBEDDED_TRITON",
     "JUDGED",
+    "LANGUAGE_MODEL",
     "PAYLOADS",
     "ArmConfig",
     "BuiltIn",

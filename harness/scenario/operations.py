@@ -248,7 +248,7 @@ class MultiRegion(Operation):
             *steps,
             f"in each region ({names}): sync from the bucket, load version {self.version} beside those that serve",
             "hash every file of each region's repository again: the bytes are those of the manifest",
-            f"ask {len(self.asked)} probes twice in each region: between regions answers differ no more than within one",
+            f"ask {len(self.asked)} probes twice in each: answers differ no more between regions than within one",
             f"a region that fails serves what it served before; the others keep version {self.version}",
         )
 

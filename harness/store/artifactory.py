@@ -73,7 +73,7 @@ class ArtifactoryStore:
             if not trimmed or not new:  # what was left out need not come with an offset either
                 break
         if not found:  # AQL answers alike for a folder that is empty and a repository that is not there
-            self._json("listing", "", "GET", self._path("/api/storage/", ""))
+            self._json("looking for the repository of", "", "GET", f"/api/storage/{quote(self._repository)}")
         wanted = self._root + prefix
         files = {path.removeprefix(self._root): file for path, file in found.items() if path.startswith(wanted)}
         return Listing(files, complete=not trimmed)

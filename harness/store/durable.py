@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 FILE_MODE = 0o644
@@ -25,7 +26,10 @@ def fsync_folder(folder: Path) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """Every folder of the tree, the innermost first; the files were synced as they were written."""
+    """Every folder of the tree, the innermost first; the files were synced as they were written.
+
+    A run that was killed may have left a folder that it had not given its mode.
+    """
     for base, _, _ in os.walk(folder, topdown=False):
         Path(base).chmod(FOLDER_MODE)
         fsync_folder(Path(base))
@@ -39,6 +43,17 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     folder.chmod(FOLDER_MODE)
     fsync_folder(folder.parent)
+
+
+def make_visible_folder(folder: Path, spare: Path) -> None:
+    """As `make_folder`, but nobody ever sees one with another mode: each is made as `spare`, and renamed."""
+    if folder.is_dir():
+        return
+    make_visible_folder(folder.parent, spare)
+    spare.mkdir(exist_ok=True)
+    spare.chmod(FOLDER_MODE)
+    with suppress(FileExistsError):
+        rename_new(spare, folder)
 
 
 def write_file(file: Path, data: bytes, mode: int = FILE_MODE) -> None:

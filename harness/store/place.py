@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.store.durable import fsync_tree, make_folder, rename_new, replace, write_file
+from harness.store.durable import fsync_tree, make_folder, make_visible_folder, rename_new, replace, write_file
 from harness.store.fetch import WHOLE
 from harness.store.known import Known
 from harness.store.manifest import MANIFEST, Manifest, sha256_of
@@ -35,7 +35,7 @@ def prepare(staging: Staging, job: Job, manifest: Manifest) -> None:
 def place_version(staging: Staging, job: Job) -> Path:
     """The version's folder in the repository. StoreError if somebody made one meanwhile."""
     target = staging.repository / job.manifest.name
-    make_folder(target.parent)
+    make_visible_folder(target.parent, staging.spare)
     try:
         rename_new(staging.job(job) / WHOLE, target)
     except FileExistsError:
@@ -59,7 +59,7 @@ def place_own(staging: Staging, job: Job, merge: Merge, known: Known) -> list[st
             if content is not None:
                 staged = staging.job(job) / "merged"
                 write_file(staged, content)
-            make_folder(local.parent)
+            make_visible_folder(local.parent, staging.spare)
             replace(staged, local)
             changed.append(job.stored[path].key)
         known.keep_merged(job.stored[path].key, job.source(path), sha256_of(local))

@@ -23,6 +23,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.parsers import ResponseParserError
 
 from harness.errors import StoreError, UsageError
 from harness.store.body import CHUNK_BYTES, counted
@@ -43,7 +44,6 @@ _SAYS = {
     "InvalidRange": "it changed in the store since it was listed",
 }
 _SAYS_STATUS = {401: "AccessDenied", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed"}
-_BROKE_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 
 class S3Store:
@@ -94,6 +94,8 @@ class S3Store:
         while True:
             with self._failing("listing", prefix):
                 page = self._client.list_objects_v2(**asked)
+            if "IsTruncated" not in page:  # well-formed, but of something else: it would look like an empty listing
+                raise StoreError(f"listing {self._place(prefix)}: what came is no answer of S3")
             entries = page.get("Contents", [])
             for entry in entries:
                 if not entry["Key"].endswith("/"):  # the marker of a folder, which some tools leave
@@ -101,7 +103,7 @@ class S3Store:
                     files[key] = StoredFile(key, entry["Size"], entry.get("ETag", "").strip('"'))
             if page.get("KeyCount", 0) > len(entries):
                 return Listing(files, complete=False)
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return Listing(files)
             token = page.get("NextContinuationToken")
             if not token or token == asked.get("ContinuationToken"):
@@ -147,7 +149,7 @@ class S3Store:
         """boto3's errors as one StoreError that names bucket and key."""
         try:
             yield
-        except (ClientError, BotoCoreError, Boto3Error) as error:
+        except (ClientError, BotoCoreError, Boto3Error, ResponseParserError) as error:
             raise StoreError(f"{doing} {self._place(key)}: {self._reason(error)}") from error
         except OSError as error:
             raise StoreError(f"{doing} {self._place(key)}: {error.strerror}: {error.filename}") from error
@@ -162,8 +164,12 @@ class S3Store:
                 return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             case EndpointConnectionError() | ConnectTimeoutError():
                 return f"nobody answers at {self._client.meta.endpoint_url}"
-            case _ if isinstance(error, _BROKE_OFF):
+            case ReadTimeoutError():
+                return "nothing came in time"
+            case IncompleteReadError() | ResponseStreamingError():
                 return "the body broke off"
+            case ResponseParserError():  # its own words hold the whole body
+                return "what came is no answer of S3"
         return " ".join(str(error).split())
 
 

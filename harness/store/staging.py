@@ -19,7 +19,7 @@ OWN = "own"  # in the place of a version: the files of the model itself
 
 
 class Staging:
-    """`lock`, what is `known`, and a folder for each job under incoming/; `make` creates it."""
+    """`lock`, what is `known`, a folder for each job under `incoming`, and a `spare` one; `make` creates it."""
 
     def __init__(self, repository: Path, folder: Path | None = None) -> None:
         """UsageError unless a rename from it into the repository can work. Creates nothing."""
@@ -27,7 +27,8 @@ class Staging:
         self.root = (folder or self.repository.parent / BESIDE / self.repository.name).resolve()
         if self.root.is_relative_to(self.repository):
             raise UsageError(f"staging in {self.root}: inside the repository, where Triton would list it as a model")
-        self.lock, self.known, self.incoming = (self.root / name for name in ("lock", "known.json", "incoming"))
+        self.lock, self.known = self.root / "lock", self.root / "known.json"
+        self.incoming, self.spare = self.root / "incoming", self.root / "spare"
         if _crosses(self._there(), self.repository):
             if folder:
                 raise UsageError(f"staging in {self.root}: not on the filesystem of {self.repository}, as it has to be")

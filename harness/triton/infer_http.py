@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.tensors import Tensor, decode, encode
-from harness.triton.answer import Answer, joined
+from harness.triton.answer import Answer
 from harness.triton.transport import Refused
 
 JSON_SIZE = "Inference-Header-Content-Length"
@@ -53,7 +53,7 @@ def generate_request(tensors: Sequence[Tensor]) -> dict[str, Any]:
     return {tensor.name: _value(tensor) for tensor in tensors}
 
 
-def streamed_answer(text: str, outputs: Mapping[str, str]) -> Answer:
+def streamed_answers(text: str, outputs: Mapping[str, str]) -> list[Answer]:
     """All events of a stream; `outputs`: the datatype of each. Raises Refused for an error event."""
     answers = []
     for line in text.splitlines():
@@ -68,9 +68,7 @@ def streamed_answer(text: str, outputs: Mapping[str, str]) -> Answer:
                 values = value if isinstance(value, list) else [value]
                 tensors.append(Tensor(name, outputs[name], (len(values),), encode(outputs[name], values)))
         answers.append(Answer(int(event["model_version"]), tuple(tensors)))
-    if not answers:
-        raise ValueError("it ended without an answer")
-    return joined(answers)
+    return answers
 
 
 def _value(tensor: Tensor) -> Any:

@@ -16,7 +16,7 @@ from harness.errors import Unreachable
 from harness.tensors import Tensor
 from harness.triton import infer_http
 from harness.triton.access import Access
-from harness.triton.answer import Answer
+from harness.triton.answer import Answer, joined
 from harness.triton.tls import http_context
 from harness.triton.transport import Refused, no_entry, one_line
 
@@ -88,9 +88,12 @@ class HttpTransport:
         body = infer_http.generate_request(tensors)
         response = self._ask("POST", f"{_path(model, version)}/generate_stream", body, timeout_s)
         try:
-            return infer_http.streamed_answer(response.text, outputs)
+            answers = infer_http.streamed_answers(response.text, outputs)
         except (ValueError, KeyError, TypeError) as error:
             raise Refused(f"{self.url}: the stream of {model} is not as Triton's: {error}") from error
+        if not answers:
+            raise Refused(f"{self.url}: {model} ended its stream without an answer")
+        return joined(answers)
 
     def load(self, model: str, config: str | None, timeout_s: float) -> None:
         body = {} if config is None else {"parameters": {"config": config}}

@@ -123,10 +123,10 @@ class ModelVersions:
                 f"{self._model}: {listed(loading)} LOADING by somebody else's call, and still after "
                 f"{self._patience.load_s:g} s; {serving(ready)}; nothing was sent"
             )
-        if expected is not None and ready != tuple(sorted(set(expected))):
+        if expected is not None and ready != (seen := tuple(sorted(set(expected)))):
             raise ChangedMeanwhile(
-                f"{self._model}: somebody else changed what serves: {numbers(expected) or 'no version'} was READY, "
-                f"now {numbers(ready) or 'none'}; nothing was sent"
+                f"{self._model}: somebody else changed what serves: READY before: {numbers(seen) or 'none'}, "
+                f"now: {numbers(ready) or 'none'}; nothing was sent"
             )
         return ready
 

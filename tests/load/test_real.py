@@ -20,6 +20,7 @@ from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import ServerDied, UsageError, WorldError
 from harness.load import Generator
 from harness.scenario.plan import requests
+from harness.triton import Control
 from harness.types import Arm, StagePlan
 from tests.load.conftest import SMOLLM2, TINY, drive, make_spec, rows, wait_for
 
@@ -148,6 +149,28 @@ def test_the_next_stage_ends_the_one_before(triton: EmbeddedServer, tmp_path: Pa
     samples = rows(tmp_path)
     begin_ns = min(s["due_ns"] for s in of_stage(samples, 1))
     assert max(s["due_ns"] for s in of_stage(samples, 0)) <= begin_ns
+
+
+def test_a_stage_is_ended_and_its_requests_come_to_their_end(triton: EmbeddedServer, tmp_path: Path) -> None:
+    """And what has been begun is known to the parent before the server can count it."""
+    long = StagePlan(0, "interleaved", "closed", 600.0, 0.5, in_flight=3)
+    spec = make_spec(tmp_path, (long,), url=triton.grpc_url)
+    with Generator(spec, tmp_path / "load.log") as generator, Control(triton.grpc_url) as control:
+        assert generator.begun("baseline") == 0
+        before = control.counts("tiny")[1].total
+        generator.start()
+        generator.stage(0)
+        while generator.begun("baseline") < 100:
+            counted = control.counts("tiny")[1].total - before
+            assert counted <= generator.begun("baseline")
+        generator.end_stage()
+        wait_for(generator, "stage_done", 0)
+        generator.stop()
+        samples = rows(tmp_path)
+        assert {s["status"] for s in samples if s["arm"] == "baseline"} == {"ok"}
+        for arm in ("baseline", "candidate"):
+            assert generator.begun(arm) == len([s for s in samples if s["arm"] == arm])
+    assert not (tmp_path / ".begun").exists()
 
 
 def test_requests_in_flight_are_cancelled_when_the_run_is_stopped(triton: EmbeddedServer, tmp_path: Path) -> None:

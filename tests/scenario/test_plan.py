@@ -42,6 +42,15 @@ def test_the_issues_example(scenario_file: Path) -> None:
     assert planned.duration_s == 170.0
 
 
+def test_a_deploy_comes_first_and_lasts_as_long_as_it_takes(scenario_file: Path) -> None:
+    wanted = ["deploy={rate: 50/s, within: 2m}", "load.arrival=constant"]
+    planned = plan(load(str(scenario_file), wanted))
+    assert planned.stages[0] == StagePlan(0, "split", "constant", 120.0, 0.0, rate=50.0, purpose="deploy")
+    assert [stage.index for stage in planned.stages] == [0, 1, 2, 3, 4, 5]
+    assert planned.duration_s == 170.0
+    assert {request.arms for request in some(planned.stages[0])} == {("baseline",)}
+
+
 def test_no_soak_where_nothing_is_kept(scenario_file: Path) -> None:
     assert len(plan(load(str(scenario_file), ["on_promote={then: unload}"])).stages) == 4
 

@@ -120,6 +120,6 @@ def document(**changes: object) -> bytes:
     ],
 )
 def test_what_is_no_manifest_is_refused_in_one_line(data: bytes) -> None:
-    with pytest.raises(StoreError, match="^s3://bucket/llm/2: ") as raised:
+    with pytest.raises(StoreError, match=r"^s3://bucket/llm/2: ") as raised:
         Manifest.from_bytes(data, "s3://bucket/llm/2")
     assert "\n" not in str(raised.value)

@@ -42,11 +42,10 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def inside(namespace: list[str], mounts: str, code: str, *arguments: object) -> str:
+def inside(namespace: list[str], mounts: str, code: str, *arguments: Path) -> str:
     """What `code` prints, run after the shell has made its mounts."""
-    script = f"set -e\n{mounts}\nexec \"$0\" -c '{code}' \"$@\""
     done = subprocess.run(
-        [*namespace, "sh", "-c", script, sys.executable, *map(str, arguments)],
+        [*namespace, "sh", "-ec", f'{mounts}\nexec "$0" -c "$@"', sys.executable, code, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -97,7 +96,7 @@ def test_a_full_disk(namespace: list[str], root: Path, tmp_path: Path) -> None:
     """The disk fills while files arrive: one line, the repository as it was; with room again the rest is fetched."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    said = inside(namespace, f"mount -t tmpfs -o size=16m tmpfs {disk}", FULL.replace("'", '"'), root, disk)
+    said = inside(namespace, f"mount -t tmpfs -o size=16m tmpfs {disk}", FULL, root, disk)
     assert "the disk is full" in said
     assert "what was fetched is kept there, and the same command goes on from it" in said
     assert said.count("\n") == 1

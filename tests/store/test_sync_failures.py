@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,19 @@ def test_a_listing_that_was_cut_short(root: Path, repository: Path) -> None:
     assert sync(FolderStore(str(root)), repository).added == (("llm", 1),)
 
 
+def test_a_listing_that_was_cut_short_proves_nothing_without_a_manifest(root: Path, repository: Path) -> None:
+    """Neither the wish to do without manifests nor the store's own hashes make up for what was not listed."""
+    (root / f"llm/1/{MANIFEST}").unlink()
+
+    def cut(listing: Listing) -> Listing:
+        files = {key: replace(file, sha256="0" * 64) for key, file in listing.files.items() if "llm/1/" in key}
+        return Listing({**listing.files, **files}, complete=False)
+
+    result = sync(Odd(root, listed=cut), repository, without_manifest=True)
+    assert result.added == (("llm", 2),)
+    assert "llm/1: no manifest in a listing that was cut short" in result.skipped
+
+
 def test_a_listing_cut_so_short_that_nothing_is_certain(root: Path, repository: Path) -> None:
     def cut(listing: Listing) -> Listing:
         return Listing({k: f for k, f in listing.files.items() if not k.endswith(MANIFEST)}, complete=False)
@@ -184,6 +198,20 @@ class TestResume:
         assert ("llm/1/a.plan", 0) in store.reads
         assert [offset for key, offset in store.reads if key == "llm/1/b.plan"] == [4000, 0]
         assert partial_versions(repository / "llm") == []
+
+    def test_what_nothing_identifies_is_fetched_from_the_start(self, root: Path, repository: Path) -> None:
+        """No manifest and no etag: what is staged may be of another content."""
+        (root / f"llm/1/{MANIFEST}").unlink()
+
+        def without_etags(listing: Listing) -> Listing:
+            return Listing({key: replace(file, etag="") for key, file in listing.files.items()})
+
+        with pytest.raises(StoreError, match="broke off"):
+            sync(Odd(root, listed=without_etags, sent=truncated), repository, workers=1, without_manifest=True)
+        put(root, {"llm/1/a.plan": noise(SIZE, 8), "llm/1/b.plan": noise(SIZE, 9)})
+        sync(Odd(root, listed=without_etags), repository, without_manifest=True)
+        assert (repository / "llm/1/a.plan").read_bytes() == noise(SIZE, 8)
+        assert (repository / "llm/1/b.plan").read_bytes() == noise(SIZE, 9)
 
     def test_what_is_staged_of_another_manifest_is_thrown_away(self, root: Path, repository: Path) -> None:
         self.broken(root, repository)

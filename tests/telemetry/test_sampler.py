@@ -62,6 +62,21 @@ class Scripted:
         self.closed = True
 
 
+def test_what_another_thread_measured_is_on_disk_when_it_is_told(tmp_path: Path) -> None:
+    time = FakeTime(1)
+    path = tmp_path / "readings.arrow"
+    sampler = Sampler([], path, 6 * SECOND, 1.0, clock=time.clock, wait=time.wait)
+    sampler.start()
+    assert time.done.wait(30)
+    t_ns = sampler.record(Value("triton", "m/2", "requests.stray", 3.0, "1"))
+    assert Tail(path, READINGS).poll().to_pylist() == [
+        {"t_ns": t_ns, "source": "triton", "device": "m/2", "metric": "requests.stray", "value": 3.0, "unit": "1"}
+    ]
+    assert t_ns == SECOND
+    time.go.set()
+    sampler.stop()
+
+
 def run(path: Path, takes_s: list[float | None], *others: object) -> tuple[Sampler, Scripted]:
     time = FakeTime(len(takes_s))
     source = Scripted(time, iter(takes_s))

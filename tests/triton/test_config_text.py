@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError, WorldError
-from harness.triton import Control, edit_version_policy, persist_versions, read_config, write_config
+from harness.triton import Control, config_diff, edit_version_policy, persist_versions, read_config, write_config
 from tests.triton.conftest import GOOD, MODEL
 
 WANTED = "specific { versions: [1, 3] }"
@@ -111,6 +111,23 @@ def test_file_is_replaced_whole_with_its_mode(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config.pbtxt", "real.pbtxt"]
     write_config(link, before)
     assert real.read_bytes() == before.encode()
+
+
+def test_the_diff_for_those_who_must_write_it_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "config.pbtxt"
+    path.write_text('name: "m" # mine\nversion_policy { all {} }')
+    assert config_diff(path, [2, 1]) == (
+        "--- a/config.pbtxt\n+++ b/config.pbtxt\n@@ -1,2 +1,2 @@\n"
+        ' name: "m" # mine\n'
+        "-version_policy { all {} }\n\\ No newline at end of file\n"
+        "+version_policy { specific { versions: [1, 2] } }\n\\ No newline at end of file\n"
+    )
+    before = path.read_text()
+    persist_versions(path, [1, 2])
+    assert config_diff(path, [1, 2]) == ""
+    assert before != path.read_text()
+    with pytest.raises(UsageError, match="does not exist"):
+        config_diff(tmp_path / "nosuch", [1])
 
 
 def test_file_that_cannot_be_written_stays(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from harness.types import Finding, Outcome
 
 _MOST_NAMES = 4
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 def fact(metric: str, outcome: Outcome, reason: str) -> Finding:
-    """A finding on something that must hold, and that no figure measures."""
-    return Finding(metric, outcome, reason, kind="watch", unit="1")
+    """A finding on what must hold and no figure measures. Digests are shortened; the facts keep all."""
+    return Finding(metric, outcome, _DIGEST.sub(r"\1...", reason), kind="watch", unit="1")
 
 
 def names(items: Iterable[str]) -> str:
@@ -24,3 +26,9 @@ def names(items: Iterable[str]) -> str:
 def amount(number: int, one: str, many: str = "") -> str:
     """`1 version`, `2 versions`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def versions(numbers: Iterable[int]) -> str:
+    """`version 2`, `versions 1, 2`, `no version`."""
+    every = [str(number) for number in numbers]
+    return f"version{'' if len(every) == 1 else 's'} {names(every)}" if every else "no version"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.judge.operations.answers import Apart, apart, floor
-from harness.judge.operations.facts import amount, fact, names
+from harness.judge.operations.facts import amount, fact, names, versions
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
@@ -47,10 +47,10 @@ def _ready(region: Facts, observations: Facts) -> Finding:
         return fact(metric, "no data", f"{name} was not looked at")
     if version not in ready:
         why = f": {error}" if error else ""
-        return fact(metric, "fail", f"{name} does not serve version {version}, but {names(map(str, ready))}{why}")
+        return fact(metric, "fail", f"{name} serves {versions(ready)}, and not {version}{why}")
     if error:
         return fact(metric, "fail", f"{name}: {error}")
-    return fact(metric, "pass", f"{name} serves {names(f'version {number}' for number in ready)}")
+    return fact(metric, "pass", f"{name} serves {versions(ready)}")
 
 
 def _bytes(region: Facts, published: Mapping[str, Any] | None) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.judge.operations.facts import amount, fact, names
+from harness.judge.operations.facts import amount, fact, names, versions
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
@@ -18,9 +18,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     """
     found = [_traffic(observations)]
     found += [_unchanged(observations)] if observations.get("refused") else _retired(observations)
-    if observations.get("steady") is not None or observations.get("counters") is not None:
-        found.append(_steady(observations))
-    return tuple(found)
+    return (*found, _steady(observations))
 
 
 def done(observations: Facts) -> str:
@@ -52,11 +50,12 @@ def _unchanged(observations: Facts) -> Finding:
         return fact(metric, "no data", "What serves after the refusal was not seen")
     before = observations["before"]
     if after["ready"] != before["ready"]:
-        return fact(metric, "fail", f"Refused, but now versions {after['ready']} serve instead of {before['ready']}")
+        return fact(
+            metric, "fail", f"Refused, but now {versions(after['ready'])} READY instead of {versions(before['ready'])}"
+        )
     if not after["directory"]:
         return fact(metric, "fail", f"Refused, but the directory of {_going(observations)} is gone")
-    serving = ", ".join(map(str, after["ready"]))
-    return fact(metric, "pass", f"Nothing was changed: versions {serving} serve and the directory is there")
+    return fact(metric, "pass", f"Nothing was changed: {versions(after['ready'])} READY, and the directory is there")
 
 
 def _retired(observations: Facts) -> list[Finding]:
@@ -71,9 +70,9 @@ def _retired(observations: Facts) -> list[Finding]:
     if version in after["ready"]:
         found = fact(unloaded, "fail", f"{_going(observations)} still serves")
     elif after["ready"] != stay:
-        found = fact(unloaded, "fail", f"Versions {after['ready']} serve, and {stay} should")
+        found = fact(unloaded, "fail", f"READY: {versions(after['ready'])}, and not {versions(stay)}")
     else:
-        found = fact(unloaded, "pass", f"Exactly {_versions(stay)} serve, each by its own readiness")
+        found = fact(unloaded, "pass", f"READY now: {versions(stay)} and no other, each by its own readiness")
     return [found, _directory(observations, after)]
 
 
@@ -81,7 +80,9 @@ def _directory(observations: Facts, after: Facts) -> Finding:
     metric, then = "retire.directory", observations["then"]
     if after["directory"]:
         return fact(metric, "fail", f"The directory of {_going(observations)} is still in the repository")
-    if then == "archive" and not observations.get("archived"):
+    if then == "archive" and observations.get("archived") is None:
+        return fact(metric, "no data", f"Whether the directory of {_going(observations)} is archived was not seen")
+    if then == "archive" and not observations["archived"]:
         return fact(metric, "fail", f"The directory of {_going(observations)} left the repository but is in no archive")
     order = [(step["action"], step["state"]) for step in observations.get("journal", [])]
     confirmed = [at for at, (action, state) in enumerate(order) if action == "models.set" and state == "done"]
@@ -97,29 +98,22 @@ def _directory(observations: Facts, after: Facts) -> Finding:
 
 
 def _steady(observations: Facts) -> Finding:
-    """Requests of our own to a version that stays, else what Triton counted there."""
-    steady, counters = observations.get("steady"), observations.get("counters")
+    """Requests of our own to the version that stays, else what Triton counted there."""
+    steady, counters, staying = (observations.get(key) for key in ("steady", "counters", "staying"))
+    metric = f"traffic.v{staying}" if staying else "traffic.staying"
     if steady is not None:
-        metric = f"traffic.v{steady['version']}"
+        sent = amount(steady["sent"], "request")
         if steady["failed"]:
-            said = names(steady["errors"])
-            return fact(metric, "fail", f"{steady['failed']} of {amount(steady['sent'], 'request')} failed: {said}")
+            return fact(metric, "fail", f"{steady['failed']} of {sent} failed: {names(steady['errors'])}")
         if not steady["covers"]:
-            return fact(metric, "no data", f"No requests at version {steady['version']} during the whole operation")
-        return fact(
-            metric, "pass",
-            f"0 of {amount(steady['sent'], 'request')} failed, before, during and after; "
-            f"the slowest took {1e3 * steady['slowest_s']:.3g} ms",
-        )  # fmt: skip
-    assert counters is not None
-    metric = f"traffic.v{counters['version']}"
+            return fact(metric, "no data", f"No requests at version {staying} during the whole operation")
+        slowest = f"the slowest took {1e3 * steady['slowest_s']:.3g} ms"
+        return fact(metric, "pass", f"0 of {sent} failed, before, during and after; {slowest}")
+    if counters is None:
+        return fact(metric, "no data", "Whether what stays answered meanwhile was not seen")
     failed = counters["after"]["failure"] - counters["before"]["failure"]
     answered = counters["after"]["success"] - counters["before"]["success"]
     if failed or answered < 0:
         wrong = f"{amount(failed, 'request')} failed" if failed > 0 else "its counters began again"
-        return fact(metric, "fail", f"Version {counters['version']} stays, but {wrong} meanwhile")
+        return fact(metric, "fail", f"Version {staying} stays, but {wrong} meanwhile")
     return fact(metric, "pass", f"Triton counted no failure there, and {amount(answered, 'answer')}, meanwhile")
-
-
-def _versions(numbers: list[int]) -> str:
-    return ("version " if len(numbers) == 1 else "versions ") + ", ".join(map(str, numbers))

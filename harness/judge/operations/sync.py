@@ -24,7 +24,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
 
 def done(observations: Facts) -> str:
     rounds = observations.get("rounds", [])
-    added = sum(len(one["sync"]["added"]) for one in rounds if one.get("sync"))
+    added = sum(len(_added(one)) for one in rounds)
     refused = sum(bool(one.get("refused")) for one in rounds)
     tail = f"; {amount(refused, 'broken download')} changed nothing" if refused else ""
     if not added:
@@ -39,7 +39,7 @@ def _changed(rounds: list[Facts]) -> Finding:
             return fact(metric, "no data", f"Nothing came from the store: {one['refused']}")
         if not one.get("sync") or not one.get("after"):
             return fact(metric, "no data", f"Round {one['name']} did not come to its end")
-        added = one["sync"]["added"]
+        added = _added(one)
         wrong += [f"{version} did not arrive" for version in one["expected"] if version not in added]
         for version in added:
             shown += 1
@@ -50,8 +50,13 @@ def _changed(rounds: list[Facts]) -> Finding:
         return fact(metric, "no data", "No sync was made")
     if not shown:
         return fact(metric, "pass", "The store had nothing that the repository lacked")
-    every = names(version for one in rounds for version in one["sync"]["added"])
+    every = names(version for one in rounds for version in _added(one))
     return fact(metric, "pass", f"{every}: every file has the SHA-256 of its manifest, and what was loaded answers")
+
+
+def _added(one: Facts) -> list[str]:
+    """The versions that lie in the repository since this round."""
+    return sorted(set(one["after"]["versions"]) - set(one["before"]["versions"])) if one.get("after") else []
 
 
 def _not_serving(version: str, one: Facts) -> list[str]:
@@ -72,19 +77,20 @@ def _not_serving(version: str, one: Facts) -> list[str]:
 
 
 def _untouched(rounds: list[Facts]) -> Finding:
-    metric, wrong, kept, processes = "sync.untouched", [], 0, 0
+    metric, wrong, kept = "sync.untouched", list[str](), set[str]()
+    same: dict[str, int] = {}
     for one in rounds:
         before, after = one.get("before"), one.get("after")
         if not before or not after:
             return fact(metric, "no data", f"Round {one['name']} did not come to its end")
-        changed = {version.partition("/")[0] for version in (one.get("sync") or {}).get("added", [])}
-        changed |= set((one.get("sync") or {}).get("configs", []))
+        changed = {version.partition("/")[0] for version in _added(one)}
+        changed |= {model for model, stamp in after["models"].items() if before["models"].get(model) != stamp}
         for version, stamp in before["versions"].items():
-            kept += 1
+            kept.add(version)
             wrong += _files(version, stamp, after["versions"].get(version))
         for version, seen in before["serving"].items():
             if version.partition("/")[0] not in changed:
-                processes += len(seen["processes"] or ())
+                same[version] = len(seen["processes"] or ())
                 wrong += _serves_on(version, seen, after["serving"].get(version))
     if wrong:
         return fact(metric, "fail", f"Something that did not change was touched: {names(wrong)}")
@@ -92,8 +98,12 @@ def _untouched(rounds: list[Facts]) -> Finding:
         return fact(metric, "no data", "No sync was made")
     if not kept:
         return fact(metric, "pass", "The repository was empty before")
-    proof = f", {amount(processes, 'serving process', 'serving processes')} still the same" if processes else ""
-    return fact(metric, "pass", f"Same inodes and times in {amount(kept, 'directory', 'directories')}{proof}")
+    proof = f"Same inodes and times in {amount(len(kept), 'directory', 'directories')}"
+    if same:
+        processes = sum(same.values())
+        by = f"the same {amount(processes, 'process', 'processes')}" if processes else "the same counters"
+        proof += f"; what a round did not change ({names(sorted(same))}) was served on by {by}"
+    return fact(metric, "pass", proof)
 
 
 def _files(version: str, before: Facts, after: Facts | None) -> list[str]:

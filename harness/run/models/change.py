@@ -48,7 +48,7 @@ class ModelChange:
         self._steps: dict[str, list[int]] = {}
         self._changes: dict[str, Change] = {}
         self._failed: dict[str, CanaryError] = {}
-        self._old_config = self.config_before or ""
+        self._unpersisted: str | None = None
         self._diff, self._notes = "", list[str]()
 
     def run(self) -> Changed:
@@ -161,7 +161,7 @@ class ModelChange:
         before = config.read_bytes().decode()
         with self.site.journal.action("config.write", str(config), before=before, wanted=list(versions)) as seq:
             self._steps.setdefault("config", []).append(seq)
-            self._old_config = self._old_config or before
+            self._unpersisted = before
             persist_versions(config, versions)
 
     def _put_back(self) -> tuple[list[str], list[str]]:
@@ -181,7 +181,9 @@ class ModelChange:
 
     def _config_back(self) -> None:
         assert self._config is not None
-        write_config(self._config, self._old_config)
+        before = self._unpersisted if self.config_before is None else self.config_before
+        assert before is not None
+        write_config(self._config, before)
 
     def _undo(self, key: str, target: str, left: list[str], undo: Callable[[], None]) -> bool:
         action = "config.write" if key == "config" else "models.set"

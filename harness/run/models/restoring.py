@@ -46,11 +46,11 @@ def restore(
         wanted = [model] if model else list(models(entries))
         if not wanted:
             raise UsageError(f"{site.journal.folder}: the journal knows no model: nothing was changed from here")
-        plans = [_plan(site, entries, name, undo) for name in wanted]
+        plans = {name: _plan(site, entries, name, undo) for name in wanted}
         restored, failures = [], list[str]()
-        for plan in plans:
+        for name, plan in plans.items():
             try:
-                restored.append(_Restore(site, plan, rules).run())
+                restored.append(_Restore(site, plan, rules).run() if plan else _untouched(site, name))
             except CanaryError as error:
                 failures.append(str(error))
         if failures:
@@ -68,13 +68,16 @@ class _Plan:
     mark: dict[str, Any] = field(default_factory=dict)
 
 
-def _plan(site: Site, entries: Sequence[Entry], model: str, undo: bool) -> _Plan:
+def _plan(site: Site, entries: Sequence[Entry], model: str, undo: bool) -> _Plan | None:
+    """None where a change was announced and cut off before its first step."""
     known = history(entries, model)
     if known.unfinished:
         first = known.unfinished[0]
         return _Plan(
             model, "before a change that was cut off", first.before, known.unfinished, _config(known.unfinished)
         )
+    if known.last is None and model in models(entries):
+        return None
     if known.last is None:
         raise UsageError(f"{model}: the journal in {site.journal.folder} knows nothing of it")
     if not undo:
@@ -85,6 +88,10 @@ def _plan(site: Site, entries: Sequence[Entry], model: str, undo: bool) -> _Plan
         model, "before the last change", known.last.before, (known.last,), _config((known.last,)),
         {"undid": known.last.entry.seq},
     )  # fmt: skip
+
+
+def _untouched(site: Site, model: str) -> Restored:
+    return Restored(model, "before: no change of it ever began", site.loaded(model), ())
 
 
 def _config(changes: Sequence[Past]) -> Entry | None:

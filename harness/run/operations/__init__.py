@@ -6,9 +6,3 @@ here for each kind), how the observations are judged (`judge.operations`), and w
 Guarantee: every change of what serves is whole or undone, by `run.models`; whatever dies, `recover` undoes the one that
 was cut off.
 """
-
-from harness.run.operations.conclude import conclude_operation, judge_again
-from harness.run.operations.operate import operate
-from harness.run.operations.recover import recover_operation
-
-__all__ = ["conclude_operation", "judge_again", "operate", "recover_operation"]

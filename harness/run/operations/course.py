@@ -12,10 +12,11 @@ from typing import Any
 from harness.embedded import EmbeddedServer, available
 from harness.errors import UsageError
 from harness.recording import write_observations
+from harness.run.embedded_store import start_store
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.run.models import Site, open_site
-from harness.run.operations import demonstration
+from harness.run.operations.demonstration import start_triton
 from harness.scenario import Operation, PlaceConfig, StoreConfig
 from harness.store import Store, open_store
 from harness.triton import Control, access
@@ -31,6 +32,13 @@ class Place:
     repository: Path
     site: Site
     server: EmbeddedServer | None
+    known: int
+    """Actions that its journal had before this run."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether this run has begun to change it."""
+        return len(self.site.journal.entries()) > self.known
 
     @property
     def control(self) -> Control:
@@ -81,16 +89,17 @@ class Course:
                 raise UsageError(problem)
             self.say(f"starting Triton{f' for {name}' if name else ''}")
             with self.journal.action("server.start", name or "embedded"):
-                server = demonstration.start_triton(folder, models, self.stack)
+                server = start_triton(folder, models, self.stack)
             url, repository = server.grpc_url, server.repository
         else:
             assert config.url is not None
             assert config.repository is not None
             url, repository = config.url, Path(config.repository).resolve()
         # What was done to somebody's server is remembered where `models` looks too, and the next run.
-        state = folder if server is not None else None
+        own = Journal(folder) if name else self.journal
+        state = own if server is not None else None
         site = self.stack.enter_context(open_site([url], _access(), repository, say=self.say, state=state))
-        place = Place(name, repository, site, server)
+        place = Place(name, repository, site, server, len(site.journal.entries()))
         self.places.append(place)
         return place
 
@@ -99,7 +108,7 @@ class Course:
         if config.server is not None:
             self.say("starting an S3 server")
             with self.journal.action("store.start", "embedded"):
-                store = demonstration.start_store(self.folder.path, self.stack)
+                store = start_store(self.folder.path, self.stack)
         else:
             assert config.url is not None
             store = open_store(config.url, endpoint=config.endpoint)

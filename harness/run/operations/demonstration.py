@@ -1,4 +1,4 @@
-"""What a built-in operation shows itself on: a Triton and an S3 server of its own, and models to move."""
+"""What a built-in operation shows itself on, beside a store (`run.embedded_store`): a Triton, and what may go wrong."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.embedded import EmbeddedServer, build_repository
-from harness.run.embedded_store import build_and_publish, start_store
 from harness.store import MANIFEST, Store
 
 Build = Any
-
-__all__ = ["break_version", "build_and_publish", "start_store", "start_triton"]
 
 
 def start_triton(folder: Path, models: Mapping[str, Mapping[int, Build]], stack: ExitStack) -> EmbeddedServer:

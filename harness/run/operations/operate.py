@@ -10,18 +10,20 @@ from pathlib import Path
 from harness.errors import CanaryError, UsageError
 from harness.run.execute import Result
 from harness.run.folder import RunFolder
-from harness.run.operations import regions, retire, sync
 from harness.run.operations.conclude import conclude_operation
 from harness.run.operations.course import Course, Say
 from harness.run.operations.recover import undo_what_was_cut_off
+from harness.run.operations.regions import observe as observe_regions
+from harness.run.operations.retire import observe as observe_retire
+from harness.run.operations.sync import observe as observe_sync
 from harness.run.setting import describe_operation
 from harness.run.signals import interruptible
 from harness.scenario import Operation
 
 _OBSERVE: dict[str, Callable[[Course], None]] = {
-    "repo-sync": sync.observe,
-    "multi-region": regions.observe,
-    "retire-model": retire.observe,
+    "repo-sync": observe_sync,
+    "multi-region": observe_regions,
+    "retire-model": observe_retire,
 }
 
 
@@ -73,6 +75,5 @@ def _finish(course: Course) -> None:
 
 
 def _touched(course: Course) -> bool:
-    """Whether anything was done that is not a process of our own."""
-    journals = [course.journal, *(place.site.journal for place in course.places)]
-    return any(not entry.action.endswith(".start") for journal in journals for entry in journal.entries())
+    """Whether anything was done that is not a process of our own, or the attempt itself."""
+    return any(place.changed for place in course.places if place.server is None)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import CanaryError
-from harness.run.journal import Journal
 from harness.run.models import Site, open_site, restore
 from harness.run.models.history import history, models
 from harness.triton import access
@@ -28,18 +27,15 @@ def undo_what_was_cut_off(places: Iterable[Place], say: Say) -> list[str]:
 def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]:
     """The same from the folder of an operation that died. Running it again is harmless."""
     scenario = meta.get("scenario", {})
-    regions = scenario.get("regions") or [{**scenario.get("target", {}), "name": ""}]
     failures = []
-    for region in regions:
-        journal = Journal(folder / region["name"])
-        if not region.get("url") or not journal.entries():
+    for place in scenario.get("regions") or [scenario.get("target", {})]:
+        if not place.get("url"):
             continue  # the run's own server ended with it
-        repository = Path(region["repository"]) if region.get("repository") else None
         try:
-            with open_site([region["url"]], access(environment=os.environ), repository, state=journal) as site:
+            with open_site([place["url"]], access(environment=os.environ), Path(place["repository"]), say=say) as site:
                 failures += _undo(site, say)
         except CanaryError as error:
-            failures.append(f"{region['url']}: {error}; to finish: triton-canary recover {folder}")
+            failures.append(f"{place['url']}: {error}; to finish: triton-canary recover {folder}")
     return failures
 
 

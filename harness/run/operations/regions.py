@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.errors import LoadMismatch, StoreError, UsageError, WorldError
 from harness.judge import judge_operation
+from harness.run.embedded_store import build_and_publish
 from harness.run.models import Rules, load, restore, sync_and_load
-from harness.run.operations import demonstration
 from harness.run.operations.course import Course, Place
 from harness.scenario import MultiRegion, RegionConfig
 from harness.store import MANIFEST, Manifest, Store
@@ -38,7 +38,7 @@ def observe(course: Course) -> None:
     store = course.open_store(scenario.store)
     if scenario.embedded:
         course.say(f"publishing {scenario.model} version {scenario.version}, built once")
-        demonstration.build_and_publish(store, scenario.model, scenario.version, "fp16")
+        build_and_publish(store, scenario.model, scenario.version, "fp16")
     course.note(published={"files": _files(_published(store, scenario))})
     regions = [
         _Region(course, scenario, config, facts)
@@ -99,14 +99,16 @@ class _Region:
         # Embedded regions serve version 1 already, and get the new one beside it.
         place = self._course.open_place(self._config, {scenario.model: {1: "fp16"}}, self.name)
         self._place = place
-        rules = Rules(versioned_clients=scenario.versioned_clients)
+        rules = Rules(versioned_clients=scenario.versioned_clients or scenario.embedded)
         with self._course.journal.action("region.sync", self.name, wanted=f"{scenario.model}/{scenario.version}"):
             before = place.site.loaded(scenario.model)
             deployed = sync_and_load(
                 place.site, store, models=[scenario.model], versions=[scenario.version], rules=rules
             )
             self._facts["sync"] = asdict(deployed.result)
-            load(place.site, scenario.model, [scenario.version], rules=rules)
+            if any(scenario.version not in served for served in place.site.loaded(scenario.model).values()):
+                # It lay there already, so for the sync nothing had changed.
+                load(place.site, scenario.model, [scenario.version], rules=rules)
             self._changed = place.site.loaded(scenario.model) != before
 
     def _bytes(self, place: Place) -> dict[str, Any] | None:

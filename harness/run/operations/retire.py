@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UnsafeChange, UsageError
+from harness.run.journal import FILE
 from harness.run.models import retire
 from harness.run.operations.course import Course, Place
 from harness.run.operations.steady import Steady
@@ -26,6 +28,7 @@ def observe(course: Course) -> None:
         scenario.target, {scenario.model: {scenario.version: "fp16", scenario.version + 1: "same"}}
     )
     staying = _staying(place, scenario)
+    course.note(staying=staying)
     # The threads end before the connections do, and before an embedded server does.
     with ExitStack() as threads:
         if scenario.stray is not None:
@@ -40,7 +43,7 @@ def observe(course: Course) -> None:
         else:
             now = place.control.counts(scenario.model).get(staying)
             if now is not None:
-                course.note(counters={"version": staying, "before": asdict(counted), "after": asdict(now)})
+                course.note(counters={"before": asdict(counted), "after": asdict(now)})
 
 
 def _retire(course: Course, place: Place, scenario: RetireModel) -> None:
@@ -49,7 +52,7 @@ def _retire(course: Course, place: Place, scenario: RetireModel) -> None:
     archive = None
     if scenario.then == "archive":
         archive = Path(scenario.archive) if scenario.archive else course.folder.path / ARCHIVE
-    seen = {entry.seq for entry in place.site.journal.entries()}
+    known = len(_journal(place))
     counted, began = place.control.counts(model).get(version), time.monotonic()
     try:
         with course.journal.action("retire", f"{place.control.url}/{model}", wanted=version):
@@ -64,12 +67,19 @@ def _retire(course: Course, place: Place, scenario: RetireModel) -> None:
     if done.watched:
         requests = sum(one.requests for one in done.watched)
         course.note(arrivals={"requests": requests, "window_s": min(one.window_s for one in done.watched)})
-    steps = [entry for entry in place.site.journal.entries() if entry.seq not in seen]
     course.note(
         done=list(done.done),
         archived=scenario.then == "archive" and done.place is not None and done.place.is_dir(),
-        journal=[{"action": entry.action, "target": entry.target, "state": entry.state} for entry in steps],
+        journal=_journal(place)[known:],
     )
+
+
+def _journal(place: Place) -> list[dict[str, str]]:
+    """Its lines in the order in which they were written."""
+    path = place.site.journal.folder / FILE
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    whole = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    return [{key: line[key] for key in ("t", "action", "target", "state")} for line in whole]
 
 
 def _look(place: Place, scenario: RetireModel) -> dict[str, Any]:

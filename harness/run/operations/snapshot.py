@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +15,37 @@ from harness.store.manifest import walk
 
 
 def snapshot(place: Place, models: Sequence[str] = ()) -> dict[str, Any]:
-    """`entries`: names in the repository and in its models. `versions`: a stamp of each version's files. `serving`: of
-    each READY version the request counters and, where the server is ours, the processes that serve it.
+    """`entries`: names in the repository and in its models. `versions`, `models`: a stamp of each version's files, and
+    of each model's own (config.pbtxt and its neighbours). `serving`: of each READY version the request counters and,
+    where the server is ours, the processes that serve it.
 
     `models`: only these; () is all.
     """
-    entries, versions = [], {}
+    entries, versions, own = [], {}, {}
     for folder in sorted(place.repository.iterdir()):
         if models and folder.name not in models:
             continue
         entries.append(folder.name)
-        for child in sorted(folder.iterdir()) if folder.is_dir() else ():
-            entries.append(f"{folder.name}/{child.name}")
+        if not folder.is_dir():
+            continue
+        children = sorted(folder.iterdir())
+        entries += [f"{folder.name}/{child.name}" for child in children]
+        for child in children:
             if child.is_dir() and child.name.isdecimal():
-                versions[f"{folder.name}/{child.name}"] = stamp(child)
-    return {"entries": entries, "versions": versions, "serving": _serving(place, models)}
+                seen = child.stat()
+                files = stamp(walk(child))
+                versions[f"{folder.name}/{child.name}"] = {"inode": seen.st_ino, "mtime_ns": seen.st_mtime_ns, **files}
+        own[folder.name] = stamp((child.name, child) for child in children if child.is_file())
+    return {"entries": entries, "versions": versions, "models": own, "serving": _serving(place, models)}
 
 
-def stamp(folder: Path) -> dict[str, Any]:
+def stamp(files: Iterable[tuple[str, Path]]) -> dict[str, Any]:
     """Inodes and times: a file that was written anew, also with the same bytes, changes it."""
     rows = []
-    for path, file in walk(folder):
+    for path, file in files:
         seen = file.lstat()
         rows.append([path, seen.st_ino, seen.st_size, seen.st_mtime_ns])
-    own = folder.stat()
-    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    return {"inode": own.st_ino, "mtime_ns": own.st_mtime_ns, "files": len(rows), "stamp": digest}
+    return {"files": len(rows), "stamp": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
 def _serving(place: Place, models: Sequence[str]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import CanaryError, StoreError
+from harness.run.embedded_store import build_and_publish
 from harness.run.models import Deployed, Rules, sync_and_load
-from harness.run.operations import demonstration
 from harness.run.operations.course import Course, Place
+from harness.run.operations.demonstration import break_version
 from harness.run.operations.snapshot import snapshot
 from harness.scenario import RepoSync
 from harness.store import MANIFEST, Manifest, Store
@@ -34,7 +35,7 @@ def observe(course: Course) -> None:
     rounds.publish(RIGHT, 2)
     rounds.one("change", expected=[f"{RIGHT}/2"])
     rounds.publish(RIGHT, 3)
-    broken = demonstration.break_version(store, RIGHT, 3)
+    broken = break_version(store, RIGHT, 3)
     course.say(f"broke {broken} in the store")
     rounds.one("broken download", broken=True)
 
@@ -45,7 +46,7 @@ class _Rounds:
 
     def publish(self, model: str, version: int) -> None:
         self._course.say(f"publishing {model} version {version}")
-        demonstration.build_and_publish(self._store, model, version, "fp16", like="tiny")
+        build_and_publish(self._store, model, version, "fp16", like="tiny")
 
     def one(self, name: str, *, expected: Sequence[str] = (), broken: bool = False) -> None:
         """Raises what failed, after its facts were noted; a download that is refused as expected is no failure."""
@@ -80,7 +81,7 @@ class _Rounds:
         scenario = self._scenario
         return sync_and_load(
             self._place.site, self._store, models=scenario.models or None, load=scenario.load,
-            rules=Rules(versioned_clients=scenario.versioned_clients),
+            rules=Rules(versioned_clients=scenario.versioned_clients or scenario.embedded),
         )  # fmt: skip
 
     def _snapshot(self) -> dict[str, Any]:

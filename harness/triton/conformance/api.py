@@ -13,6 +13,7 @@ import httpx
 
 from harness.errors import Unreachable
 from harness.triton.access import Access
+from harness.triton.tls import http_context
 from harness.triton.transport import one_line
 
 CALL_TIMEOUT_S = 150.0
@@ -32,7 +33,7 @@ class Api:
     """Raises Unreachable where nobody answers; every answer with a status is data."""
 
     def __init__(self, url: str, metrics_url: str | None = None, access: Access | None = None) -> None:
-        self.url, self.metrics_url, self._access = url, metrics_url, access or Access()
+        self.url, self.metrics_url, self._access = url.rstrip("/"), metrics_url, access or Access()
         self._client = self.client()
 
     def client(self, *, keep: bool = False) -> httpx.Client:
@@ -41,15 +42,12 @@ class Api:
         A load over HTTP stalls the connections that its thread of the server holds (see the row
         load-over-http-stalls-connections); a new one goes to a thread that is free.
         """
-        access = self._access
-        cert = (str(access.cert), str(access.key) if access.key else None) if access.cert else None
         return httpx.Client(
-            base_url=f"{self.url.rstrip('/')}/v2",
-            headers=dict(access.headers),
+            base_url=f"{self.url}/v2",
+            headers=dict(self._access.headers),
             timeout=CALL_TIMEOUT_S,
             trust_env=False,
-            verify=str(access.ca) if access.ca else self.url.startswith("https"),
-            cert=cert,
+            verify=http_context(self._access) if self.url.startswith("https") else False,
             limits=httpx.Limits() if keep else httpx.Limits(max_keepalive_connections=0),
         )
 
@@ -109,10 +107,18 @@ class Api:
 
     def metrics(self) -> httpx.Response:
         assert self.metrics_url is not None
+        return self._elsewhere("GET", self.metrics_url)
+
+    def at_metrics_port(self, method: str, path: str) -> int:
+        """The status of a call sent to the port of the metrics page."""
+        assert self.metrics_url is not None
+        return self._elsewhere(method, str(httpx.URL(self.metrics_url).copy_with(path=path))).status_code
+
+    def _elsewhere(self, method: str, url: str) -> httpx.Response:
         try:
-            return httpx.get(self.metrics_url, timeout=CALL_TIMEOUT_S, trust_env=False)
+            return httpx.request(method, url, timeout=CALL_TIMEOUT_S, trust_env=False)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{self.metrics_url}: {one_line(str(error)) or type(error).__name__}") from error
+            raise Unreachable(f"{url}: {one_line(str(error)) or type(error).__name__}") from error
 
     def counter(self, name: str, model: str, version: int) -> int | None:
         """The sum of a counter's lines for one version; None where there is no such line."""

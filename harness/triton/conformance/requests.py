@@ -35,7 +35,7 @@ def version_in_the_path(site: Site) -> Facts:
 
 
 @row(
-    claim="A version that is not loaded is refused, never replaced by another: 503 while Triton knows it, 404 otherwise.",
+    claim="A version that is not loaded is refused, never replaced by another: 503 if Triton knows it, else 404.",
     expected={"unloaded": 503, "never loaded": 404},
     safeguard="A failed request is a sample with its status; it is not asked again elsewhere.",
 )
@@ -47,7 +47,7 @@ def version_that_does_not_serve(site: Site) -> Facts:
 
 
 @row(
-    claim="An ensemble's step with `model_version: -1` moves to 2 the moment 2 loads; with `model_version: 1` it stays.",
+    claim="An ensemble's step with `model_version: -1` moves to 2 when 2 loads; with `model_version: 1` it stays.",
     expected={"-1 before": 1, "-1 after": 2, "1 after": 1},
     safeguard="A load is refused if a READY ensemble depends on the model, unless `--dependents` is given.",
 )
@@ -60,8 +60,8 @@ def ensemble_step_without_a_version(site: Site) -> Facts:
 
 
 @row(
-    claim="Unloading a version that an ensemble's step names answers 200; the ensemble is unavailable from then on.",
-    expected={"status": 200, "READY": [2], "ensemble READY": [], "request": 503},
+    claim="Unloading a version that an ensemble's step names answers 200; the ensemble goes with it.",
+    expected={"status": 200, "READY": [2], "ensemble READY": [], "request": 404},
     safeguard="As above: the ensembles that would go are named.",
 )
 def ensemble_step_that_leaves(site: Site) -> Facts:

@@ -1,12 +1,13 @@
 """The little model that conformance rows are measured with: a copy of this file is what the server runs.
 
-Needs numpy and the Python backend, and nothing of this package. The request's SECONDS: how long it takes; below 0 it
-fails. It answers the version, and a number drawn when this version was initialised: the same number later means that
-it was not initialised in between.
+Needs numpy and the Python backend, and nothing of this package. The request's SECONDS: how long it takes; -1: it is
+answered with an error; -2: the model raises. It answers the version, and a number drawn when this version was
+initialised: the same number later means that it was not initialised in between.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -28,17 +29,26 @@ class TritonPythonModel:
             time.sleep(0.01)
         if behaviour.get("fails"):
             raise RuntimeError("told to fail in loading")
+        self._decoupled = pb.using_decoupled_model_transaction_policy(json.loads(args["model_config"]))
         self._busy = folder / "busy"
         self._served = np.array([int(args["model_version"]), random.getrandbits(62)], np.int64)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        if not self._decoupled:
+            return [self._answer(request) for request in requests]
+        for request in requests:
+            final = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+            request.get_response_sender().send(self._answer(request), flags=final)
+        return None
 
     def _answer(self, request: Any) -> Any:
         seconds = float(pb.get_input_tensor_by_name(request, "SECONDS").as_numpy()[0])
+        if seconds == -2:
+            raise RuntimeError("told to raise")
         if seconds < 0:
             return pb.InferenceResponse(output_tensors=[], error=pb.TritonError("told to fail"))
         if seconds:
-            self._busy.touch()
+            with contextlib.suppress(OSError):  # a repository that only the other side may write
+                self._busy.touch()
             time.sleep(seconds)
         return pb.InferenceResponse(output_tensors=[pb.Tensor("SERVED", self._served)])

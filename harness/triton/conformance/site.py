@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from harness.errors import LoadFailed, UsageError, WorldError
-from harness.triton.conformance.api import CALL_TIMEOUT_S, Answer, Api, Traffic
+from harness.triton.conformance.api import CALL_TIMEOUT_S, Answer, Api, Traffic, ask
+from harness.triton.conformance.row import NotRun
 from harness.triton.protobuf import ModelConfig, json_format, text_format
 
 PREFIX = "canary-conformance-"
@@ -65,9 +66,12 @@ class Model:
         """
         folder = self.folder / str(version)
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)  # the server may be another user, and writes into it too
         shutil.copyfile(SERVED, folder / "model.py")
         (folder / "behaviour.json").write_text(json.dumps({"held": held, "fails": fails}))
-        if not bytecode:
+        if bytecode:
+            (folder / "__pycache__").unlink(missing_ok=True)
+        else:
             (folder / "__pycache__").touch()
         (self._failing.add if fails else self._failing.discard)(version)
 
@@ -109,11 +113,16 @@ class Model:
 
     @contextmanager
     def flying(self, version: int, seconds: float = 1.5) -> Iterator[Future[Answer]]:
-        """A request that the version is working at when the block begins; its answer is there when it ends."""
+        """A request that the version is working at when the block begins; its answer is there when it ends.
+
+        NotRun where the server cannot write into its repository: the model says there that it has begun.
+        """
         busy = self.folder / str(version) / "busy"
-        with ThreadPoolExecutor(1) as pool, self.api.client() as client:
+        with self.api.client() as client, ThreadPoolExecutor(1) as pool:
             answer = pool.submit(ask, client, self.name, version, seconds)
             self._wait(lambda: busy.exists() or answer.done(), f"version {version} does not begin a request")
+            if not busy.exists():
+                raise NotRun("the server cannot write into its repository, where the model says that it has begun")
             yield answer
         busy.unlink(missing_ok=True)
 

@@ -101,8 +101,8 @@ def version_that_leaves(site: Site) -> Facts:
 
 
 @row(
-    claim="`specific [1, 9]` where 9 has no folder answers 200; 2, which served, is **silently unloaded**, and 9 is not "
-    "even listed.",
+    claim="`specific [1, 9]` where 9 has no folder answers 200; 2, which served, is **silently unloaded**, and 9 is "
+    "not even listed.",
     expected={"status": 200, "READY": [1], "v9": None, "v2": "UNAVAILABLE unloaded"},
     safeguard="Every version's folder is looked for before the call, and the index is compared after it.",
 )

@@ -1,0 +1,193 @@
+"""Clients that name no version are on the highest READY one: seen before the load, and undone after it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import Unreachable
+from harness.judge import STRAYS
+from harness.recording import Recording, read_table
+from harness.run import strays
+from harness.run.strays import Guard, StrayCount
+from harness.telemetry import Sampler
+from harness.triton import Counts
+from tests.run.conftest import SCENARIO, Background, canary, only_folder
+from tests.run.places import Client, Place, place
+from tests.run.test_crash import wait_for, wait_for_samples
+
+SECONDS = 2.0
+"""From the first request that version 2 answers to its unload; a busy machine gets twice that."""
+
+
+def plain(there: Place) -> Path:
+    """The same server, and a canary whose candidate lies in the repository already."""
+    text = SCENARIO.replace("{server: embedded}", f'{{url: "{there.server.grpc_url}"}}')
+    there.scenario.write_text(text.replace(", build: fp16", "").replace(", build: same", ""))
+    there.store.joinpath("tiny", "2").rename(there.repository / "tiny" / "2")
+    return there.scenario
+
+
+def undone(done_verdict: dict, client: Client) -> None:
+    """v2 was unloaded soon after its first stray, no request was lost, and the verdict says why."""
+    taken = client.by(2)
+    assert taken, "the client was taken over"
+    assert taken[-1] - taken[0] < 2 * SECONDS
+    assert {code for _, code, _ in client.answers} == {200}
+    assert client.answers[-1][2] == "1", "and is back"
+    assert done_verdict["verdict"] == "rollback"
+    assert "reached v2 that this run did not send" in done_verdict["reason"]
+    failed = [finding for finding in done_verdict["findings"] if finding["outcome"] == "fail"]
+    assert [finding["metric"] for finding in failed] == ["traffic.strays"]
+
+
+@pytest.mark.triton
+def test_a_load_that_would_take_clients_over_is_refused(tmp_path: Path) -> None:
+    with place(tmp_path) as there, Client(there.server.http_url) as client:
+        wait_for(lambda: len(client.answers) > 5, "the client is answered")
+        done = canary("run", there.scenario, "--out", tmp_path / "out")
+        assert done.code == 2
+        assert "requests/s reach version 1 on grpc://" in done.stderr
+        assert "target.versioned_clients: true" in done.stderr
+        assert there.ready() == [1]
+    assert client.by(2) == []
+    assert list((tmp_path / "out").iterdir()) == [], "nothing was changed, so nothing is left"
+
+
+@pytest.mark.triton
+def test_strays_while_v2_is_deployed_are_undone_at_once(tmp_path: Path) -> None:
+    with place(tmp_path) as there, Client(there.server.http_url) as client:
+        wait_for(lambda: len(client.answers) > 5, "the client is answered")
+        done = canary("run", there.scenario, "--out", tmp_path / "out", "--json",
+                      "--set", "target.versioned_clients=true")  # fmt: skip
+        assert done.code == 1, done.stderr
+        assert there.ready() == [1]
+        wait_for(lambda: client.answers[-1][2] == "1", "the client is back")
+    undone(done.verdict, client)
+    folder = only_folder(tmp_path / "out")
+    readings = Recording.open(folder).readings.to_pandas()
+    assert readings[readings.metric == STRAYS].device.unique().tolist() == ["tiny/2"]
+    live = (folder / "verdict.json").read_bytes()
+    assert canary("judge", folder).code == 1
+    assert (folder / "verdict.json").read_bytes() == live
+    assert "its files stay in the repository" in done.stderr
+
+
+@pytest.mark.triton
+def test_any_candidate_that_is_loaded_is_refused_and_guarded(tmp_path: Path, background: Background) -> None:
+    out = tmp_path / "out"
+    with place(tmp_path) as there:
+        scenario = plain(there)
+        with Client(there.server.http_url) as client:
+            wait_for(lambda: len(client.answers) > 5, "the client is answered")
+            done = canary("run", scenario, "--out", out)
+            assert done.code == 2
+            assert "target.versioned_clients: true" in done.stderr
+            assert there.ready() == [1]
+        run = background("run", scenario, "--out", out, "--json", "--set", "stages.0.for=100s")
+        wait_for_samples(out, 0)
+        with Client(there.server.http_url) as client:
+            wait_for(lambda: there.ready() == [1], "v2 is unloaded")
+            wait_for(lambda: bool(client.answers) and client.answers[-1][2] == "1", "the client is on v1")
+        stdout, stderr = run.communicate(timeout=120)
+        assert run.returncode == 1, stderr
+    folder = only_folder(out)
+    undone(json.loads(stdout), client)
+    assert canary("judge", folder, "--json").stdout == stdout
+
+
+class Counter:
+    """Stands for a server: counts what was answered, may be away, and knows no version before it is loaded."""
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self.away = False
+
+    def counts(self, _model: str) -> dict[int, Counts]:
+        if self.away:
+            raise Unreachable("grpc://h:1: no answer within 5 s")
+        return {} if self.total is None else {2: Counts(self.total, 0)}
+
+
+def counted(server: Counter, own: list[int]) -> StrayCount:
+    return StrayCount(server, "tiny", 2, lambda: own[0])  # type: ignore[arg-type]
+
+
+def test_whatever_the_order_our_own_requests_never_count() -> None:
+    """Each is begun, then answered and counted by the server; the looks fall anywhere between."""
+    rng = random.Random(5)
+    for _ in range(200):
+        server, own, flying, sent = Counter(), [rng.randrange(9)], 0, 0
+        count = counted(server, own)
+        server.total = 0
+        for _ in range(100):
+            if rng.random() < 0.5:
+                own[0], flying, sent = own[0] + 1, flying + 1, sent + 1
+            if flying and rng.random() < 0.5:
+                server.total, flying = server.total + 1, flying - 1
+            assert count.look() == 0
+        strays = rng.randrange(1, 9)
+        server.total += strays
+        assert count.look() == max(strays - flying, 0), "all but as many as are in flight"
+
+
+def test_a_count_never_falls_and_survives_an_unload() -> None:
+    server, own = Counter(), [0]
+    count = counted(server, own)
+    server.total = 3
+    assert count.look() == 3
+    server.total = None
+    own[0] = 2
+    assert (count.look(), count.seen) == (3, 3)
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Counter, Guard]]:
+    monkeypatch.setattr(strays, "POLL_S", 0.01)
+    monkeypatch.setattr(strays, "BLIND_S", 0.2)
+    server = Counter()
+    sampler = Sampler([], tmp_path / "readings.arrow", time.monotonic_ns(), 60.0)
+    sampler.start()
+    guard = Guard(counted(server, [0]), "tiny/2", sampler)
+    guard.start()
+    yield server, guard
+    guard.stop()
+    sampler.stop()
+
+
+def test_the_guard_records_first_and_raises_the_alarm_then(watched: tuple[Counter, Guard], tmp_path: Path) -> None:
+    server, guard = watched
+    server.total = 4
+    wait_for(lambda: guard.alarm_ns is not None, "the alarm")
+    rows = read_table(tmp_path, "readings").to_pylist()
+    assert [(row["metric"], row["value"]) for row in rows] == [(STRAYS, 0.0), (STRAYS, 4.0)]
+    assert rows[-1]["t_ns"] == guard.alarm_ns
+    guard.check()
+
+
+def test_a_guard_that_sees_nothing_for_long_ends_the_run(watched: tuple[Counter, Guard]) -> None:
+    server, guard = watched
+    server.away = True
+
+    def raised() -> bool:
+        try:
+            guard.check()
+        except Unreachable:
+            return True
+        return False
+
+    wait_for(raised, "the guard says that it is blind")
+
+
+def test_a_guard_that_is_blind_for_a_moment_goes_on(watched: tuple[Counter, Guard]) -> None:
+    server, guard = watched
+    server.away = True
+    time.sleep(0.05)
+    server.away, server.total = False, 1
+    wait_for(lambda: guard.alarm_ns is not None, "the alarm")
+    guard.check()

@@ -1,0 +1,177 @@
+"""Others who change the same model, a changed configuration, and servers that fail in the middle of a load."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness.embedded import EmbeddedServer, build_repository
+from harness.errors import ChangedMeanwhile, LoadFailed, Unreachable, UsageError
+from harness.triton import Change, Control
+from tests.triton.conftest import GOOD, MODEL, SLOW_TO_LOAD
+from tests.triton.proxy import HAPROXY, proxy
+
+pytestmark = pytest.mark.triton
+
+NEVER = 2  # a version that takes ten minutes to load
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as running:
+        yield running
+
+
+def test_another_set_than_expected_is_left_alone(control: Control, repository: Path) -> None:
+    before = control.index()
+    with pytest.raises(
+        ChangedMeanwhile, match=r"tiny: somebody else changed what serves: READY before: 1, 2, now: 1; nothing was sent"
+    ):
+        control.set_versions(MODEL, [1, GOOD], repository=repository, expected=[GOOD, 1])
+    assert control.index() == before
+    assert control.set_versions(MODEL, [1, GOOD], expected=[1]).after == (1, GOOD)
+
+
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
+def test_a_load_in_progress_is_waited_for(control: Control, server: EmbeddedServer, pool: ThreadPoolExecutor) -> None:
+    others = in_progress(control, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
+    with pytest.raises(ChangedMeanwhile, match=r"READY before: 1, now: 1, 4; nothing was sent"):
+        control.set_versions(MODEL, [1, GOOD], expected=[1])
+    assert others.result().after == (1, SLOW_TO_LOAD)
+
+
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
+def test_a_load_in_progress_that_lasts_too_long(
+    url: str, control: Control, server: EmbeddedServer, pool: ThreadPoolExecutor
+) -> None:
+    others = in_progress(control, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
+    with (
+        Control(url, load_timeout_s=0.1) as hasty,
+        pytest.raises(ChangedMeanwhile, match=r"version 4 is LOADING by somebody else's call, and still after 0.1 s"),
+    ):
+        hasty.set_versions(MODEL, [1, GOOD])
+    assert others.result().after == (1, SLOW_TO_LOAD)
+
+
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
+@pytest.mark.parametrize("change", ["unload", "set"])
+def test_a_change_that_comes_after_ours_is_seen(
+    control: Control, server: EmbeddedServer, repository: Path, pool: ThreadPoolExecutor, change: str
+) -> None:
+    """Triton takes calls for a model one after the other, so the other's comes once ours is through."""
+    ours = in_progress(
+        control, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository)
+    )
+    send = control._server
+    if change == "unload":
+        send.unload(MODEL, 60)
+    else:
+        send.load(MODEL, override(control, [1, GOOD]), 60)
+    with pytest.raises(ChangedMeanwhile, match=r"somebody else changed .* versions 1, 4 were set, but") as caught:
+        ours.result()
+    now = "NO version is READY now" if change == "unload" else "READY now: 1, 2"
+    assert now in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["grpc"], indirect=True)
+def test_a_changed_configuration_is_taken_from_the_repository(control: Control, repository: Path) -> None:
+    config = repository / MODEL / "config.pbtxt"
+    before = config.read_text()
+    config.write_text(before + 'parameters { key: "note" value: { string_value: "new" } }\n')
+    try:
+        assert not control.set_versions(MODEL, [1], repository=repository).called
+        assert "parameters" not in control._server.config(MODEL, 1)
+        assert control.set_versions(MODEL, [1], repository=repository, refresh=True).called
+        assert control._server.config(MODEL, 1)["parameters"] == {"note": {"string_value": "new"}}
+        config.write_text(before.replace('"python"', '"nosuch"'))
+        with pytest.raises(LoadFailed, match=r"tiny: load failed: .*nosuch.*; READY now: 1"):
+            control.set_versions(MODEL, [1], repository=repository, refresh=True)
+    finally:
+        config.write_text(before)
+        control.set_versions(MODEL, [1], repository=repository, refresh=True)
+    with pytest.raises(UsageError, match="say where it is"):
+        control.set_versions(MODEL, [1], refresh=True)
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """Serves version 1; version 2 takes longer to load than any test."""
+    build_repository(tmp_path / "models", {MODEL: {1: {}, NEVER: {"load_s": 600.0}}})
+    config = tmp_path / "models" / MODEL / "config.pbtxt"
+    config.write_text(re.sub(r"count: \d+", "count: 1", config.read_text()))
+    with EmbeddedServer(tmp_path / "models", tmp_path / "log") as server:
+        yield server.start({MODEL: [1]})
+
+
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_a_server_that_dies_in_the_middle_of_a_load(
+    doomed: EmbeddedServer, pool: ThreadPoolExecutor, wire: str
+) -> None:
+    url = doomed.grpc_url if wire == "grpc" else doomed.http_url
+    with Control(url) as control:
+        load = in_progress(control, pool, lambda: control.set_versions(MODEL, [1, NEVER]))
+        os.kill(doomed.pid, signal.SIGKILL)
+        with pytest.raises(Unreachable, match=rf"{url}: .*in the middle of loading versions 1, 2 of tiny") as caught:
+            load.result()
+    assert "(READY before: 1); a server restarted in explicit mode loads nothing by itself" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wire", ["grpc", "http"])
+def test_a_load_that_hangs(doomed: EmbeddedServer, wire: str) -> None:
+    url = doomed.grpc_url if wire == "grpc" else doomed.http_url
+    words = (
+        r"tiny: version 2 is still LOADING when patience ended; Triton may still be at work on it, and nothing but a "
+        r"restart of the server stops it; READY now: 1$"
+    )
+    with Control(url, load_timeout_s=3) as control, pytest.raises(LoadFailed, match=words):
+        control.set_versions(MODEL, [1, NEVER])
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed: tests/system-packages.sh does it")
+def test_a_proxy_that_gives_up_on_a_load_is_not_the_end_of_it(
+    server: EmbeddedServer, repository: Path, tmp_path: Path
+) -> None:
+    """HAProxy answers 504 after its own patience; what Triton made of the load is seen in the index."""
+    with (
+        proxy(tmp_path, server.http_url.removeprefix("http://"), patience="500ms") as port,
+        Control(f"http://127.0.0.1:{port}") as control,
+    ):
+        control.set_versions(MODEL, [1], repository=repository)
+        assert control.set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository).after == (1, SLOW_TO_LOAD)
+
+
+def in_progress(control: Control, pool: ThreadPoolExecutor, call: Callable[[], Change]) -> Future[Change]:
+    """The call, sent, once a version is LOADING because of it."""
+    sent = threading.Event()
+
+    def run() -> Change:
+        sent.set()
+        return call()
+
+    future = pool.submit(run)
+    assert sent.wait(60)
+    deadline = time.monotonic() + 60
+    while not control.index().in_state(MODEL, "LOADING"):
+        assert time.monotonic() < deadline
+        assert not future.done(), future.result()
+    return future
+
+
+def other(server: EmbeddedServer) -> Control:
+    """The second operator."""
+    return Control(server.http_url)
+
+
+def override(control: Control, versions: list[int]) -> str:
+    config = control._server.config(MODEL, 1)
+    return json.dumps({**config, "version_policy": {"specific": {"versions": versions}}})
