@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-slow lint lock seeds clean
+.PHONY: help setup demo test test-slow lint lock seeds kept-serving clean
 
 help:  ## these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv/ with everything that is locked
 
@@ -36,6 +36,9 @@ lock:  ## resolve requirements.lock anew (needs uv)
 
 seeds: setup  ## campaign: the verdicts of fp8-canary over seeds and builds; resumable
 	$(BIN)/python tests/campaigns/seeds.py
+
+kept-serving: setup  ## campaign: requests at v1 while v2 comes and goes, through models and through the naive calls
+	$(BIN)/python -m tests.campaigns.kept_serving
 
 clean:
 	rm -rf .venv build dist

@@ -124,8 +124,10 @@ class _Run:
         self._begun = self.generator.begun
         self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
         self.live.ingresses[self.split.target] = self.split
+        watch = Watch(self.folder)
+        stack.callback(watch.close)
         self.walk = Walk(
-            self.folder, self.plan, self.generator, Watch(self.folder), self.t0_ns, self.observe,
+            self.folder, self.plan, self.generator, watch, self.t0_ns, self.observe,
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
             lambda: self.guard.alarm_ns if self.guard else None,
         )  # fmt: skip

@@ -36,6 +36,10 @@ class Watch:
         self.outputs = pa.concat_tables([self.outputs, self._tails["outputs"].poll()])
         self.readings = pa.concat_tables([self.readings, self._tails["readings"].poll()])
 
+    def close(self) -> None:
+        for tail in self._tails.values():
+            tail.close()
+
     @property
     def seen_ns(self) -> int:
         """The end of the last request that is on disk; 0 before the first."""

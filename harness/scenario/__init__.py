@@ -14,15 +14,8 @@ from harness.scenario.loading import (
 )
 from harness.scenario.metrics import JUDGED
 from harness.scenario.model import Scenario
-from harness.scenario.operations import (
-    MultiRegion,
-    Operation,
-    PlaceConfig,
-    RegionConfig,
-    RepoSync,
-    RetireModel,
-    StoreConfig,
-)
+from harness.scenario.operations import MultiRegion, Operation, RepoSync, RetireModel
+from harness.scenario.places import PlaceConfig, RegionConfig, StoreConfig
 from harness.scenario.plan import PAYLOADS, Plan, plan, requests
 from harness.scenario.sections import (
     ArmConfig,

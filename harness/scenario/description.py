@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from harness.scenario import metrics
 from harness.scenario.model import Scenario
-from harness.scenario.operations import Operation, StoreConfig
+from harness.scenario.operations import Operation
+from harness.scenario.places import StoreConfig
 from harness.scenario.plan import plan
 from harness.scenario.sections import ArmConfig
 from harness.scenario.units import format_duration, format_percent, format_points, format_rate

@@ -13,6 +13,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 from harness.scenario import units
 from harness.scenario.units import found
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MODEL = r"^[^/\s]+$"
+REGION = r"^[a-z0-9_][a-z0-9_-]{0,39}$"
+HTTP = r"^https?://[^/\s]+"
+PATTERNS = {
+    NAME: "a name of letters, digits, . _ -",
+    MODEL: "a name without spaces and slashes",
+    REGION: "a name of small letters, digits, _ - such as eu-west-1",
+    HTTP: "a URL such as http://host:8333",
+}
+"""What a text has to look like, in words for errors."""
+
 
 class Section(BaseModel):
     """A mapping of a scenario file: frozen, no key that is not known, no value that has to be bent to fit."""

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario import metrics, rules
-from harness.scenario.fields import Section
-from harness.scenario.operations import StoreConfig
+from harness.scenario.fields import NAME, Section
+from harness.scenario.places import StoreConfig
 from harness.scenario.sections import (
     ArmConfig,
     DeployConfig,
@@ -32,7 +32,7 @@ class Scenario(Section):
     """A comparison and what follows from it."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        pattern=NAME,
         description="letters, digits, dot, dash; names the folder",
     )
     description: str = Field("", description="one line for people")

@@ -5,108 +5,24 @@ The same rules as in `model`: frozen, strict, the field descriptions are the ref
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from harness.scenario.fields import ControlUrl, Duration, Rate, Section, Wrong, between, path_of
+from harness.scenario.fields import MODEL, NAME, Duration, Rate, Section, Wrong, between, path_of
+from harness.scenario.places import PlaceConfig, RegionConfig, StoreConfig, both_embedded, from_file
 from harness.scenario.prompts import read_prompts
-from harness.scenario.units import format_duration, format_rate, found
+from harness.scenario.units import format_duration, format_rate
 
 HOUR_S = 3600.0
-_STORE = "expected s3://bucket/prefix, artifactory+https://host/artifactory/repository/path, file:///path or a folder"
-_MODEL = r"^[^/\s]+$"
-
-
-def _store_url(value: Any) -> Any:
-    scheme = re.match(r"([a-z0-9+]+)://.", value) if isinstance(value, str) else None
-    if not isinstance(value, str) or not value or ("://" in value and scheme is None):
-        raise ValueError(f"{_STORE}, found {found(value)}")
-    if scheme and scheme[1] not in ("s3", "artifactory+https", "artifactory+http", "file"):
-        raise ValueError(f"{_STORE}, found {found(value)}")
-    return value
-
-
-StoreUrl = Annotated[str, BeforeValidator(_store_url), WithJsonSchema({"type": "string", "minLength": 1})]
-
-
-class StoreConfig(Section):
-    """Where built versions lie. Credentials come from the environment alone."""
-
-    server: Literal["embedded"] | None = Field(None, description="embedded: an S3 server is started for the run")
-    url: StoreUrl | None = Field(
-        None, description="s3://bucket/prefix, artifactory+https://host/artifactory/repository/path, or a folder"
-    )
-    endpoint: str | None = Field(None, pattern="^https?://.+", description="of an S3 that is not Amazon's")
-
-    @model_validator(mode="after")
-    def _one_place(self) -> StoreConfig:
-        if self.server is None and self.url is None:
-            raise Wrong("give server: embedded, or the url of a store")
-        if self.server is not None and self.url is not None:
-            raise Wrong("the embedded store has its own url; give server or url, not both", "url")
-        if self.endpoint is not None and not (self.url or "").startswith("s3://"):
-            raise Wrong("only an s3:// store has an endpoint", "endpoint")
-        return self
-
-    @field_validator("url", mode="after")
-    @classmethod
-    def _from_file(cls, value: str | None, info: ValidationInfo) -> str | None:
-        return path_of(value, "store.url", info) if value and "://" not in value else value
-
-
-class PlaceConfig(Section):
-    """A Triton and the model repository that it reads."""
-
-    server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
-    url: ControlUrl | None = Field(None, description="a Triton that runs already: grpc://host:port")
-    repository: str | None = Field(
-        None, min_length=1, description="its model repository, where this machine sees it; from the file's folder"
-    )
-
-    @model_validator(mode="after")
-    def _one_place(self) -> PlaceConfig:
-        if self.server is None and (self.url is None or self.repository is None):
-            missing = "url" if self.url is None else "repository"
-            raise Wrong(
-                f"give server: embedded, or url and repository of a Triton that runs already; found no {missing}"
-            )
-        for key in ("url", "repository"):
-            if self.server is not None and getattr(self, key) is not None:
-                raise Wrong(f"the embedded server has its own {key}; give server or {key}, not both", key)
-        return self
-
-    @property
-    def place(self) -> str:
-        return self.url or "an embedded Triton"
-
-
-_Place = TypeVar("_Place", bound=PlaceConfig)
-
-
-class RegionConfig(PlaceConfig):
-    """A server, or what stands for several, with a repository of its own."""
-
-    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_-]{0,39}$", description="small letters, digits, dash: eu-west-1")
 
 
 class Operation(Section):
     """What the kinds have in common."""
 
     kind: str
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, dot, dash; names the folder"
-    )
+    name: str = Field(pattern=NAME, description="letters, digits, dot, dash; names the folder")
     description: str = Field("", description="one line for people")
 
     @property
@@ -139,11 +55,11 @@ class RepoSync(Operation):
     @field_validator("target", mode="after")
     @classmethod
     def _from_file(cls, value: PlaceConfig, info: ValidationInfo) -> PlaceConfig:
-        return _from_file(value, "target", info)
+        return from_file(value, "target", info)
 
     @model_validator(mode="after")
     def _together(self) -> RepoSync:
-        _both_embedded(self.store, self.target.server is not None, "target")
+        both_embedded(self.store, self.target, "target")
         if self.embedded and self.models:
             raise Wrong("the embedded store has models of its own; remove models", "models")
         return self
@@ -176,9 +92,9 @@ class MultiRegion(Operation):
     kind: Literal["multi-region"]
     store: StoreConfig = Field(description="the one bucket")
     regions: Annotated[tuple[RegionConfig, ...], Field(strict=False)] = Field(
-        min_length=2, max_length=50, description="each with a Triton and a repository of its own"
+        description="at least two, each with a Triton and a repository of its own", json_schema_extra={"minItems": 2}
     )
-    model: str = Field(min_length=1, pattern=_MODEL, description="the model's name in the store")
+    model: str = Field(min_length=1, pattern=MODEL, description="the model's name in the store")
     version: int = Field(ge=1, description="the version that every region shall serve")
     probes: int = Field(8, ge=1, le=1000, description="requests of the probe set; each is asked twice in each region")
     seed: int = Field(1, ge=0, lt=2**31, description="fixes the probe set")
@@ -214,10 +130,12 @@ class MultiRegion(Operation):
     @field_validator("regions", mode="after")
     @classmethod
     def _from_file(cls, value: tuple[RegionConfig, ...], info: ValidationInfo) -> tuple[RegionConfig, ...]:
-        return tuple(_from_file(region, f"regions.{index}", info) for index, region in enumerate(value))
+        return tuple(from_file(region, f"regions.{index}", info) for index, region in enumerate(value))
 
     @model_validator(mode="after")
     def _together(self) -> MultiRegion:
+        if len(self.regions) < 2:
+            raise Wrong(f"expected at least two regions, found {len(self.regions)}", "regions")
         seen: dict[str, int] = {}
         for index, region in enumerate(self.regions):
             for key in ("name", "url", "repository"):
@@ -225,7 +143,7 @@ class MultiRegion(Operation):
                 first = seen.setdefault(f"{key} {value}", index) if value is not None else index
                 if first != index:
                     raise Wrong(f"regions {first} and {index} have the same {key}: {value}", "regions", index, key)
-            _both_embedded(self.store, region.server is not None, "regions", index)
+            both_embedded(self.store, region, "regions", index)
         if self.embedded and self.version == 1:
             raise Wrong("embedded regions serve version 1 already; give a higher one", "version")
         return self
@@ -258,7 +176,7 @@ class RetireModel(Operation):
 
     kind: Literal["retire-model"]
     target: PlaceConfig = Field(description="where it serves")
-    model: str = Field(min_length=1, pattern=_MODEL, description="the model's name in the repository")
+    model: str = Field(min_length=1, pattern=MODEL, description="the model's name in the repository")
     version: int = Field(ge=1, description="the version that goes")
     window_s: Duration = Field(10.0, alias="window", description="this long no request may arrive at it")
     then: Literal["archive", "remove"] = Field("archive", description="what becomes of its directory")
@@ -273,7 +191,7 @@ class RetireModel(Operation):
     @field_validator("target", mode="after")
     @classmethod
     def _from_file(cls, value: PlaceConfig, info: ValidationInfo) -> PlaceConfig:
-        return _from_file(value, "target", info)
+        return from_file(value, "target", info)
 
     @field_validator("archive", mode="after")
     @classmethod
@@ -315,14 +233,3 @@ class RetireModel(Operation):
 
 KINDS: dict[str, type[Operation]] = {"repo-sync": RepoSync, "multi-region": MultiRegion, "retire-model": RetireModel}
 """By the word that the file's `kind:` key takes; without that key a file is a canary."""
-
-
-def _from_file(place: _Place, key: str, info: ValidationInfo) -> _Place:
-    if place.repository is None:
-        return place
-    return place.model_copy(update={"repository": path_of(place.repository, f"{key}.repository", info)})
-
-
-def _both_embedded(store: StoreConfig, place: bool, *at: str | int) -> None:
-    if place != (store.server is not None):
-        raise Wrong("the store and every Triton are embedded, or none is", *at)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.scenario.fields import Wrong
 from harness.scenario.metrics import is_latency, is_quality
-from harness.scenario.operations import StoreConfig
+from harness.scenario.places import StoreConfig
 from harness.scenario.sections import (
     ArmConfig,
     DeployConfig,

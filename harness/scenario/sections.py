@@ -13,6 +13,7 @@ from pydantic_core import core_schema
 
 from harness.scenario import metrics
 from harness.scenario.fields import (
+    MODEL,
     Build,
     Duration,
     MetricsUrl,
@@ -69,7 +70,7 @@ class TargetConfig(Section):
 class ArmConfig(Section):
     """One side of the comparison."""
 
-    model: str = Field(min_length=1, pattern=r"^[^/\s]+$", description="the model's name in the repository")
+    model: str = Field(min_length=1, pattern=MODEL, description="the model's name in the repository")
     version: int | None = Field(None, ge=1, description="the version; without one Triton picks the highest")
     build: Build | None = Field(None, description="embedded server only: which build of the demonstration model")
     url: ServerUrl | None = Field(None, description="this arm's own server; otherwise target.url")

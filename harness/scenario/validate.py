@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.errors import ScenarioError
 from harness.scenario.document import Document, Key
-from harness.scenario.fields import Wrong
+from harness.scenario.fields import PATTERNS, Wrong
 from harness.scenario.model import Scenario
 from harness.scenario.operations import KINDS, Operation
 from harness.scenario.sections import GateConfig
@@ -114,8 +114,7 @@ def _message(kind: str, detail: Mapping[str, Any], key: Key, top: type[BaseModel
         words, name = bounds[kind]
         return f"expected a whole number {words.format(context[name])}, found {found(value)}"
     if kind == "string_pattern_mismatch":
-        expected = "a name of letters, digits, . _ -" if key == ("name",) else "a name without spaces and slashes"
-        return f"expected {expected}, found {found(value)}"
+        return f"expected {PATTERNS[context['pattern']]}, found {found(value)}"
     if kind == "too_short":
         return "expected at least one entry, found none"
     return f"{' '.join(str(detail['msg']).split())}, found {found(value)}"

@@ -8,7 +8,7 @@ import os
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -18,7 +18,7 @@ import httpx
 from harness.errors import StoreError, UsageError
 from harness.store.body import CHUNK_BYTES, counted
 from harness.store.manifest import sha256_of
-from harness.store.port import Listing, StoredFile
+from harness.store.port import Listing, StoredFile, unwatched
 
 FORM = "an Artifactory store is artifactory+https://HOST/artifactory/REPOSITORY or .../REPOSITORY/PATH"
 _SAYS = {
@@ -43,7 +43,10 @@ class ArtifactoryStore:
     def __init__(
         self, url: str, *, timeout_s: float = 60.0, attempts: int = 4, pause: Callable[[float], None] = time.sleep
     ) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise UsageError(f"{FORM} ({error})") from error
         before, found, after = parts.path.partition("/artifactory/")
         repository, _, path = unquote(after).partition("/")
         schemes = ("artifactory+https", "artifactory+http")
@@ -55,13 +58,18 @@ class ArtifactoryStore:
         base = f"{parts.scheme.removeprefix('artifactory+')}://{parts.netloc}{before}/artifactory"
         self.url = f"artifactory+{base}/{repository}/{self._root}".rstrip("/")
         self._attempts, self._pause = attempts, pause
-        self._client = httpx.Client(
-            base_url=base,
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
-            headers={"Accept-Encoding": "identity", **_authorization()},
-            follow_redirects=True,  # a download may be sent on to a storage; httpx leaves the credentials behind then
-            verify=_certificates(),
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=base,
+                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
+                headers={"Accept-Encoding": "identity", **_authorization()},
+                follow_redirects=True,  # a download may be sent on to a storage; httpx leaves credentials behind then
+                verify=_certificates(),
+            )
+        except OSError as error:
+            raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR: {error.strerror or error}") from error
+        except (httpx.InvalidURL, ValueError) as error:  # a port, or a proxy of the environment
+            raise UsageError(f"{self.url}: {error}") from error
 
     def list(self, prefix: str = "") -> Listing:
         found: dict[str, StoredFile] = {}
@@ -107,10 +115,11 @@ class ArtifactoryStore:
             return ""
         return str(sums.get("sha256", ""))
 
-    def write(self, key: str, source: Path, sha256: str = "") -> None:
+    def write(self, key: str, source: Path, sha256: str = "", sent: Callable[[int], None] = unwatched) -> None:
         try:
             headers = {"X-Checksum-Sha256": sha256 or sha256_of(source)}  # a body that has another is refused
-            answer = self._ask("writing", key, "PUT", self._path("/", key), body=source, headers=headers)
+            headers["Content-Length"] = str(source.stat().st_size)
+            answer = self._ask("writing", key, "PUT", self._path("/", key), body=_Body(source, sent), headers=headers)
         except OSError as error:
             raise StoreError(f"writing {self._place(key)}: {error.strerror}: {source}") from error
         if answer.status_code != 201:
@@ -166,7 +175,7 @@ class ArtifactoryStore:
         method: str,
         path: str,
         *,
-        body: Path | str = "",
+        body: Iterable[bytes] | str = "",
         headers: Mapping[str, str],
         stream: bool = False,
     ) -> httpx.Response:
@@ -175,15 +184,13 @@ class ArtifactoryStore:
         for attempt in range(1, self._attempts + 1):
             if attempt > 1:
                 self._pause(0.5 * 2 ** (attempt - 2))
-            with contextlib.ExitStack() as opened:
-                content = opened.enter_context(body.open("rb")) if isinstance(body, Path) else body
-                request = self._client.build_request(method, path, content=content, headers=headers)
-                try:
-                    answer = self._client.send(request, stream=stream)
-                except httpx.RequestError as error:
-                    if attempt == self._attempts:
-                        raise StoreError(f"{place}: {_unanswered(error, self._client.base_url)}") from error
-                    continue
+            request = self._client.build_request(method, path, content=body, headers=headers)
+            try:
+                answer = self._client.send(request, stream=stream)
+            except httpx.RequestError as error:
+                if attempt == self._attempts:
+                    raise StoreError(f"{place}: {_unanswered(error, self._client.base_url)}") from error
+                continue
             if answer.status_code not in _PASSING:
                 break
             answer.close()
@@ -198,6 +205,23 @@ class ArtifactoryStore:
 
     def _place(self, key: str) -> str:
         return f"{self.url}/{key}".rstrip("/")
+
+
+class _Body:
+    """A file's bytes, from the start each time. `sent` is told of them, and takes back what goes again."""
+
+    def __init__(self, file: Path, sent: Callable[[int], None]) -> None:
+        self._file, self._sent, self._gone = file, sent, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._gone:
+            self._sent(-self._gone)
+            self._gone = 0
+        with self._file.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+                self._gone += len(chunk)
+                self._sent(len(chunk))
 
 
 def _unanswered(error: httpx.RequestError, base: httpx.URL) -> str:

@@ -1,12 +1,15 @@
-"""The bytes of an object as they arrive, counted."""
+"""The bytes of an object as they arrive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from harness.errors import StoreError
+from harness.store.port import Store, StoredFile
 
 CHUNK_BYTES = 1 << 20
+LARGEST_WHOLE = 64 << 20
+"""A manifest of some 500,000 files."""
 
 
 def counted(chunks: Iterable[bytes], expected: int, where: str, skip: int = 0) -> Iterator[bytes]:
@@ -24,3 +27,13 @@ def counted(chunks: Iterable[bytes], expected: int, where: str, skip: int = 0) -
             yield wanted
     if seen < expected:
         raise StoreError(f"{where}: the body broke off after {seen} of {expected} bytes")
+
+
+def read_whole(store: Store, file: StoredFile) -> bytes:
+    """A small object: a manifest, a config.pbtxt. StoreError if it is not as long as listed, or is not small."""
+    if file.size > LARGEST_WHOLE:
+        raise StoreError(f"{store.url}: {file.key} has {file.size:,} bytes, too many for what it should be")
+    data = b"".join(store.read(file))
+    if len(data) != file.size:
+        raise StoreError(f"{store.url}: {file.key} broke off after {len(data)} of {file.size} bytes")
+    return data

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial as bound
 from pathlib import Path
 from threading import Event, Lock
 
 from harness.errors import StoreError
+from harness.store.body import CHUNK_BYTES
 from harness.store.durable import FILE_MODE, make_folder
 from harness.store.manifest import Entry, Manifest, sha256_of
 from harness.store.plan import Job
 from harness.store.port import Store, StoredFile
 from harness.store.staging import Staging
+from harness.store.together import together
 
 WHOLE, PARTIAL = "whole", "partial"
-BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,6 @@ class Fetch:
         self.bytes = 0
         self._store, self._staging, self._progress = store, staging, progress
         self._lock, self._stop = Lock(), Event()
-        self._failure: BaseException | None = None
         self._done = self._total = self._files = self._files_total = 0
 
     def all(self, jobs: Sequence[Job], workers: int) -> list[Manifest]:
@@ -49,58 +49,47 @@ class Fetch:
         """
         self._total = sum(job.size for job in jobs)
         self._files_total = sum(len(job.stored) for job in jobs)
-        pool = ThreadPoolExecutor(workers, "fetch")
+        calls = [bound(self._file, job, path) for job in jobs for path in job.stored]
         try:
-            work = [{path: pool.submit(self._file, job, path) for path in job.stored} for job in jobs]
-            futures = [future for files in work for future in files.values()]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            if self._failure:
-                raise self._failure
-            return [
-                Manifest(m.model, m.version, {**m.files, **{path: f.result() for path, f in files.items()}}, m.origin)
-                for m, files in zip((job.manifest for job in jobs), work, strict=True)
-            ]
+            found = iter(together(calls, workers, self._stop))
         except OSError as error:
             self._staging.failed(error)
-        finally:
-            self._stop.set()
-            pool.shutdown(cancel_futures=True)
+        return [
+            Manifest(m.model, m.version, {**m.files, **{path: next(found) for path in job.stored}}, m.origin)
+            for job in jobs
+            for m in (job.manifest,)
+        ]
 
     def _file(self, job: Job, path: str) -> Entry:
         file, entry = job.stored[path], job.manifest.files[path]
         whole = self._staging.job(job) / WHOLE / path
         partial = self._staging.job(job) / PARTIAL / hashlib.sha256(path.encode()).hexdigest()[:32]
-        try:
-            if not job.source(path):  # nothing tells whether what is staged is of this content
-                whole.unlink(missing_ok=True)
-                partial.unlink(missing_ok=True)
-            if whole.is_file():  # of an earlier run, which may have died with the machine
-                found = Entry(whole.stat().st_size, sha256_of(whole))
-                if _is(found, entry):
-                    self._grew(file.key, found.size, received=0)
-                    return self._finished(found, file)
-                whole.unlink()
-            make_folder(whole.parent)
-            make_folder(partial.parent)
-            offset = partial.stat().st_size if partial.is_file() else 0
+        for staged in (whole, partial):
+            # A link leads elsewhere; and where nothing identifies a content, what is staged may be of another one.
+            if staged.is_symlink() or not job.source(path):
+                staged.unlink(missing_ok=True)
+        if whole.is_file():  # of an earlier run, which may have died with the machine
+            found = Entry(whole.stat().st_size, sha256_of(whole))
+            if _is(found, entry):
+                self._grew(file.key, found.size, received=0)
+                return self._finished(found, file)
+            whole.unlink()
+        make_folder(whole.parent)
+        make_folder(partial.parent)
+        offset = partial.stat().st_size if partial.is_file() else 0
+        found = self._stream(file, entry, partial)
+        if not _is(found, entry) and offset:  # what the earlier run left may be torn: once more from the start
+            partial.unlink()
+            self._grew(file.key, -found.size, received=0)
             found = self._stream(file, entry, partial)
-            if not _is(found, entry) and offset:  # what the earlier run left may be torn: once more from the start
-                partial.unlink()
-                self._grew(file.key, -found.size, received=0)
-                found = self._stream(file, entry, partial)
-            if not _is(found, entry):
-                partial.unlink()
-                raise StoreError(
-                    f"{self._store.url}: {file.key} arrived with the SHA-256 {found.sha256}, not {entry.sha256} as its "
-                    "manifest says"
-                )
-            partial.replace(whole)
-            return self._finished(found, file)
-        except BaseException as error:
-            with self._lock:
-                self._failure = self._failure or error
-            self._stop.set()  # the others end at their next block, and keep what they have
-            raise
+        if not _is(found, entry):
+            partial.unlink()
+            raise StoreError(
+                f"{self._store.url}: {file.key} arrived with the SHA-256 {found.sha256}, not {entry.sha256} as its "
+                f"manifest says; {job.advice}"
+            )
+        partial.replace(whole)
+        return self._finished(found, file)
 
     def _stream(self, file: StoredFile, entry: Entry, partial: Path) -> Entry:
         """The file goes on from what is there; its size and hash. Size and end are checked here, the hash is not."""
@@ -111,11 +100,11 @@ class Fetch:
                 stream.truncate(0)
                 size = 0
             stream.seek(0)
-            for block in iter(lambda: stream.read(BLOCK_BYTES), b""):
+            for block in iter(lambda: stream.read(CHUNK_BYTES), b""):
                 digest.update(block)
             self._grew(file.key, size, received=0)
             for block in self._store.read(file, size) if size < entry.size else ():
-                if self._stop.is_set():
+                if self._stop.is_set():  # whoever asked may have left already: nothing is written any more
                     raise StoreError(f"{self._store.url}: {file.key} was given up")
                 if size + len(block) > entry.size:
                     raise StoreError(f"{self._store.url}: {file.key} sends more than its {entry.size} bytes")
@@ -143,7 +132,7 @@ class Fetch:
         return entry
 
     def _tell(self, key: str) -> None:
-        if self._progress:
+        if self._progress and not self._stop.is_set():
             self._progress(Progress(key, self._done, self._total, self._files, self._files_total))
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from harness.errors import StoreError, UsageError
+from harness.store.body import CHUNK_BYTES
 from harness.store.manifest import sha256_of
 from harness.store.names import check_path
-from harness.store.port import Listing, StoredFile
+from harness.store.port import Listing, StoredFile, unwatched
 
-CHUNK_BYTES = 1 << 20
 WRITING = ".triton-canary-writing"
 """Where a file is written before it is renamed to its key; no listing shows it."""
 
@@ -63,6 +62,8 @@ class FolderStore:
                     raise StoreError(f"{self.url}: {file.key} was changed since it was listed")
                 stream.seek(offset)
                 while chunk := stream.read(CHUNK_BYTES):
+                    if _stored(file.key, os.fstat(stream.fileno())) != now:
+                        raise StoreError(f"{self.url}: {file.key} was changed while it was read")
                     offset += len(chunk)
                     yield chunk
         except OSError as error:
@@ -76,7 +77,7 @@ class FolderStore:
         except OSError as error:
             raise StoreError(f"{self.url}: {file.key}: {error.strerror}") from error
 
-    def write(self, key: str, source: Path, sha256: str = "") -> None:
+    def write(self, key: str, source: Path, sha256: str = "", sent: Callable[[int], None] = unwatched) -> None:
         target = self._inside(key)
         writing = self.root / WRITING
         try:
@@ -85,7 +86,9 @@ class FolderStore:
             descriptor, name = tempfile.mkstemp(dir=writing)
             try:
                 with os.fdopen(descriptor, "wb") as stream, source.open("rb") as data:
-                    shutil.copyfileobj(data, stream, CHUNK_BYTES)
+                    while chunk := data.read(CHUNK_BYTES):
+                        stream.write(chunk)
+                        sent(len(chunk))
                     os.fchmod(stream.fileno(), 0o644)
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -116,12 +119,16 @@ def _stored(key: str, found: os.stat_result) -> StoredFile:
 
 
 def _path_of(url: str) -> Path:
-    split = urlsplit(url)
-    if split.scheme == "":
-        return Path(url).resolve()
-    if split.scheme != "file" or split.netloc not in ("", "localhost") or not split.path:
-        raise UsageError(f"{url}: a folder is file:///path, or a path")
-    return Path(unquote(split.path)).resolve()
+    """No URL is repeated in an error: one that was meant for another kind of store may hold a password."""
+    try:
+        split = urlsplit(url)
+        if split.scheme == "":
+            return Path(url).resolve()
+        if split.scheme == "file" and split.netloc in ("", "localhost") and split.path:
+            return Path(unquote(split.path)).resolve()
+    except ValueError as error:  # a NUL, a bracket
+        raise UsageError(f"a folder is file:///path, or a path ({error})") from error
+    raise UsageError("a folder is file:///path, or a path")
 
 
 def _raise(error: OSError) -> None:

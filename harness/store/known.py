@@ -52,7 +52,7 @@ class Known:
             self._manifests[_identity(url, file)] = data.decode()
 
     def forget_manifests(self, url: str, listed: Iterable[StoredFile]) -> None:
-        """Drop those of this store which are no longer as listed."""
+        """Drop those of this store that are not among these."""
         still = {_identity(url, file) for file in listed}
         for identity in [key for key in self._manifests if key.startswith(f"{url} ") and key not in still]:
             del self._manifests[identity]

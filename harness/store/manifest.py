@@ -73,18 +73,18 @@ class Manifest:
     def from_bytes(cls, data: bytes, where: str) -> Self:
         """StoreError, naming `where`, for anything but a manifest whose paths are plain and whose hashes are hashes."""
         try:
-            read = json.loads(data)
+            read = json.loads(data.decode())
             if read["format"] != FORMAT:
                 raise StoreError(f"{where}: format {read['format']!r} of a manifest is not known here ({FORMAT} is)")
             model, version, origin = read["model"], read["version"], read.get("origin", "publish")
             files = {path: Entry(e["size"], e["sha256"]) for path, e in read["files"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{where}: not a manifest of triton-canary ({type(error).__name__}: {error})") from error
         wrong = [path for path, e in files.items() if type(e.size) is not int or e.size < 0 or not _is_sha(e.sha256)]
         if type(model) is not str or not (version is None or type(version) is int) or origin not in get_args(Origin):
             wrong.append("its head")
         if wrong:
-            raise StoreError(f"{where}: not a manifest of triton-canary ({wrong[0]} is malformed)")
+            raise StoreError(f"{where}: not a manifest of triton-canary ({wrong[0]!a} is malformed)")
         for path in files:
             check_path(path, where)
         check_tree([*files, MANIFEST], where)
@@ -101,9 +101,7 @@ class Manifest:
         if not folder.is_dir():
             raise UsageError(f"{folder}: not a folder")
         files = {}
-        for path, file in walk(folder):
-            if version is None and VERSION.fullmatch(path.partition("/")[0]) and "/" in path:
-                continue
+        for path, file in walk(folder) if version is not None else own_files(folder):
             if file.is_symlink() or not file.is_file():
                 raise UsageError(f"{file}: not a regular file (a link is not followed)")
             try:
@@ -141,6 +139,13 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
             path = (here / name).relative_to(folder).as_posix()
             if path != MANIFEST:
                 yield path, here / name
+
+
+def own_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """As `walk`, of a model's folder, without its versions."""
+    for path, file in walk(folder):
+        if "/" not in path or not VERSION.fullmatch(path.partition("/")[0]):
+            yield path, file
 
 
 def sha256_of(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +26,20 @@ def take_theirs(_local: bytes, from_store: bytes) -> bytes:
 
 
 def prepare(staging: Staging, job: Job, manifest: Manifest) -> None:
-    """Write all of a version that is still missing, so that nothing but a rename remains."""
+    """Write all of a version that is still missing, so that nothing but a rename remains.
+
+    StoreError where what is staged is more or less than the manifest's files: something else wrote there, or one name
+    took another's place, as upper case takes that of lower case on some filesystems.
+    """
     whole = staging.job(job) / WHOLE
     make_folder(whole)
+    (whole / MANIFEST).unlink(missing_ok=True)  # so that nothing is written through a link
     write_file(whole / MANIFEST, manifest.to_bytes())
+    if wrong := sorted(_leaves(whole) ^ {*manifest.files, MANIFEST}):
+        raise StoreError(
+            f"{whole}: {wrong[0]!a} is {'missing' if wrong[0] in manifest.files else 'none of its files'} in what is "
+            f"staged of {manifest.name}, which is not taken: remove {staging.job(job)}, and sync once more"
+        )
     fsync_tree(whole)
 
 
@@ -64,6 +75,16 @@ def place_own(staging: Staging, job: Job, merge: Merge, known: Known) -> list[st
             changed.append(job.stored[path].key)
         known.keep_merged(job.stored[path].key, job.source(path), sha256_of(local))
     return changed
+
+
+def _leaves(folder: Path) -> set[str]:
+    """Everything below that is no folder; a link to a folder is none."""
+    return {
+        place.relative_to(folder).as_posix()
+        for base, folders, files in os.walk(folder)
+        for place in (Path(base, name) for name in [*folders, *files])
+        if place.is_symlink() or not place.is_dir()
+    }
 
 
 def _config(staging: Staging, job: Job, merge: Merge) -> bytes:

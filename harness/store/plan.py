@@ -34,6 +34,13 @@ class Job:
     def size(self) -> int:
         return sum(self.manifest.files[path].size for path in self.stored)
 
+    @property
+    def advice(self) -> str:
+        """What to do where the store's files are not those of the manifest."""
+        if self.manifest.version is None:  # these are replaced one by one, their manifest last
+            return "a publish is under way, or broke off: publish it once more"
+        return "it was damaged or overwritten in the store: publish it under a new number, and remove this one there"
+
     def source(self, path: str) -> str:
         """What tells one content of a file from another: its hash, or its etag, or "" where the store gives neither."""
         return self.manifest.files[path].sha256 or self.stored[path].etag
@@ -82,24 +89,23 @@ class Reader:
         if manifest is None:
             if not self.complete:
                 return f"{name}: no manifest in a listing that was cut short"
-            if content and all(file.sha256 for file in content.values()):
-                entries = {path: Entry(file.size, file.sha256) for path, file in content.items()}
-                return Job(Manifest(model, version, entries, "store"), content)
-            if self.without_manifest:
-                entries = {path: Entry(file.size, "") for path, file in content.items()}
-                return Job(Manifest(model, version, entries, "received"), content)
+            vouched = bool(content) and all(file.sha256 for file in content.values())
+            # Hashes vouch for files, not for their number: a version may still be on its way up.
+            if self.without_manifest or (vouched and version is None):
+                entries = {path: Entry(file.size, file.sha256 if vouched else "") for path, file in content.items()}
+                return Job(Manifest(model, version, entries, "store" if vouched else "received"), content)
             return f"{name}: no manifest: not published completely, or not by triton-canary publish"
         if (manifest.model, manifest.version) != (model, version):
-            raise StoreError(f"{self.url}: the manifest of {name} is one of {manifest.name}")
+            raise StoreError(f"{self.url}: the manifest of {name} is one of {manifest.name!a}")
         if missing := sorted(manifest.files.keys() - content.keys()):
             return f"{name}: {missing[0]} is in its manifest but not in the {'store' if self.complete else 'listing'}"
+        job = Job(manifest, {path: content[path] for path in manifest.files})
         for path, entry in manifest.files.items():
-            file = content[path]
-            if file.size != entry.size:
-                raise StoreError(f"{self.url}: {file.key} has {file.size} bytes, and {entry.size} by its manifest")
-            if file.sha256 and file.sha256 != entry.sha256:
-                raise StoreError(f"{self.url}: {file.key} has the SHA-256 {file.sha256}, and another by its manifest")
-        return Job(manifest, {path: content[path] for path in manifest.files})
+            if wrong := _contradiction(content[path], entry):
+                if version is not None:
+                    raise StoreError(f"{self.url}: {wrong}; {job.advice}")
+                return f"{wrong}; {job.advice}"
+        return job
 
     def check_folders(self, model: str, files: Mapping[str, StoredFile]) -> None:
         """A folder of a model that is no version: StoreError unless its manifest, or the store's hashes, vouch for it.
@@ -111,6 +117,14 @@ class Reader:
             vouched = path in manifest.files if manifest else file.sha256 or not self.complete
             if "/" in path and BYTECODE not in path.split("/") and not vouched:
                 raise StoreError(f"{self.url}: {file.key} is refused: neither a version nor in the model's manifest")
+
+
+def _contradiction(file: StoredFile, entry: Entry) -> str:
+    if file.size != entry.size:
+        return f"{file.key} has {file.size} bytes, and {entry.size} by its manifest"
+    if file.sha256 and file.sha256 != entry.sha256:
+        return f"{file.key} has the SHA-256 {file.sha256}, and {entry.sha256} by its manifest"
+    return ""
 
 
 def not_listed(job: Job, files: Iterable[str]) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,10 @@ class Listing:
     complete: bool = True
 
 
+def unwatched(count: int) -> None:
+    """Nobody counts what is sent."""
+
+
 class Store(Protocol):
     """Every method raises StoreError (one line, naming the store and the key) where the store fails or says no."""
 
@@ -44,10 +48,11 @@ class Store(Protocol):
     def sha256(self, file: StoredFile) -> str:
         """What is known of its SHA-256 without reading it: what the store vouches for, or what was written with it."""
 
-    def write(self, key: str, source: Path, sha256: str = "") -> None:
-        """Store a file under `key`; it is there as a whole or not at all. UsageError for a store that is read only.
+    def write(self, key: str, source: Path, sha256: str = "", sent: Callable[[int], None] = unwatched) -> None:
+        """Store a file under `key`; it is there as a whole or not at all.
 
-        `sha256` of the file, where the caller knows it, is kept with it; a store that can checks it.
+        `sha256` of the file, where the caller knows it, is kept with it; a store that can checks it. `sent` is told of
+        the bytes as they go, less than 0 where some go again; what it raises ends the write.
         """
 
     def close(self) -> None: ...

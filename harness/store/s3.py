@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial as bound
 from pathlib import Path
 from typing import Any
 
 import boto3.session
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -19,16 +18,21 @@ from botocore.exceptions import (
     EndpointConnectionError,
     IncompleteReadError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
+    ProxyConnectionError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
 from botocore.parsers import ResponseParserError
+from s3transfer.utils import ReadFileChunk, signal_not_transferring, signal_transferring
 
 from harness.errors import StoreError, UsageError
 from harness.store.body import CHUNK_BYTES, counted
-from harness.store.port import Listing, StoredFile
+from harness.store.port import Listing, StoredFile, unwatched
+from harness.store.together import together
 
+MOST_PARTS = 10_000  # S3's own limit
 SHA256 = "triton-canary-sha256"  # the metadata that keeps a file's hash; the ETag of a multipart object is no hash
 
 _SAYS = {
@@ -67,12 +71,14 @@ class S3Store:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not url.startswith("s3://") or not bucket or "@" in bucket:
             raise UsageError("an S3 store is s3://BUCKET or s3://BUCKET/PREFIX; credentials come from the environment")
+        self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+        if "@" in (self._endpoint or ""):
+            raise UsageError(
+                "an S3 endpoint is http(s)://HOST:PORT; credentials come from AWS_ACCESS_KEY_ID or a profile"
+            )
         self._bucket, self._root = bucket, f"{prefix.strip('/')}/".lstrip("/")
         self.url = f"s3://{bucket}/{self._root}".rstrip("/")
-        self._endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-        self._transfer = TransferConfig(
-            multipart_threshold=part_bytes, multipart_chunksize=part_bytes, max_concurrency=workers
-        )
+        self._part_bytes, self._workers = part_bytes, workers
         config = Config(
             connect_timeout=min(timeout_s, 10.0),
             read_timeout=timeout_s,
@@ -87,6 +93,9 @@ class S3Store:
             self._client = boto3.session.Session().client("s3", endpoint_url=self._endpoint, config=config)
         except (BotoCoreError, ValueError) as error:  # a profile that is not there, an endpoint that is no URL
             raise UsageError(f"{self.url}: {error}") from error
+        # what is read to sign a request is not sent yet
+        self._client.meta.events.register_first("request-created.s3", signal_not_transferring)
+        self._client.meta.events.register_last("request-created.s3", signal_transferring)
 
     def list(self, prefix: str = "") -> Listing:
         files: dict[str, StoredFile] = {}
@@ -120,7 +129,7 @@ class S3Store:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._root + file.key, **asked)
             with contextlib.closing(answer["Body"]) as body:
                 began = answer.get("ContentRange", "bytes 0-").removeprefix("bytes ").partition("-")[0]
-                if int(began) != offset or answer["ContentLength"] != file.size - offset:
+                if began != str(offset) or answer["ContentLength"] != file.size - offset:
                     raise StoreError(
                         f"reading {self._place(file.key)}: {answer['ContentLength']} bytes from {began} on were sent, "
                         f"not the {file.size - offset} from {offset} on that the listing promised"
@@ -133,10 +142,37 @@ class S3Store:
         same = head["ETag"].strip('"') == file.etag and head["ContentLength"] == file.size
         return str(head["Metadata"].get(SHA256, "")) if same else ""
 
-    def write(self, key: str, source: Path, sha256: str = "") -> None:
+    def write(self, key: str, source: Path, sha256: str = "", sent: Callable[[int], None] = unwatched) -> None:
+        place = {"Bucket": self._bucket, "Key": self._root + key}
         kept = {"Metadata": {SHA256: sha256}} if sha256 else {}
         with self._failing("writing", key):
-            self._client.upload_file(str(source), self._bucket, self._root + key, ExtraArgs=kept, Config=self._transfer)
+            size = source.stat().st_size
+            if size < self._part_bytes:
+                with _piece(source, 0, size, sent) as body:
+                    self._client.put_object(**place, **kept, Body=body)
+            else:
+                self._write_parts(place, kept, source, size, sent)
+
+    def _write_parts(
+        self, place: dict[str, Any], kept: dict[str, Any], source: Path, size: int, sent: Callable[[int], None]
+    ) -> None:
+        """boto3's own upload would do, but for its threads: they hold up whoever wants to leave."""
+        upload = place | {"UploadId": self._client.create_multipart_upload(**place, **kept)["UploadId"]}
+        length = max(self._part_bytes, -(-size // MOST_PARTS))
+
+        def write_part(number: int) -> dict[str, Any]:
+            with _piece(source, (number - 1) * length, length, sent) as body:
+                answer = self._client.upload_part(**upload, PartNumber=number, Body=body)
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        try:
+            numbers = range(1, -(-size // length) + 1)
+            parts = together([bound(write_part, number) for number in numbers], self._workers)
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            with contextlib.suppress(ClientError, BotoCoreError, ResponseParserError):
+                self._client.abort_multipart_upload(**upload)
+            raise
 
     def close(self) -> None:
         self._client.close()
@@ -149,21 +185,24 @@ class S3Store:
         """boto3's errors as one StoreError that names bucket and key."""
         try:
             yield
-        except (ClientError, BotoCoreError, Boto3Error, ResponseParserError) as error:
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
             raise StoreError(f"{doing} {self._place(key)}: {self._reason(error)}") from error
         except OSError as error:
-            raise StoreError(f"{doing} {self._place(key)}: {error.strerror}: {error.filename}") from error
+            why = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+            raise StoreError(f"{doing} {self._place(key)}: {why}") from error
 
     def _reason(self, error: BaseException) -> str:
         match error:
-            case Boto3Error() if error.__context__ is not None:  # the transfer's wrapping of one of the others
-                return self._reason(error.__context__)
             case ClientError():
                 return _refusal(error.response)
             case NoCredentialsError() | PartialCredentialsError():
                 return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             case EndpointConnectionError() | ConnectTimeoutError():
                 return f"nobody answers at {self._client.meta.endpoint_url}"
+            case ProxyConnectionError():  # its own words may hold the proxy's password
+                return "nobody answers at the proxy that HTTP_PROXY or HTTPS_PROXY names"
+            case ParamValidationError():
+                return "S3 takes no such name"
             case ReadTimeoutError():
                 return "nothing came in time"
             case IncompleteReadError() | ResponseStreamingError():
@@ -171,6 +210,10 @@ class S3Store:
             case ResponseParserError():  # its own words hold the whole body
                 return "what came is no answer of S3"
         return " ".join(str(error).split())
+
+
+def _piece(source: Path, start: int, length: int, sent: Callable[[int], None]) -> ReadFileChunk:
+    return ReadFileChunk.from_filename(str(source), start, length, [lambda bytes_transferred: sent(bytes_transferred)])
 
 
 def _refusal(response: dict[str, Any]) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Container, Iterable
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import StoreError, UsageError
 from harness.store.durable import make_folder
+from harness.store.lock import folder_held, held
 from harness.store.plan import Job
 
 BESIDE = ".triton-canary-staging"
 OWN = "own"  # in the place of a version: the files of the model itself
+_JOB = re.compile(r"(?P<version>[1-9][0-9]*|own)\.[0-9a-f]{16}")
 
 
 class Staging:
@@ -56,17 +59,28 @@ class Staging:
         except OSError as error:
             raise UsageError(f"staging in {self.root}: {error.strerror} (--staging names another place)") from error
 
+    @contextmanager
+    def held(self, wait_s: float = 0.0) -> Iterator[None]:
+        """Nobody else syncs into this repository meanwhile, with this staging folder or another one."""
+        with held(self.lock, wait_s), folder_held(self.repository, wait_s):
+            yield
+
     def job(self, job: Job) -> Path:
         """Its folder. Named after the manifest: what was staged of another one is never taken for it."""
         return self.incoming / job.manifest.model / f"{job.manifest.version or OWN}.{job.identity[:16]}"
 
     def tidy(self, keep: Iterable[Job], seen: Container[str], *, everything: bool) -> None:
-        """Throw away what is staged of a version (or model) that was `seen`, or of any, and belongs to no job."""
+        """Throw away what is staged of a version (or model) that was `seen`, or of any, and belongs to no job.
+
+        Only what is called as `job` calls it: whoever names a folder for staging may have other things in it.
+        """
         kept = {self.job(job) for job in keep}
         for leftover in sorted(self.incoming.glob("*/*")):
-            version = leftover.name.partition(".")[0]
-            name = leftover.parent.name + (f"/{version}" if version != OWN else "")
-            if leftover not in kept and (everything or name in seen):
+            ours = _JOB.fullmatch(leftover.name)
+            if not ours or leftover in kept or os.path.realpath(leftover) != str(leftover) or not leftover.is_dir():
+                continue
+            version = ours["version"]
+            if everything or leftover.parent.name + (f"/{version}" if version != OWN else "") in seen:
                 shutil.rmtree(leftover)
                 with suppress(OSError):  # others are staged beside it
                     leftover.parent.rmdir()
@@ -89,7 +103,7 @@ class Staging:
                 f"{self.root}: the disk is full ({free:,} bytes are free); what was fetched is kept there, "
                 "and the same command goes on from it"
             ) from error
-        raise StoreError(f"{error.filename or self.root}: {error.strerror}") from error
+        raise StoreError(f"{error.filename or self.root}: {error.strerror or error}") from error
 
 
 def _repository(repository: Path) -> Path:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial as bound
 from pathlib import Path
 
 from harness.errors import StoreError
+from harness.store.body import read_whole
 from harness.store.known import Known
 from harness.store.manifest import MANIFEST, Manifest, sha256_of
 from harness.store.plan import Job, Offer, Reader, disagreements, not_listed, offers
 from harness.store.port import Listing, Store, StoredFile
 from harness.store.staging import Staging
-
-LARGEST_MANIFEST = 64 << 20
+from harness.store.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Survey:
         offered = self._offered(listing)
         manifests = dict(self._manifests(offered))
         if self._wish.everything and listing.complete:
-            self._known.forget_manifests(self._store.url, listing.files.values())
+            self._known.forget_manifests(self._store.url, (f for k, f in listing.files.items() if k.endswith(MANIFEST)))
         reader = Reader(self._store.url, manifests, listing.complete, self._wish.without_manifest)
         for model, offer in offered.items():
             self._model(model, offer, reader)
@@ -69,9 +70,10 @@ class Survey:
         return found
 
     def _listing(self) -> Listing:
-        if self._wish.models is None:
-            return self._store.list()
-        listings = [self._store.list(f"{model}/") for model in self._wish.models]
+        prefixes = [""] if self._wish.models is None else [f"{model}/" for model in self._wish.models]
+        listings = together([bound(self._store.list, prefix) for prefix in prefixes], self._workers)
+        if len(listings) == 1:
+            return listings[0]
         files = {key: file for listing in listings for key, file in listing.files.items()}
         return Listing(files, all(listing.complete for listing in listings))
 
@@ -92,10 +94,10 @@ class Survey:
             for version, files in [(None, offer.own), *offer.versions.items()]
             if MANIFEST in files and (version is None or self._wish.wants(version))
         ]
-        with ThreadPoolExecutor(self._workers, "manifests") as pool:
-            for file, data in zip(files, pool.map(self._manifest, files), strict=True):
-                yield file.key, Manifest.from_bytes(data, f"{self._store.url}: {file.key}")
-                self._known.keep_manifest(self._store.url, file, data)
+        read = together([bound(self._manifest, file) for file in files], self._workers)
+        for file, data in zip(files, read, strict=True):
+            yield file.key, Manifest.from_bytes(data, f"{self._store.url}: {file.key}")
+            self._known.keep_manifest(self._store.url, file, data)
 
     def _manifest(self, file: StoredFile) -> bytes:
         known = self._known.manifest(self._store.url, file)
@@ -169,9 +171,12 @@ class Survey:
                 same = sha == job.manifest.files[path].sha256
                 if same or self._known.is_merged(file.key, job.source(path), sha):
                     continue
-            if local.is_symlink():
+            if os.path.realpath(local) != f"{os.path.realpath(folder)}/{path}":
                 self._found.skipped.append(f"{file.key}: {local} is a link, so managed elsewhere; it is left alone")
                 continue
+            there = next(place for place in (local, *local.parents) if place.exists())
+            if there.is_dir() == (there == local):
+                raise StoreError(f"{there}: in the way of {file.key}; move it away")
             changed[path] = file
         if changed:
             self._found.own.append(Job(job.manifest, changed))
@@ -186,13 +191,3 @@ class Survey:
                 raise StoreError(why or f"{self._store.url}: no version {version} there; nothing is changed")
         if not (found.complete or found.jobs or found.own or found.unchanged):
             raise StoreError(f"{found.skipped[0]}, and it proves nothing; nothing is changed")
-
-
-def read_whole(store: Store, file: StoredFile) -> bytes:
-    """A small object. StoreError if it is not as long as listed."""
-    if file.size > LARGEST_MANIFEST:
-        raise StoreError(f"{store.url}: {file.key} has {file.size:,} bytes, too many for what it should be")
-    data = b"".join(store.read(file))
-    if len(data) != file.size:
-        raise StoreError(f"{store.url}: {file.key} broke off after {len(data)} of {file.size} bytes")
-    return data

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial as bound
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.store.body import read_whole
 from harness.store.fetch import Fetch, Progress
 from harness.store.known import Known
-from harness.store.lock import held
 from harness.store.place import CONFIG, Merge, check_merge, place_own, place_version, prepare, take_theirs
 from harness.store.port import Store
 from harness.store.staging import Staging
-from harness.store.survey import Findings, Survey, Wish, read_whole
+from harness.store.survey import Findings, Survey, Wish
+from harness.store.together import alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def sync(
     if dry_run:
         return _dry_run(store, place, wish, workers, merge_config)
     place.make()
-    with held(place.lock, wait_s):
+    with place.held(wait_s):
         return _sync(store, place, wish, workers, merge_config, progress)
 
 
@@ -86,8 +88,9 @@ def _dry_run(store: Store, place: Staging, wish: Wish, workers: int, merge: Merg
             for path, file in job.stored.items():
                 local = place.repository / file.key
                 if path == CONFIG and local.is_file():
+                    theirs = alone(bound(read_whole, store, file))
                     here = local.read_bytes()
-                    if merge(here, read_whole(store, file)) == here:
+                    if merge(here, theirs) == here:
                         continue
                 keys.append(file.key)
     except OSError as error:

@@ -50,6 +50,8 @@ def split_url(url: str) -> Address:
         port = parts.port
     except ValueError as error:
         raise UsageError(f"{url}: is not a server address: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(f"{parts.hostname}: an address holds no credentials, they would be printed: give a header")
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise UsageError(f"{url}: is not a server address: write grpc://host:8001 or http://host:8000")
     if parts.scheme.startswith("grpc") and parts.path.strip("/"):

@@ -26,10 +26,10 @@ def keep_version_policy(local: bytes, incoming: bytes, name: str = "config.pbtxt
         merged = f"{text}{'' if not text or text.endswith(line_end) else line_end}{kept}{line_end}"
     else:
         merged = text
-    wanted = _parse(text, name)
+    in_force, wanted = (_parse(each, name) for each in texts)
     wanted.ClearField(POLICY)
     if ours:
-        wanted.version_policy.CopyFrom(_parse(texts[0], name).version_policy)
+        wanted.version_policy.CopyFrom(in_force.version_policy)
     if _parse(merged, name) != wanted:
         raise WorldError(f"{name}: its version_policy cannot be kept safely: merge it by hand")
     return merged.encode()

@@ -55,6 +55,19 @@ class Control:
     def close(self) -> None:
         self._server.close()
 
+    @property
+    def caution(self) -> str:
+        """What a load by this address does to others, in a line; "" over gRPC, where it does nothing to them.
+
+        Triton's HTTP threads each serve many connections, and a load call keeps its thread until the load ends.
+        """
+        if self.url.startswith("grpc"):
+            return ""
+        return (
+            f"{self.url}: until a load over HTTP ends, Triton answers nothing on the open HTTP connections that share "
+            "its thread; load through the grpc:// address instead"
+        )
+
     def live(self) -> bool:
         """Whether the server says that it is up."""
         return self._server.live()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,8 @@ OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 NOT_TRITON = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
+# gRPC's words where the connection, or a proxy's patience, ended in the middle of a call.
+CUT_OFF = re.compile(r"Socket closed|Stream removed|Connection reset|GOAWAY|http2 header with status: 50[24]")
 NO_ENTRY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 # Triton's words where a header is missing; it uses the status of a lost connection.
 RESTRICTED = "protocol is restricted"
@@ -145,7 +148,8 @@ class GrpcTransport:
             return Unreachable(f"{self.url}: nobody answers there ({_why(message)})")
         if status in NOT_TRITON:
             return Refused(f"{self.url}: answers, but not as a Triton: {message}")
-        return Refused(message, unknown=status == grpc.StatusCode.NOT_FOUND)
+        cut_off = slow and status == grpc.StatusCode.UNAVAILABLE and CUT_OFF.search(message) is not None
+        return Refused(message, unknown=status == grpc.StatusCode.NOT_FOUND, unfinished=cut_off)
 
     def _answers(self) -> bool:
         try:

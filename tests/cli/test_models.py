@@ -44,7 +44,10 @@ def control(server: EmbeddedServer) -> Iterator[Control]:
 @pytest.fixture
 def models(server: EmbeddedServer, call: Call) -> Call:
     """models("load", ...) on that server, with its repository."""
-    return lambda *args: call("models", *args, "--url", server.grpc_url, "--repository", server.repository)
+    window = {"load": ["--window", "100ms"]}
+    return lambda *args: call(
+        "models", *args, "--url", server.grpc_url, "--repository", server.repository, *window.get(args[0], [])
+    )
 
 
 def one_line(done: Done) -> str:
@@ -124,7 +127,7 @@ def test_a_failing_load_says_why_and_what_else_it_harms(models: Call, server: Em
 @triton
 def test_unversioned_clients_are_refused(models: Call, server: EmbeddedServer, control: Control) -> None:
     with Clients(server):
-        done = models("load", MODEL, "--version", GOOD, "--window", "500ms")
+        done = models("load", MODEL, "--version", GOOD)
     assert done.code == 2
     assert re.search(r"[\d.]+ requests/s reach version 1 .*--versioned-clients", one_line(done))
     assert control.loaded(MODEL) == (1,)

@@ -226,7 +226,7 @@ def test_where_each_region_repeats_itself_nothing_may_differ() -> None:
     verdict = judge_operation(multi_region(region("north"), other))
     assert verdict.verdict == "rollback"
     assert [m for m, o in outcomes(verdict).items() if o == "fail"] == ["region.south.outputs"]
-    assert "with two regions" in reason(verdict, "region.south.outputs")
+    assert "nobody can say which one" in reason(verdict, "region.south.outputs")
 
 
 def test_of_three_the_one_that_stands_alone_is_named_wherever_it_stands() -> None:

@@ -18,6 +18,7 @@ from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import UsageError
 from harness.run import operate
 from harness.run.execute import Result
+from harness.run.operations import demonstration
 from harness.run.operations.demonstration import break_version
 from harness.scenario import Operation, load
 from harness.store import open_store, publish
@@ -143,6 +144,17 @@ def test_a_built_in_operation_is_one_command(
     }
 
 
+def test_a_machine_without_the_parts_is_told_so_before_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demonstration, "s3_available", lambda: "the embedded S3 is not installed")
+    scenario = load("multi-region")
+    assert isinstance(scenario, Operation)
+    with pytest.raises(UsageError, match="S3 is not installed"):
+        operate(scenario, tmp_path / "out", lambda _line: None)
+    assert not (tmp_path / "out").exists()
+
+
 # ---------------------------------------------------------------- repo-sync
 
 SYNC = (
@@ -185,6 +197,7 @@ def test_a_broken_download_is_exit_4_and_nothing_changed(tmp_path: Path, north: 
     assert ready(north, "own-c") == ()
 
 
+@pytest.mark.slow
 def test_a_version_that_does_not_load_is_exit_4_and_the_old_one_serves(tmp_path: Path, north: EmbeddedServer) -> None:
     store = store_in(tmp_path / "store", 1, model="own-d")
     assert sync(tmp_path, north, store).exit_code == 0
@@ -246,6 +259,7 @@ def test_a_region_with_another_build_under_the_same_number_is_named(
     assert "never overwritten" in facts(bad.folder)["regions"][1]["error"]
 
 
+@pytest.mark.slow
 def test_a_region_whose_answers_differ_gets_back_what_it_served(tmp_path: Path, servers: list[EmbeddedServer]) -> None:
     """Right bytes and wrong answers: as with another GPU, here by a file that its server reads while it serves."""
     store = store_in(tmp_path / "store", 5)

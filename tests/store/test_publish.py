@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import StoreError, UsageError
 from harness.store import MANIFEST, FolderStore, Listing, Manifest, Progress, publish, sync
+from harness.store.port import unwatched
 from harness.store.s3 import S3Store
 from tests.store import faults
 from tests.store.faults import Proxy
@@ -30,9 +31,9 @@ class Watched(FolderStore):
     def list(self, prefix: str = "") -> Listing:
         return Listing(super().list(prefix).files, self.complete)
 
-    def write(self, key: str, source: Path, sha256: str = "") -> None:
+    def write(self, key: str, source: Path, sha256: str = "", sent: Callable[[int], None] = unwatched) -> None:
         self.before(key)
-        super().write(key, source, sha256)
+        super().write(key, source, sha256, sent)
         self.written.append(key)
 
 
@@ -59,7 +60,8 @@ def test_files_then_their_manifest_then_what_is_the_models_own(store: Watched, b
     assert own[2:] == [f"llm/{MANIFEST}"]
     assert manifest == Manifest.of_folder(built, "llm", 2)
     assert contents(store.root)["llm/2/y"] == noise(1000)
-    assert [progress.files_done for progress in seen] == [1, 2, 3, 4, 5]
+    assert list(dict.fromkeys(progress.files_done for progress in seen)) == [0, 1, 2, 3, 4, 5]
+    assert [progress.done_bytes for progress in seen] == sorted(progress.done_bytes for progress in seen)
     assert seen[-1].done_bytes == seen[-1].total_bytes == 1001 + len(CONFIG) + 2
 
 

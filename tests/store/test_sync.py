@@ -147,7 +147,7 @@ def test_without_manifest_on_demand(root: Path, repository: Path) -> None:
         sync(FolderStore(str(root)), repository, without_manifest=True)
 
 
-def test_a_store_that_answers_for_hashes_needs_no_manifest(root: Path, repository: Path) -> None:
+def test_hashes_of_the_store_do_not_prove_that_a_version_is_complete(root: Path, repository: Path) -> None:
     (root / f"llm/2/{MANIFEST}").unlink()
     hashes = Manifest.of_folder(root / "llm/2", "llm", 2).files
 
@@ -155,8 +155,11 @@ def test_a_store_that_answers_for_hashes_needs_no_manifest(root: Path, repositor
         vouched = {f"llm/2/{path}": entry.sha256 for path, entry in hashes.items()}
         return Listing({key: replace(file, sha256=vouched.get(key, "")) for key, file in listing.files.items()})
 
-    result = sync(Odd(root, listed=vouching), repository)
-    assert ("llm", 2) in result.added
+    half_way = sync(Odd(root, listed=vouching), repository)
+    assert ("llm", 2) not in half_way.added
+    assert [line for line in half_way.skipped if line.startswith("llm/2: no manifest")]
+    result = sync(Odd(root, listed=vouching), repository, without_manifest=True)
+    assert result.added == (("llm", 2),)
     assert Manifest.from_bytes((repository / f"llm/2/{MANIFEST}").read_bytes(), "").origin == "store"
     assert partial_versions(repository) == []
 
@@ -316,7 +319,7 @@ class TestConfig:
 def test_a_manifest_that_contradicts_the_store(root: Path, repository: Path) -> None:
     manifest = Manifest.of_folder(root / "llm/2", "llm", 2)
     put(root, {f"llm/2/{MANIFEST}": Manifest("other", 2, manifest.files).to_bytes()})
-    with pytest.raises(StoreError, match="the manifest of llm/2 is one of other/2"):
+    with pytest.raises(StoreError, match="the manifest of llm/2 is one of 'other/2'"):
         sync(FolderStore(str(root)), repository)
     wrong = {**manifest.files, "model.plan": Entry(5, "0" * 64)}
     put(root, {f"llm/2/{MANIFEST}": Manifest("llm", 2, wrong).to_bytes()})

@@ -1,4 +1,4 @@
-"""Further models for these tests: ensembles, one that answers many times, one without bytecode."""
+"""Further models for these tests: ensembles, two that answer many times, one without bytecode."""
 
 from __future__ import annotations
 
@@ -40,6 +40,34 @@ output [ { name: "PAIR" data_type: TYPE_INT32 dims: [ 1, 2 ] }, { name: "TEXT" d
 instance_group [ { count: 1 kind: KIND_CPU } ]
 """
 
+_PARROT = """import numpy as np
+import triton_python_backend_utils as pb
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            text = pb.get_input_tensor_by_name(request, "text_input").as_numpy()[0].decode()
+            limit = int(pb.get_input_tensor_by_name(request, "max_tokens").as_numpy()[0])
+            sender = request.get_response_sender()
+            for word in text.split()[:limit]:
+                sender.send(pb.InferenceResponse([pb.Tensor("text_output", np.array([word.encode()], dtype=object))]))
+            sender.send(flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+_PARROT_CONFIG = """name: "parrot"
+backend: "python"
+model_transaction_policy { decoupled: true }
+input [
+  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
+  { name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "bad_words" data_type: TYPE_STRING dims: [ -1 ] optional: true }
+]
+output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+
 _PLAIN = """import numpy as np
 import triton_python_backend_utils as pb
 
@@ -64,11 +92,12 @@ def ensemble(repository: Path, name: str, step: str, version: int = -1) -> None:
     (repository / name / "config.pbtxt").write_text(_ENSEMBLE.format(name=name, step=step, version=version))
 
 
-def many(repository: Path) -> None:
-    """Decoupled: N answers to one request, of which the sixth would be an error."""
-    (repository / "many" / "1").mkdir(parents=True)
-    (repository / "many" / "1" / "model.py").write_text(_MANY)
-    (repository / "many" / "config.pbtxt").write_text(_MANY_CONFIG)
+def streaming(repository: Path) -> None:
+    """`many`: N answers to one request, of which the sixth would be an error. `parrot`: a token model's tensors."""
+    for name, code, config in (("many", _MANY, _MANY_CONFIG), ("parrot", _PARROT, _PARROT_CONFIG)):
+        (repository / name / "1").mkdir(parents=True)
+        (repository / name / "1" / "model.py").write_text(code)
+        (repository / name / "config.pbtxt").write_text(config)
 
 
 def constant(repository: Path, name: str, versions: dict[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""A real HAProxy before Triton's HTTP, which speaks no TLS itself: certificates, client certificates, a token."""
+"""A real HAProxy before Triton: for TLS, which its HTTP does not speak itself, for a token, and to lose patience."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin"
 
 _CONFIG = """
 defaults
-  mode http
+  mode {mode}
   timeout connect 5s
   timeout client 60s
   timeout server {patience}
@@ -29,13 +29,15 @@ backend triton
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, server: str, *, bind: str = "", rules: str = "", patience: str = "60s") -> Iterator[int]:
+def proxy(
+    folder: Path, server: str, *, mode: str = "http", bind: str = "", rules: str = "", patience: str = "60s"
+) -> Iterator[int]:
     """Its port, on 127.0.0.1 and 127.0.0.2. `bind`: what follows the address; `server`: host:port behind it."""
     assert HAPROXY is not None
     port = free_port()
     binds = "\n  ".join(f"bind {host}:{port} {bind}" for host in ("127.0.0.1", "127.0.0.2"))
     config = folder / f"haproxy-{port}.cfg"
-    config.write_text(_CONFIG.format(binds=binds, rules=rules, server=server, patience=patience))
+    config.write_text(_CONFIG.format(mode=mode, binds=binds, rules=rules, server=server, patience=patience))
     log = folder / f"haproxy-{port}.log"
     with (
         log.open("wb") as output,

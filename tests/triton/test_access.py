@@ -84,3 +84,9 @@ def test_certificates_need_an_encrypted_address_and_must_be_readable(tmp_path: P
                 Control(f"{scheme}s://127.0.0.1", given)
     with pytest.raises(UsageError, match=r"bad.pem: a client key without a client certificate"):
         Access(key=bad)
+
+
+def test_an_address_holds_no_credentials() -> None:
+    with pytest.raises(UsageError, match="host: an address holds no credentials") as caught:
+        Control(f"http://user:{SECRET}@host")
+    assert SECRET not in str(caught.value)

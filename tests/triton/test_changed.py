@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +42,7 @@ def test_another_set_than_expected_is_left_alone(control: Control, repository: P
 
 @pytest.mark.parametrize("url", ["grpc"], indirect=True)
 def test_a_load_in_progress_is_waited_for(control: Control, server: EmbeddedServer, pool: ThreadPoolExecutor) -> None:
-    others = in_progress(control, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
+    others = in_progress(server, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
     with pytest.raises(ChangedMeanwhile, match=r"READY before: 1, now: 1, 4; nothing was sent"):
         control.set_versions(MODEL, [1, GOOD], expected=[1])
     assert others.result().after == (1, SLOW_TO_LOAD)
@@ -53,7 +52,7 @@ def test_a_load_in_progress_is_waited_for(control: Control, server: EmbeddedServ
 def test_a_load_in_progress_that_lasts_too_long(
     url: str, control: Control, server: EmbeddedServer, pool: ThreadPoolExecutor
 ) -> None:
-    others = in_progress(control, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
+    others = in_progress(server, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
     with (
         Control(url, load_timeout_s=0.1) as hasty,
         pytest.raises(ChangedMeanwhile, match=r"version 4 is LOADING by somebody else's call, and still after 0.1 s"),
@@ -69,7 +68,7 @@ def test_a_change_that_comes_after_ours_is_seen(
 ) -> None:
     """Triton takes calls for a model one after the other, so the other's comes once ours is through."""
     ours = in_progress(
-        control, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository)
+        server, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository)
     )
     send = control._server
     if change == "unload":
@@ -103,8 +102,8 @@ def test_a_changed_configuration_is_taken_from_the_repository(control: Control, 
 
 
 @pytest.fixture
-def doomed(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """Serves version 1; version 2 takes longer to load than any test."""
+def doomed(pool: ThreadPoolExecutor, tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """Serves version 1; version 2 takes longer to load than any test. It ends before `pool`, which waits for calls."""
     build_repository(tmp_path / "models", {MODEL: {1: {}, NEVER: {"load_s": 600.0}}})
     config = tmp_path / "models" / MODEL / "config.pbtxt"
     config.write_text(re.sub(r"count: \d+", "count: 1", config.read_text()))
@@ -118,7 +117,7 @@ def test_a_server_that_dies_in_the_middle_of_a_load(
 ) -> None:
     url = doomed.grpc_url if wire == "grpc" else doomed.http_url
     with Control(url) as control:
-        load = in_progress(control, pool, lambda: control.set_versions(MODEL, [1, NEVER]))
+        load = in_progress(doomed, pool, lambda: control.set_versions(MODEL, [1, NEVER]))
         os.kill(doomed.pid, signal.SIGKILL)
         with pytest.raises(Unreachable, match=rf"{url}: .*in the middle of loading versions 1, 2 of tiny") as caught:
             load.result()
@@ -138,38 +137,35 @@ def test_a_load_that_hangs(doomed: EmbeddedServer, wire: str) -> None:
 
 
 @pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed: tests/system-packages.sh does it")
+@pytest.mark.parametrize(("wire", "mode"), [("http", "http"), ("http", "tcp"), ("grpc", "tcp")])
 def test_a_proxy_that_gives_up_on_a_load_is_not_the_end_of_it(
-    server: EmbeddedServer, repository: Path, tmp_path: Path
+    server: EmbeddedServer, repository: Path, tmp_path: Path, wire: str, mode: str
 ) -> None:
-    """HAProxy answers 504 after its own patience; what Triton made of the load is seen in the index."""
+    """It answers 504, or closes the connection; what Triton made of the load is seen in the index."""
+    behind = server.http_url if wire == "http" else server.grpc_url
+    with Control(server.grpc_url) as direct:
+        direct.set_versions(MODEL, [1], repository=repository)
     with (
-        proxy(tmp_path, server.http_url.removeprefix("http://"), patience="500ms") as port,
-        Control(f"http://127.0.0.1:{port}") as control,
+        proxy(tmp_path, behind.partition("://")[2], mode=mode, patience="500ms") as port,
+        Control(f"{wire}://127.0.0.1:{port}") as control,
     ):
-        control.set_versions(MODEL, [1], repository=repository)
         assert control.set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository).after == (1, SLOW_TO_LOAD)
 
 
-def in_progress(control: Control, pool: ThreadPoolExecutor, call: Callable[[], Change]) -> Future[Change]:
-    """The call, sent, once a version is LOADING because of it."""
-    sent = threading.Event()
-
-    def run() -> Change:
-        sent.set()
-        return call()
-
-    future = pool.submit(run)
-    assert sent.wait(60)
+def in_progress(server: EmbeddedServer, pool: ThreadPoolExecutor, call: Callable[[], Change]) -> Future[Change]:
+    """The call, sent, once a version is LOADING because of it. Asked over gRPC: a load over HTTP can block HTTP."""
+    future = pool.submit(call)
     deadline = time.monotonic() + 60
-    while not control.index().in_state(MODEL, "LOADING"):
-        assert time.monotonic() < deadline
-        assert not future.done(), future.result()
+    with Control(server.grpc_url) as watching:
+        while not watching.index().in_state(MODEL, "LOADING"):
+            assert time.monotonic() < deadline
+            assert not future.done(), future.result()
     return future
 
 
 def other(server: EmbeddedServer) -> Control:
     """The second operator."""
-    return Control(server.http_url)
+    return Control(server.grpc_url)
 
 
 def override(control: Control, versions: list[int]) -> str:

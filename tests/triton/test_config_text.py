@@ -89,6 +89,16 @@ def test_what_is_no_configuration_is_refused(text: str, tmp_path: Path) -> None:
         read_config(path)
 
 
+def test_an_edit_that_would_change_anything_else_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.pbtxt"
+    path.write_text('name: "m"\n')
+    for edited in (f'name: "n" version_policy {{ {WANTED} }}', 'name: "m" version_policy { specific { versions: 1 } }'):
+        monkeypatch.setattr("harness.triton.config_text._append", lambda *_, edited=edited: edited)
+        with pytest.raises(WorldError, match="cannot be edited safely: write specific"):
+            persist_versions(path, [1, 3])
+    assert path.read_text() == 'name: "m"\n'
+
+
 def test_no_versions_and_no_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no versions"):
         edit_version_policy("", [])

@@ -19,16 +19,18 @@ from harness.triton.dependents import dependents
 from harness.triton.probe import fault
 from harness.types import ModelInfo, TensorSpec
 from tests.triton.conftest import GOOD, MODEL
-from tests.triton.models import constant, ensemble, many
+from tests.triton.models import constant, ensemble, streaming
 
 pytestmark = pytest.mark.triton
+
+Wires = tuple[Control, Control]
 
 ERRING, MADE_OF = 3, {"ens": MODEL, "outer": "ens", "pinned": MODEL}
 
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """Serves tiny 1, the ensembles `ens` (on tiny), `outer` (on ens), `pinned` (on tiny 1), `many` and `constant`."""
+    """Serves tiny 1 and 2, the ensembles `ens` (on tiny), `outer` (on ens) and `pinned` (on tiny 1), and three more."""
     folder = tmp_path_factory.mktemp("busy")
     repository = folder / "models"
     build_repository(repository, {MODEL: {1: {}, GOOD: {}, ERRING: {"fail": 1.0}}})
@@ -36,21 +38,28 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     config.write_text(re.sub(r"count: \d+", "count: 1", config.read_text()))
     for name, step in MADE_OF.items():
         ensemble(repository, name, step, 1 if name == "pinned" else -1)
-    many(repository)
+    streaming(repository)
     constant(repository, "constant", {1: "[1, 2]", 2: "[np.nan, np.inf]"})
     with EmbeddedServer(repository, folder / "log") as server:
-        yield server.start({MODEL: [1], **{name: [1] for name in MADE_OF}, "many": [1], "constant": [1, 2]})
+        yield server.start(
+            {MODEL: [1, GOOD], **{name: [1] for name in MADE_OF}, "many": [1], "parrot": [1], "constant": [1, 2]}
+        )
 
 
 @pytest.fixture(params=["grpc", "http"])
 def asking(busy: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[Control]:
     with Control(busy.grpc_url if request.param == "grpc" else busy.http_url) as control:
-        control.set_versions(MODEL, [1])
+        control.set_versions(MODEL, [1, GOOD])
         yield control
 
 
+@pytest.fixture
+def wires(busy: EmbeddedServer) -> Iterator[Wires]:
+    with Control(busy.grpc_url) as over_grpc, Control(busy.http_url) as over_http:
+        yield over_grpc, over_http
+
+
 def test_a_request_is_answered_by_the_version_that_it_names(asking: Control) -> None:
-    asking.set_versions(MODEL, [1, GOOD])
     values = Tensor("INPUT", "FP32", (16,), encode("FP32", range(16)))
     for version, by in ((1, 1), (GOOD, GOOD), (None, GOOD)):
         answer = asking.infer(MODEL, version, [values])
@@ -83,55 +92,52 @@ def test_a_decoupled_model_without_an_answer(asking: Control) -> None:
 
 def test_probes(asking: Control) -> None:
     first = asking.probe(MODEL, 1, seed=7)
-    assert (first.version, first) == (1, asking.probe(MODEL, None, seed=7))
+    assert (first.version, first) == (1, asking.probe(MODEL, 1, seed=7))
     assert first != asking.probe(MODEL, 1, seed=8)
     assert asking.probe("outer", 1).version == 1
-    with pytest.raises(LoadMismatch, match=r"tiny: version 2 does not answer a probe: .*unknown model"):
-        asking.probe(MODEL, GOOD)
+    with pytest.raises(LoadMismatch, match=r"tiny: version 3 does not answer a probe: .*unknown model"):
+        asking.probe(MODEL, ERRING)
     assert asking.probe("constant", 1).version == 1
     with pytest.raises(LoadMismatch, match="constant: version 2 does not answer a probe properly: OUTPUT holds no fin"):
         asking.probe("constant", 2)
 
 
-def test_counts_are_of_what_serves_since_it_was_loaded(asking: Control) -> None:
-    asking.unload(MODEL)
-    assert asking.counts(MODEL) == {}
-    assert asking.counts("nosuch") == {}
-    asking.set_versions(MODEL, [1])
-    for _ in range(3):
-        asking.probe(MODEL, 1)
-    assert counted(asking, MODEL, 3) == {1: Counts(3, 0)}
-    asking.set_versions(MODEL, [1, GOOD])
-    asking.probe(MODEL, None)
-    assert counted(asking, MODEL, 4) == {1: Counts(3, 0), GOOD: Counts(1, 0)}
-    asking.set_versions(MODEL, [1])
-    assert asking.counts(MODEL) == {1: Counts(3, 0)}
-    asking.set_versions(MODEL, [1, GOOD])
-    assert asking.counts(MODEL) == {1: Counts(3, 0), GOOD: Counts(0, 0)}
+def test_counts_are_of_what_serves_since_it_was_loaded(wires: Wires) -> None:
+    control, _ = wires
+    control.unload(MODEL)
+    control.set_versions(MODEL, [GOOD])
+    assert control.dependents(MODEL) == ("ens", "outer")  # Triton took `pinned` out with version 1
+    control.set_versions(MODEL, [1, GOOD])
+    for wire in wires:
+        assert wire.counts("nosuch") == {}
+        assert wire.dependents(MODEL) == ("ens", "outer", "pinned")
+        assert wire.dependents("ens") == ("outer",)
+        assert wire.dependents("outer") == ()
+    control.probe(MODEL, 1)
+    control.probe(MODEL, None)
+    control.probe(MODEL, GOOD)
+    assert counted(wires, MODEL, 3) == {1: Counts(1, 0), GOOD: Counts(2, 0)}
+    control.set_versions(MODEL, [GOOD])
+    assert counted(wires, MODEL, 2) == {GOOD: Counts(2, 0)}
+    control.set_versions(MODEL, [1, GOOD])
+    assert counted(wires, MODEL, 2) == {1: Counts(0, 0), GOOD: Counts(2, 0)}
 
 
-def test_what_counts_as_a_failure(asking: Control) -> None:
+def test_what_counts_as_a_failure(wires: Wires) -> None:
     """An error that a Python model answers is a success to Triton; to the ensemble around it, a failure, twice."""
-    asking.set_versions(MODEL, [1, ERRING])
+    control, _ = wires
+    control.set_versions(MODEL, [1, ERRING])
     with pytest.raises(LoadMismatch, match="tiny: version 3 does not answer a probe: tiny was told to fail"):
-        asking.probe(MODEL, ERRING)
-    assert counted(asking, MODEL, 1)[ERRING] == Counts(1, 0)
+        control.probe(MODEL, ERRING)
+    assert counted(wires, MODEL, 1)[ERRING] == Counts(1, 0)
     with pytest.raises(LoadMismatch, match="in ensemble 'ens', tiny was told to fail"):
-        asking.probe("ens", 1)
-    assert counted(asking, "ens", 2) == {1: Counts(0, 2)}
-    before = asking.counts("many")[1].total
-    asking.infer("many", 1, [number(3)])
-    assert counted(asking, "many", before + 1)[1].total == before + 1
-
-
-def test_ensembles_stand_on_their_models(asking: Control) -> None:
-    assert asking.dependents(MODEL) == ("ens", "outer", "pinned")
-    assert asking.dependents("ens") == ("outer",)
-    assert asking.dependents("outer") == ()
-    asking.set_versions(MODEL, [GOOD])
-    assert asking.dependents(MODEL) == ("ens", "outer")  # Triton took `pinned` out with version 1
-    asking.set_versions(MODEL, [1, GOOD])
-    assert asking.dependents(MODEL) == ("ens", "outer", "pinned")
+        control.probe("ens", 1)
+    assert counted(wires, "ens", 2) == {1: Counts(0, 2)}
+    before = control.counts("many")[1].total
+    control.infer("many", 1, [number(3)])
+    assert counted(wires, "many", before + 1)[1].total == before + 1
+    control.unload("many")
+    assert [wire.counts("many") for wire in wires] == [{}, {}]
 
 
 def test_a_circle_of_ensembles_ends() -> None:
@@ -163,8 +169,15 @@ def test_pieces_of_other_shapes_become_flat() -> None:
     assert joined(pieces) == Answer(1, (Tensor("O", "INT8", (5,), bytes(5)),))
 
 
+def test_a_short_text_is_asked_of_a_token_model(asking: Control) -> None:
+    text = asking.probe("parrot", 1).output("text_output")
+    assert text is not None
+    assert decode("BYTES", text.raw) == [b"ThecapitalofFranceis"]
+
+
+@pytest.mark.slow
 @pytest.mark.weights
-def test_a_token_model_answers_a_probe_with_text(tmp_path: Path) -> None:
+def test_a_language_model_answers_a_probe(tmp_path: Path) -> None:
     build_repository(tmp_path / "models", {"smollm2": {1: "fp16"}})
     with EmbeddedServer(tmp_path / "models", tmp_path / "log") as server:
         server.start({"smollm2": [1]})
@@ -179,11 +192,11 @@ def number(n: int) -> Tensor:
     return Tensor("N", "INT32", (1,), encode("INT32", [n]))
 
 
-def counted(control: Control, model: str, requests: int) -> dict[int, Counts]:
-    """The counters, once they have seen so many: they lag a little behind the answers."""
+def counted(wires: Wires, model: str, requests: int) -> dict[int, Counts]:
+    """The counters, once they have seen so many: they lag a little behind the answers. Both wires say the same."""
     deadline = time.monotonic() + 30
-    found = control.counts(model)
-    while sum(counts.total for counts in found.values()) < requests:
-        assert time.monotonic() < deadline, found
-        found = control.counts(model)
-    return found
+    while True:
+        grpc, http = (wire.counts(model) for wire in wires)
+        if sum(counts.total for counts in grpc.values()) >= requests and grpc == http:
+            return grpc
+        assert time.monotonic() < deadline, (grpc, http)

@@ -7,6 +7,7 @@ seen; `rollback` that something is proven to be wrong; everything else, also an 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from harness.errors import RecordingError
@@ -25,19 +26,16 @@ def judge_operation(observations: Mapping[str, Any]) -> Verdict:
         raise RecordingError(f"observations.json: expected a kind of {', '.join(_KINDS)}, found {kind!r}")
     try:
         findings = _KINDS[kind].findings(observations)
-        done = _KINDS[kind].done(observations)
+        decision, reason = _decide(_KINDS[kind], observations, findings)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise RecordingError(f"observations.json: is damaged: {type(error).__name__}: {error}") from error
-    decision, reason = _decide(observations, findings, done)
     needs = _needs(observations, findings) if decision == "inconclusive" else ""
     return Verdict(decision, reason, (StageVerdict(0, decision, reason, findings),), needs)
 
 
-def _decide(observations: Mapping[str, Any], findings: tuple[Finding, ...], done: str) -> tuple[Decision, str]:
-    failed = [finding for finding in findings if finding.outcome == "fail"]
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        return "rollback", failed[0].reason + more
+def _decide(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[Finding, ...]) -> tuple[Decision, str]:
+    if any(finding.outcome == "fail" for finding in findings):
+        return "rollback", kind.failed(findings)
     if not observations.get("finished"):
         why = str(observations.get("error") or "")
         return "inconclusive", "The operation did not come to its end" + (f": {why}" if why else "")
@@ -46,7 +44,7 @@ def _decide(observations: Mapping[str, Any], findings: tuple[Finding, ...], done
             return "inconclusive", finding.reason
     if not findings:
         return "inconclusive", "Nothing was observed"
-    return "promote", done
+    return "promote", kind.done(observations)
 
 
 def _needs(observations: Mapping[str, Any], findings: tuple[Finding, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.types import Finding, Outcome
 
@@ -14,6 +14,12 @@ _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 def fact(metric: str, outcome: Outcome, reason: str) -> Finding:
     """A finding on what must hold and no figure measures. Digests are shortened; the facts keep all."""
     return Finding(metric, outcome, _DIGEST.sub(r"\1...", reason), kind="watch", unit="1")
+
+
+def failed(findings: Sequence[Finding]) -> str:
+    """The first failure, and how many more there are."""
+    reasons = [finding.reason for finding in findings if finding.outcome == "fail"]
+    return reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
 
 def names(items: Iterable[str]) -> str:

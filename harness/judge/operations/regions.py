@@ -15,6 +15,7 @@ from harness.judge.operations.facts import amount, fact, names, versions
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
+Files = Mapping[str, Any]  # size and SHA-256 by path
 
 
 def findings(observations: Facts) -> tuple[Finding, ...]:
@@ -27,7 +28,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     for region in regions:
         found.append(_ready(region, observations))
         found.append(_bytes(region, published))
-        found.append(_outputs(region, reference, answering))
+        found.append(_outputs(region, reference, answering, published))
     return tuple(found)
 
 
@@ -35,6 +36,17 @@ def done(observations: Facts) -> str:
     regions = names(region["name"] for region in observations.get("regions", []))
     what = f"{observations['model']} version {observations['version']}"
     return f"{regions} serve the same bytes of {what} and give the same answers"
+
+
+def failed(findings: Sequence[Finding]) -> str:
+    """Every region that failed by name, and that the others did not."""
+    by_region: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_region.setdefault(finding.metric.split(".")[1], []).append(finding)
+    bad = [name for name, own in by_region.items() if any(finding.outcome == "fail" for finding in own)]
+    good = [name for name in by_region if name not in bad]
+    first = next(finding.reason for finding in findings if finding.outcome == "fail")
+    return f"{names(bad)} failed{f', {names(good)} did not' if good else ''}: {first}"
 
 
 def _ready(region: Facts, observations: Facts) -> Finding:
@@ -53,7 +65,7 @@ def _ready(region: Facts, observations: Facts) -> Finding:
     return fact(metric, "pass", f"{name} serves {versions(ready)}")
 
 
-def _bytes(region: Facts, published: Mapping[str, Any] | None) -> Finding:
+def _bytes(region: Facts, published: Files | None) -> Finding:
     metric, name = f"region.{region['name']}.bytes", region["name"]
     files = region.get("files")
     if published is None or files is None:
@@ -70,7 +82,7 @@ def _answered(region: Facts, probes: int) -> bool:
     return len(region.get("answers") or ()) == probes and probes > 0
 
 
-def _reference(answering: Sequence[Facts], published: Mapping[str, Any] | None) -> Facts | None:
+def _reference(answering: Sequence[Facts], published: Files | None) -> Facts | None:
     def merit(index: int) -> tuple[int, bool, int]:
         region = answering[index]
         agreeing = sum(apart(region["answers"], other["answers"]).same for other in answering)
@@ -79,7 +91,7 @@ def _reference(answering: Sequence[Facts], published: Mapping[str, Any] | None) 
     return answering[max(range(len(answering)), key=merit)] if answering else None
 
 
-def _outputs(region: Facts, reference: Facts | None, answering: Sequence[Facts]) -> Finding:
+def _outputs(region: Facts, reference: Facts | None, answering: Sequence[Facts], published: Files | None) -> Finding:
     metric, name = f"region.{region['name']}.outputs", region["name"]
     if reference is None or not any(region is other for other in answering):
         return fact(metric, "no data", f"{name} did not answer the whole probe set")
@@ -88,7 +100,7 @@ def _outputs(region: Facts, reference: Facts | None, answering: Sequence[Facts])
     if region is reference:
         return _own(metric, region, [other for other in answering if other is not region])
     found = apart(region["answers"], reference["answers"])
-    return _compared(metric, name, reference["name"], found, two=len(answering) == 2)
+    return _compared(region, reference, found, published, two=len(answering) == 2)
 
 
 def _own(metric: str, region: Facts, others: Sequence[Facts]) -> Finding:
@@ -104,25 +116,24 @@ def _own(metric: str, region: Facts, others: Sequence[Facts]) -> Finding:
     return fact(metric, "pass", f"{said}; {agree}")
 
 
-def _compared(metric: str, name: str, other: str, found: Apart, *, two: bool) -> Finding:
+def _compared(region: Facts, other: Facts, found: Apart, published: Files | None, *, two: bool) -> Finding:
+    metric, name = f"region.{region['name']}.outputs", region["name"]
     if not found.compared:
         return fact(metric, "no data", f"No answer of {name} is repeated when asked twice, so none can be compared")
-    excused = f"; {amount(found.excused, 'answer')} not repeated and left out" if found.excused else ""
-    unsure = "; with two regions, which of them is right is for the bytes to say" if two else ""
+    apart_by, floor_of = _relative(found.difference), f"{_relative(found.floor)} of a region asked twice"
     if found.differing:
-        reason = f"{name} answers otherwise than {other}: {names(found.differing)}{unsure}"
+        reason = f"{name} answers otherwise than {other['name']}: {names(found.differing)}"
     elif not found.same:
-        limit = (
-            f"more than twice the {_relative(found.floor)} within a region" if found.floor else "and not at all within"
-        )
-        reason = f"{name} differs from {other} by {_relative(found.difference)}, {limit}{unsure}"
+        limit = f"more than twice the {floor_of}" if found.floor else "and asked twice each repeats itself"
+        reason = f"{name} differs from {other['name']} by {apart_by}, {limit}"
     elif found.difference == 0:
-        reason = f"{name} answers as {other} does, in {amount(found.compared, 'output')}{excused}"
+        reason = f"{name} answers as {other['name']} does, in {amount(found.compared, 'output')}"
     else:
-        reason = (
-            f"{name} differs from {other} by {_relative(found.difference)}, "
-            f"within twice the {_relative(found.floor)} of a region asked twice{excused}"
-        )
+        reason = f"{name} differs from {other['name']} by {apart_by}, within twice the {floor_of}"
+    if found.same and found.excused:
+        reason += f"; {amount(found.excused, 'answer')} not repeated and left out"
+    if not found.same and two and region.get("files") == published == other.get("files"):
+        reason += "; of two regions with the same bytes nobody can say which one is right"
     return Finding(
         metric, "pass" if found.same else "fail", reason, kind="watch", unit="rate",
         effect=found.difference if math.isfinite(found.difference) else None, margin=found.allowed,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.judge.operations.facts import amount, fact, names
+from harness.judge.operations.facts import amount, fact, failed, names
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
+
+__all__ = ["done", "failed", "findings"]
 
 
 def findings(observations: Facts) -> tuple[Finding, ...]:

@@ -22,6 +22,7 @@ from harness.run.models.loading import checked
 from harness.run.models.overview import after_restart
 from harness.run.models.rules import Changed, Rules
 from harness.run.models.site import Site
+from harness.run.signals import Interrupted
 from harness.store import Progress, Store, SyncResult, publish, sync
 from harness.triton import read_config, versions_on_disk
 from harness.triton.config_merge import keep_version_policy
@@ -90,6 +91,8 @@ class _Loads:
                 continue
             try:
                 self._model(model, self._wanted_back(model, added), refresh, old["text"])
+            except Interrupted:
+                raise
             except CanaryError as error:
                 failures.append(error)
         if failures:

@@ -11,6 +11,8 @@ from scipy import stats
 FEWEST = 6
 """Cycles after the first: Kendall's test behind the interval cannot reach 95 % with fewer than five."""
 CONFIDENCE = 0.95
+NEGLIGIBLE = 0.01
+"""Of what a load takes: allocators keep crumbs for a while, and with many cycles the interval shows any crumb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ class Cycle:
 class Trend:
     """Growth of what is left after an unload, in bytes a cycle (Theil-Sen; the first cycle warms up and is left out).
 
-    `low`, `high`: the 95 % interval. `grows`: None where there are too few cycles to say.
+    `low`, `high`: the 95 % interval. `share`: the slope in loads. `grows`: whether, beyond doubt, more than 1 % of a
+    load is left by each cycle; None where there are too few cycles to say.
     """
 
     slope: float
     low: float
     high: float
+    share: float
     cycles: int
     grows: bool | None
 
@@ -40,9 +44,12 @@ class Trend:
         if self.grows is None:
             return f"{self.cycles} cycles are too few to say whether memory is returned: at least {FEWEST + 1}"
         interval = f"95 % interval {_mib(self.low)} to {_mib(self.high)} MiB a cycle, {self.cycles} cycles"
+        each = f"{_mib(self.slope)} MiB more after each cycle, {self.share:.2%} of a load ({interval})"
         if self.grows:
-            return f"memory is NOT returned: {_mib(self.slope)} MiB more after each cycle ({interval})"
-        return f"no growth shown: {_mib(self.slope)} MiB a cycle ({interval})"
+            return f"memory is NOT returned: {each}"
+        if self.low > 0:
+            return f"memory is returned but for crumbs: {each}"
+        return f"no growth shown: {each}"
 
 
 def cost(cycles: Sequence[Cycle]) -> float:
@@ -57,10 +64,12 @@ def trend(cycles: Sequence[Cycle]) -> Trend:
     """
     left = [cycle.unloaded for cycle in cycles[1:]]
     if len(left) < 2:
-        return Trend(0.0, 0.0, 0.0, len(cycles), None)
+        return Trend(0.0, 0.0, 0.0, 0.0, len(cycles), None)
     fit = stats.theilslopes(left, np.arange(len(left)), CONFIDENCE)
     slope, low, high = float(fit.slope), float(fit.low_slope), float(fit.high_slope)
-    return Trend(slope, low, high, len(cycles), low > 0 if len(left) >= FEWEST else None)
+    load = cost(cycles)
+    grows = low > NEGLIGIBLE * max(load, 0.0) if len(left) >= FEWEST else None
+    return Trend(slope, low, high, slope / load if load > 0 else 0.0, len(cycles), grows)
 
 
 def _mib(value: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.errors import UnsafeChange, UsageError
 from harness.run.models.change import ModelChange
-from harness.run.models.history import Served
+from harness.run.models.history import Served, history
 from harness.run.models.rules import Changed, Persist, Rules
 from harness.run.models.site import Site
 from harness.run.models.traffic import strays
@@ -64,6 +64,8 @@ def unload(
 def checked(site: Site, model: str, before: Served, wanted: Served, rules: Rules) -> ModelChange:
     """The change, after everything that can be known before it was looked at; nothing is touched yet."""
     site.say(f"{model}: {_words(before)} -> {_words(wanted)}")
+    if history(site.journal.entries(), model).unfinished:
+        site.say(f"{model}: an earlier change was cut off; this one goes on from what serves now")
     _on_disk(site, model, wanted)
     check_persist(site, model, rules.persist)
     moving = [control for control in site.servers if before[control.url] != wanted[control.url]]

@@ -16,7 +16,6 @@ from harness.run.journal import Journal
 from harness.run.models.history import Past
 from harness.store import Manifest
 from harness.store.durable import fsync_folder, fsync_tree, make_folder, rename_new
-from harness.store.lock import held
 from harness.store.staging import Staging
 
 RETIRED = "retired"
@@ -141,7 +140,7 @@ class Remains:
         try:
             self.staging.make()
             make_folder(target.parent)
-            with held(self.staging.lock):
+            with self.staging.held():
                 rename_new(source, target)
                 fsync_folder(source.parent)
         except OSError as error:

@@ -14,6 +14,7 @@ from harness.run.models.history import CHANGE, Past, Served, for_server, history
 from harness.run.models.remains import Remains
 from harness.run.models.rules import Rules
 from harness.run.models.site import Site
+from harness.run.signals import interruptible
 from harness.run.world import apply_versions
 from harness.triton import Control, write_config
 
@@ -114,7 +115,11 @@ class _Restore:
             return Restored(plan.model, plan.why, self._after, ())
         mark = plan.mark or {"restores": True}
         served = {control.url: list(versions) for control, versions in targets.items() if versions is not None}
-        with self._site.journal.action(CHANGE, plan.model, before=self._before(), wanted={"served": served, **mark}):
+        with (
+            interruptible() as signals,
+            self._site.journal.action(CHANGE, plan.model, before=self._before(), wanted={"served": served, **mark}),
+        ):
+            signals.ignore()  # this is what a signal would ask for
             if remains is not None:
                 self._step(partial(self._directory, remains))
             for control, versions in targets.items():

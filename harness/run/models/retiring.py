@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UnsafeChange, UsageError, WorldError
+from harness.errors import CanaryError, UnsafeChange, UsageError, WorldError
 from harness.run.journal import Journal
 from harness.run.models.change import ModelChange
 from harness.run.models.history import History, Past, Served, history
@@ -93,7 +93,7 @@ class _Retire:
         watched = self._watch(served)
         changed = ModelChange(
             site, model, before, wanted, Rules(persist=persist, probe=self._rules.probe),
-            mark={"retires": self._version}, then=lambda journal: self._directory(journal, wanted),
+            mark={"retires": self._version}, then=lambda journal: self._after(journal, wanted),
         ).run()  # fmt: skip
         self._done[:0] = [f"{url}: version {self._version} is unloaded" for url in changed.called]
         return Retired(model, self._version, watched, changed, tuple(self._done), self._place())
@@ -131,6 +131,15 @@ class _Retire:
         named = [int(version) for version in policy.get("specific", {}).get("versions", ())]
         return "write" if self._version in named else "no"
 
+    def _after(self, journal: Journal, wanted: Served) -> None:
+        """Nothing is put back from here on: the version is out, and what is left can be finished."""
+        try:
+            self._directory(journal, wanted)
+        except CanaryError as error:
+            ways = f"to finish: the same command again; to go back: triton-canary models restore {self._model}"
+            error.args = (f"{error}; {ways}",)
+            raise
+
     def _directory(self, journal: Journal, wanted: Served) -> None:
         self._confirm()
         remains = self._remains
@@ -161,7 +170,7 @@ class _Retire:
                 if state.state != "UNLOADING" or time.monotonic() > deadline:
                     raise WorldError(
                         f"{self._model}: version {self._version} is {state.state} on {control.url}; its directory was "
-                        f"left where it is; to finish: retire it again"
+                        "left where it is"
                     )
                 time.sleep(0.1)
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import EmbeddedServer, available
-from harness.errors import UsageError
+from harness.embedded import EmbeddedServer
 from harness.recording import write_observations
 from harness.run.embedded_store import start_store
 from harness.run.folder import RunFolder
@@ -42,8 +41,25 @@ class Place:
 
     @property
     def control(self) -> Control:
-        """The first server behind the address; all of them serve the same repository."""
+        """The first server behind the address; all of them read the same repository."""
         return self.site.servers[0]
+
+    def ready(self, model: str) -> list[int]:
+        """The versions that are READY on every server behind the address, each by its own word."""
+        found = [
+            {version for version in control.loaded(model) if control.ready(model, version)}
+            for control in self.site.servers
+        ]
+        return sorted(set.intersection(*found))
+
+    def somewhere(self, model: str) -> list[int]:
+        """The versions that are READY on any of them."""
+        return sorted({version for served in self.site.loaded(model).values() for version in served})
+
+    def counts(self, model: str, version: int) -> dict[str, int]:
+        """Requests by Triton's own counters, over all of them; nothing where the version is not READY."""
+        found = [counts[version] for control in self.site.servers if version in (counts := control.counts(model))]
+        return {"success": sum(one.success for one in found), "failure": sum(one.failure for one in found)}
 
     def again(self) -> Control:
         """A connection of its own, for another thread. Close it."""
@@ -85,8 +101,6 @@ class Course:
         folder = self.folder.path / name
         server = None
         if config.server is not None:
-            if problem := available():
-                raise UsageError(problem)
             self.say(f"starting Triton{f' for {name}' if name else ''}")
             with self.journal.action("server.start", name or "embedded"):
                 server = start_triton(folder, models, self.stack)

@@ -8,10 +8,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import EmbeddedServer, build_repository
+from harness.embedded import EmbeddedServer, available, build_repository, s3_available, weights_available
+from harness.scenario import MultiRegion, Operation, RetireModel
 from harness.store import MANIFEST, Store
 
 Build = Any
+
+
+def missing(scenario: Operation) -> str:
+    """What this machine lacks to show it, in one line; "" if nothing."""
+    problem = available()
+    if not isinstance(scenario, RetireModel):
+        problem = problem or s3_available()
+    if isinstance(scenario, MultiRegion | RetireModel) and scenario.model == "smollm2":
+        problem = problem or weights_available()
+    return problem or ""
 
 
 def start_triton(folder: Path, models: Mapping[str, Mapping[int, Build]], stack: ExitStack) -> EmbeddedServer:

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import CanaryError, UsageError
 from harness.run.execute import Result
 from harness.run.folder import RunFolder
+from harness.run.operations import demonstration
 from harness.run.operations.conclude import conclude_operation
 from harness.run.operations.course import Course, Say
 from harness.run.operations.recover import undo_what_was_cut_off
@@ -33,6 +34,8 @@ def operate(scenario: Operation, out: Path, say: Say) -> Result:
     Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
     result, and the change that it cut off is undone.
     """
+    if scenario.embedded and (problem := demonstration.missing(scenario)):
+        raise UsageError(problem)
     folder = RunFolder.create(out.resolve(), scenario.name, describe_operation(scenario))
     folder.lock()
     error: CanaryError | None = None

@@ -50,5 +50,6 @@ def _undo(site: Site, say: Say) -> list[str]:
                 for line in restored.done:
                     say(f"{model}: {line}")
         except CanaryError as error:
-            failures.append(f"{error}; to finish: triton-canary recover {site.journal.folder}")
+            urls = " ".join(f"--url {control.url}" for control in site.servers)
+            failures.append(f"{error}; to finish: triton-canary models restore {model} {urls}")
     return failures

@@ -74,12 +74,12 @@ class _Region:
         self._note(error=self._attempt(lambda: self._bring(store)))
 
     def look(self) -> None:
-        """At the bytes in its repository, at what serves, and at what that answers; none of it needs the others."""
+        """At the bytes in its repository, at what serves, and at what its first server answers."""
         if self._place is not None:
             place = self._place
             self._note(url=place.control.url)
             self._attempt(lambda: self._note(files=self._bytes(place)))
-            error = self._attempt(lambda: self._note(ready=list(place.control.loaded(self._scenario.model))))
+            error = self._attempt(lambda: self._note(ready=place.ready(self._scenario.model)))
             if self._scenario.version in self._facts.get("ready", ()):
                 self._course.say(f"{self.name}: {len(self._scenario.asked)} probes, each twice")
                 error = self._attempt(lambda: self._ask(place.control)) or error

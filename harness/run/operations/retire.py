@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,13 @@ def observe(course: Course) -> None:
             _send(place, scenario, scenario.version, scenario.stray, threads)
         steady = _send(place, scenario, staying, scenario.steady, threads) if scenario.steady else None
         course.note(before=_look(place, scenario), counters=None, steady=None)
-        counted = place.control.counts(scenario.model)[staying]
+        counted = place.counts(scenario.model, staying)
         _retire(course, place, scenario)
         course.note(after=_look(place, scenario))
         if steady is not None:
             course.note(steady=steady.facts())
         else:
-            now = place.control.counts(scenario.model).get(staying)
-            if now is not None:
-                course.note(counters={"before": asdict(counted), "after": asdict(now)})
+            course.note(counters={"before": counted, "after": place.counts(scenario.model, staying)})
 
 
 def _retire(course: Course, place: Place, scenario: RetireModel) -> None:
@@ -53,16 +50,15 @@ def _retire(course: Course, place: Place, scenario: RetireModel) -> None:
     if scenario.then == "archive":
         archive = Path(scenario.archive) if scenario.archive else course.folder.path / ARCHIVE
     known = len(_journal(place))
-    counted, began = place.control.counts(model).get(version), time.monotonic()
+    counted, began = sum(place.counts(model, version).values()), time.monotonic()
     try:
         with course.journal.action("retire", f"{place.control.url}/{model}", wanted=version):
             done = retire(place.site, model, version, window_s=scenario.window_s, then=scenario.then, archive=archive)
     except UnsafeChange as error:
-        now, window_s = place.control.counts(model).get(version), time.monotonic() - began
-        if counted is None or now is None or now.total <= counted.total:
+        requests, window_s = sum(place.counts(model, version).values()) - counted, time.monotonic() - began
+        if requests <= 0:
             raise  # refused for another reason than requests
-        arrivals = {"requests": now.total - counted.total, "window_s": window_s}
-        course.note(refused=str(error), arrivals=arrivals)
+        course.note(refused=str(error), arrivals={"requests": requests, "window_s": window_s})
         return
     if done.watched:
         requests = sum(one.requests for one in done.watched)
@@ -83,15 +79,15 @@ def _journal(place: Place) -> list[dict[str, str]]:
 
 
 def _look(place: Place, scenario: RetireModel) -> dict[str, Any]:
-    ready = [v for v in place.control.loaded(scenario.model) if place.control.ready(scenario.model, v)]
-    return {
-        "ready": ready,
-        "directory": (place.repository / scenario.model / str(scenario.version)).is_dir(),
-    }
+    """What stays must be READY on every server, and what goes on none."""
+    others = [version for version in place.ready(scenario.model) if version != scenario.version]
+    going = [scenario.version] if scenario.version in place.somewhere(scenario.model) else []
+    directory = place.repository / scenario.model / str(scenario.version)
+    return {"ready": sorted([*going, *others]), "directory": directory.is_dir()}
 
 
 def _staying(place: Place, scenario: RetireModel) -> int:
-    served = place.control.loaded(scenario.model)
+    served = place.ready(scenario.model)
     others = [version for version in served if version != scenario.version]
     if not others:
         ready = ", ".join(map(str, served)) or "none"

@@ -49,22 +49,15 @@ def stamp(files: Iterable[tuple[str, Path]]) -> dict[str, Any]:
 
 
 def _serving(place: Place, models: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    index = place.control.index()
     processes = _processes(place)
-    for model in sorted(index.models):
-        if models and model not in models:
-            continue
-        counts = place.control.counts(model)
-        for version in index.ready(model):
-            name = f"{model}/{version}"
-            own = counts.get(version)
-            found[name] = {
-                "success": own.success if own else 0,
-                "failure": own.failure if own else 0,
-                "processes": None if processes is None else processes.get(name, []),
-            }
-    return found
+    known = sorted({model for control in place.site.servers for model in control.index().models})
+    return {
+        name: {**place.counts(model, version), "processes": None if processes is None else processes.get(name, [])}
+        for model in known
+        if not models or model in models
+        for version in place.ready(model)
+        for name in [f"{model}/{version}"]
+    }
 
 
 def _processes(place: Place) -> dict[str, list[str]] | None:

@@ -20,9 +20,9 @@ from harness.run.models import Rules, Site, open_site
 from harness.triton import Control
 
 MODEL = "tiny"
-GOOD, BAD, SLOW = 2, 3, 4
+GOOD, BAD, SLOW, LATE = 2, 3, 4, 5
 QUICK = Rules(window_s=0.2)
-BUILDS: dict[int, Any] = {1: {}, GOOD: {}, BAD: {"load_fails": True}, SLOW: {"load_s": 20.0}}
+BUILDS: dict[int, Any] = {1: {}, GOOD: {}, BAD: {"load_fails": True}, SLOW: {"load_s": 20.0}, LATE: {"load_s": 3.0}}
 ENSEMBLE = """name: "chain"
 platform: "ensemble"
 max_batch_size: 0

@@ -46,18 +46,21 @@ def test_new_versions_join(place: Site, store: FolderStore) -> None:
     assert (again.changed, again.result.changed) == ((), ())
 
 
+@pytest.mark.slow
 def test_the_latest_replaces_what_served(place: Site, store: FolderStore) -> None:
     done = sync_and_load(place, store, load="latest", rules=QUICK)
     assert [changed.after[place.servers[0].url] for changed in done.changed] == [(1, GOOD), (GOOD,)]
     assert ready(place) == (GOOD,)
 
 
+@pytest.mark.slow
 def test_only_files_come_where_nothing_shall_be_loaded(place: Site, store: FolderStore) -> None:
     assert sync_and_load(place, store, load="no").changed == ()
     assert sync_and_load(None, store, place.repository).changed == ()
     assert ready(place) == (1,)
 
 
+@pytest.mark.slow
 def test_unversioned_clients_hold_it_and_the_next_round_goes_on(
     place: Site, scratch: EmbeddedServer, store: FolderStore
 ) -> None:
@@ -90,6 +93,7 @@ def test_a_changed_configuration_is_applied_and_keeps_the_local_policy(
     assert sync_and_load(place, store, rules=QUICK).changed == ()
 
 
+@pytest.mark.slow
 def test_a_configuration_that_fails_is_put_back(place: Site, store: FolderStore, tmp_path: Path) -> None:
     assert place.repository is not None
     sync_and_load(place, store, rules=QUICK)
@@ -107,6 +111,7 @@ def test_a_configuration_that_fails_is_put_back(place: Site, store: FolderStore,
             place.servers[0].probe(MODEL, version)
 
 
+@pytest.mark.slow
 def test_a_failing_version_is_tried_again_and_harms_nothing(place: Site, store: FolderStore, tmp_path: Path) -> None:
     sync_and_load(place, store, rules=QUICK)
     publish(store, tmp_path / "built" / MODEL / "3", MODEL, 3)
@@ -135,6 +140,7 @@ def test_killed_between_the_files_and_the_load(
     assert ready(place) == (1, GOOD)
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_leaves_no_debt(place: Site, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise StoreError("503")
@@ -146,6 +152,7 @@ def test_a_store_that_fails_leaves_no_debt(place: Site, store: FolderStore, monk
     assert not list(place.journal.folder.glob("sync-*"))
 
 
+@pytest.mark.slow
 def test_a_retired_version_stays_retired(place: Site, store: FolderStore) -> None:
     sync_and_load(place, store, rules=QUICK)
     retire(place, MODEL, 1, window_s=0.2, then="remove")
@@ -155,6 +162,7 @@ def test_a_retired_version_stays_retired(place: Site, store: FolderStore) -> Non
     assert ready(place) == (GOOD,)
 
 
+@pytest.mark.slow
 def test_a_model_that_serves_nowhere_gets_what_its_policy_says(place: Site, store: FolderStore) -> None:
     load(place, MODEL, [1], rules=QUICK)
     place.servers[0].unload(MODEL)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.triton
 Own = Callable[..., EmbeddedServer]
 
 
-@pytest.mark.parametrize("at_once", [1, "67%"])
+@pytest.mark.parametrize("at_once", ["67%", pytest.param(1, marks=pytest.mark.slow)])
 def test_the_first_failure_puts_every_server_back(
     three: list[EmbeddedServer], tmp_path: Path, at_once: int | str
 ) -> None:
@@ -36,6 +36,7 @@ def test_the_first_failure_puts_every_server_back(
         assert set(site.loaded(MODEL).values()) == {(1,)}
 
 
+@pytest.mark.slow
 def test_a_wave_is_verified_before_the_next_one_begins(three: list[EmbeddedServer], tmp_path: Path) -> None:
     urls = urls_of(three)
     with open_site([urls[2], urls[0]], state=tmp_path / "state") as site:
@@ -45,6 +46,7 @@ def test_a_wave_is_verified_before_the_next_one_begins(three: list[EmbeddedServe
     assert touched == {f"{urls[2]}/{MODEL}"}
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_meanwhile_is_named(
     own: Own, three: list[EmbeddedServer], start_again: Callable[..., EmbeddedServer], tmp_path: Path
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_server_that_dies_meanwhile_is_named(
         assert set(site.loaded(MODEL).values()) == {(1,)}
 
 
+@pytest.mark.slow
 def test_servers_that_differ_are_named(three: list[EmbeddedServer], tmp_path: Path) -> None:
     urls = urls_of(three)[:2]
     with open_site(urls[:1], state=tmp_path / "one") as one, open_site(urls, state=tmp_path / "both") as both:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from harness.embedded import EmbeddedServer
 from harness.errors import ChangedMeanwhile, LoadFailed, LoadMismatch, UnsafeChange, UsageError, VersionMissing
-from harness.run.models import Rules, Site, load, open_site, unload, unversioned
+from harness.run import Interrupted
+from harness.run.models import Rules, Site, load, open_site, restore, unload, unversioned
 from harness.run.models import loading as loading_module
 from harness.run.models.history import history
 from harness.triton import Control
-from tests.run.models.conftest import BAD, GOOD, MODEL, QUICK, Clients
+from tests.run.models.conftest import BAD, GOOD, LATE, MODEL, QUICK, Clients
 
 pytestmark = pytest.mark.triton
 
@@ -24,8 +27,7 @@ def test_versions_join_and_leave(site: Site, control: Control) -> None:
     assert changed.called == (control.url,)
     assert load(site, MODEL, [GOOD], rules=QUICK).called == (), "it serves already: Triton is asked for nothing"
     assert unload(site, MODEL, [1], rules=QUICK).after == {control.url: (GOOD,)}
-    assert load(site, MODEL, [1], exactly=True, rules=QUICK).after == {control.url: (1,)}
-    assert control.loaded(MODEL) == (1,)
+    assert control.loaded(MODEL) == (GOOD,)
 
 
 def test_a_missing_version_changes_nothing(site: Site, control: Control) -> None:
@@ -36,6 +38,7 @@ def test_a_missing_version_changes_nothing(site: Site, control: Control) -> None
     assert site.journal.entries() == []
 
 
+@pytest.mark.slow
 def test_out_of_sight_a_version_that_silently_left_is_put_back(server: EmbeddedServer, tmp_path: Path) -> None:
     """Triton reports success for [1, 2] to [1, 2, 9] where 9 is missing; what else it does shows afterwards."""
     said: list[str] = []
@@ -60,6 +63,39 @@ def test_a_failing_load_keeps_what_served(site: Site, control: Control) -> None:
     assert history(site.journal.entries(), MODEL).unfinished == ()
 
 
+@pytest.mark.slow
+def test_a_load_that_hangs_is_left_and_restored_once_it_has_ended(
+    server: EmbeddedServer, control: Control, tmp_path: Path
+) -> None:
+    with open_site([server.grpc_url], None, server.repository, state=tmp_path, load_timeout_s=0.5) as hasty:
+        with pytest.raises(LoadFailed) as caught:
+            load(hasty, MODEL, [LATE], rules=QUICK)
+        assert "version 5 is still LOADING; READY now: 1" in str(caught.value).partition("NOT PUT BACK")[2]
+        assert history(hasty.journal.entries(), MODEL).unfinished
+    control.wait_ready(MODEL, LATE, 60)
+    with open_site([server.grpc_url], None, server.repository, state=tmp_path) as patient:
+        assert restore(patient)[0].after == {server.grpc_url: (1,)}
+    assert control.loaded(MODEL) == (1,)
+
+
+@pytest.mark.slow
+def test_a_signal_in_mid_load_puts_back(site: Site, control: Control) -> None:
+    def interrupt() -> None:
+        with Control(control.url) as watching:
+            while not watching.index().in_state(MODEL, "LOADING"):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        load(site, MODEL, [LATE], rules=QUICK)
+    watcher.join()
+    assert control.loaded(MODEL) == (1,)
+    assert history(site.journal.entries(), MODEL).unfinished == ()
+
+
+@pytest.mark.slow
 def test_a_version_that_does_not_answer_a_probe_is_put_back(
     site: Site, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +128,6 @@ def test_requests_that_a_higher_version_would_take(site: Site, server: EmbeddedS
         assert stray is not None
         assert stray.arrivals.rate > 1
         assert unversioned(control, MODEL, [1], 60) is None, "no higher version: nothing to watch"
-    with Clients(server, version=1):
         load(site, MODEL, [GOOD], rules=Rules(versioned_clients=True))
     assert control.loaded(MODEL) == (1, GOOD)
 
@@ -130,6 +165,7 @@ def test_persist_edits_the_policy_and_nothing_else(site: Site, server: EmbeddedS
     assert config.read_text() == before.replace("specific: { versions: [1] }", "specific { versions: [1, 2] }")
 
 
+@pytest.mark.slow
 def test_a_read_only_repository_gets_the_diff(
     site: Site, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

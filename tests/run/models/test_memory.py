@@ -11,12 +11,13 @@ from harness.errors import UsageError, WorldError
 from harness.run.models import Memory, Site, cycles, open_site
 from harness.run.models.memory import find_memory, listening
 from harness.triton import Control
-from tests.run.models.conftest import BAD, GOOD, MODEL, QUICK
+from tests.run.models.conftest import GOOD, MODEL, QUICK
 
 pytestmark = pytest.mark.triton
 MIB = 2**20
 
 
+@pytest.mark.slow
 def test_a_load_costs_what_its_process_takes(site: Site, server: EmbeddedServer, control: Control) -> None:
     found = cycles(site, MODEL, [GOOD], 2, server_pid=server.pid, rules=QUICK)
     assert len(found.cycles) == 2
@@ -31,6 +32,7 @@ def test_the_process_behind_a_port_is_found(site: Site, server: EmbeddedServer) 
     assert find_memory(site).read() > 10 * MIB
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_set_as_it_was(site: Site, control: Control) -> None:
     looks = 0
 
@@ -57,9 +59,3 @@ def test_a_server_elsewhere_needs_its_process() -> None:
         with pytest.raises(UsageError, match="--server-pid"):
             find_memory(site)
         assert "resident memory" in find_memory(site, os.getpid()).what
-
-
-def test_a_version_that_fails_ends_the_measurement(site: Site, control: Control) -> None:
-    with pytest.raises(WorldError, match="told to fail"):
-        cycles(site, MODEL, [BAD], 3, memory=Memory("nothing", lambda: 1.0), rules=QUICK)
-    assert control.loaded(MODEL) == (1,)

@@ -53,6 +53,7 @@ def test_a_restart_that_loads_nothing_is_told_and_restored(
         assert len(site.journal.entries()) == lines, "twice does nothing twice"
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_load(
     own: Callable[..., EmbeddedServer], start_again: Callable[..., EmbeddedServer], tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_undo_once(site: Site, server: EmbeddedServer, control: Control) -> None
     assert restore(site, MODEL)[0].done == (), "what serves since the undo is what is wanted"
 
 
+@pytest.mark.slow
 def test_undo_of_an_unload_of_everything(site: Site, control: Control) -> None:
     unload(site, MODEL, everything=True, rules=QUICK)
     restore(site, undo=True)
@@ -132,6 +134,7 @@ def test_what_the_journal_does_not_know(site: Site) -> None:
         restore(site, MODEL)
 
 
+@pytest.mark.slow
 def test_a_dead_server_is_named_and_the_others_are_restored(
     own: Callable[..., EmbeddedServer], three: list[EmbeddedServer], tmp_path: Path
 ) -> None:
