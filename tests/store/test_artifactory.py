@@ -296,3 +296,32 @@ def test_published_then_synced(store: ArtifactoryStore, emulator: ArtifactoryEmu
     assert not partial_versions(repository)
     arrived = {path: data for path, data in contents(repository).items() if "manifest" not in path}
     assert arrived == {f"llm/{path}": data for path, data in contents(built).items()}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("artifactory+https://host:port/artifactory/r", "Invalid port"),
+        ("artifactory+https://[::1/artifactory/r", "IPv6"),
+    ],
+)
+def test_a_url_that_cannot_be_read(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        open_store(url)
+
+
+def test_certificates_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/none/such")
+    with pytest.raises(UsageError, match="SSL_CERT_FILE or SSL_CERT_DIR: No such file"):
+        open_store("artifactory+https://host/artifactory/r")
+
+
+def test_what_goes_again_is_not_counted_twice(
+    emulator: ArtifactoryEmulator, open_artifactory: Callable[[str], ArtifactoryStore], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(noise(3 << 20))
+    emulator.fails["*/x"] = (503, 1)
+    sent: list[int] = []
+    open_artifactory(emulator.url).write("llm/1/x", tmp_path / "file", sent=sent.append)
+    assert sum(sent) == 3 << 20
+    assert min(sent) < 0

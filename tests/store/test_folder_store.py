@@ -51,6 +51,17 @@ def test_another_content_is_noticed(root: Path) -> None:
         list(store.read(file))
 
 
+def test_what_changes_while_it_is_read_is_noticed(root: Path) -> None:
+    """Halves of two contents make none; without a manifest nothing else would tell."""
+    put(root, {"llm/1/large": bytes(3 << 20)})
+    store = FolderStore(str(root))
+    body = store.read(store.list().files["llm/1/large"])
+    next(body)
+    (root / "llm/1/large").write_bytes(b"1" * (3 << 20))
+    with pytest.raises(StoreError, match="llm/1/large was changed while it was read"):
+        list(body)
+
+
 def test_writes_whole_or_not_at_all(root: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"new")
@@ -95,8 +106,9 @@ def test_addresses(tmp_path: Path) -> None:
     odd.mkdir()
     assert FolderStore(odd.as_uri()).root == odd
     assert FolderStore(str(odd)).url == odd.as_uri()
-    for url in ("file://other-host/x", "file:", "s3://bucket/x"):
-        with pytest.raises(UsageError, match="a folder is file:///path"):
+    for url in ("file://me:secret@other-host/x", "file:", "s3://bucket/x", "file://[::1/x", "/a\0b"):
+        with pytest.raises(UsageError, match="a folder is file:///path") as raised:
             FolderStore(url)
+        assert "secret" not in str(raised.value)
     with pytest.raises(StoreError, match="no such folder"):
         FolderStore(str(tmp_path / "missing")).list()

@@ -125,8 +125,10 @@ def test_a_name_that_is_none(store: Watched, built: Path, model: str, version: i
 
 def test_folders_that_are_not_published(store: Watched, built: Path, tmp_path: Path) -> None:
     (tmp_path / "empty/sub").mkdir(parents=True)
-    with pytest.raises(UsageError, match="empty holds no file"):
-        publish(store, tmp_path / "empty", "llm", 2)
+    with pytest.raises(
+        UsageError, match=r"empty holds no file, which only an ensemble's version may, and config.pbtxt"
+    ):
+        publish(store, tmp_path / "empty", "llm", 2, config=built.parent / "config.pbtxt")
     with pytest.raises(UsageError, match="none: not a folder"):
         publish(store, tmp_path / "none", "llm", 2)
     with pytest.raises(UsageError, match="none: no such file"):
@@ -139,6 +141,56 @@ def test_folders_that_are_not_published(store: Watched, built: Path, tmp_path: P
     with pytest.raises(UsageError, match="not a regular file"):
         publish(store, built, "llm", 2)
     assert store.written == []
+
+
+@pytest.mark.parametrize("neighbour", ["llm/0/x", "llm/03/x", "llm/7", "llm/a\nb"])
+def test_what_no_sync_would_take_is_not_published(store: Watched, built: Path, neighbour: str) -> None:
+    """One such key, and every sync from that store is refused, whatever model it is for."""
+    put(built.parents[1], {neighbour: b"x"})
+    with pytest.raises(UsageError, match=r"is refused: .* by a sync; move it away"):
+        publish(store, built, "llm", 2)
+    assert store.written == []
+
+
+class TestEnsemble:
+    """The version directory of an ensemble is empty, and in S3 no empty directory can be."""
+
+    CONFIG = b'name: "all"\nplatform: "ensemble"\n'
+
+    def test_its_manifest_makes_the_directory(self, moto_store: S3Store, tmp_path: Path) -> None:
+        built, repository = tmp_path / "build/all", tmp_path / "models"
+        put(built, {"config.pbtxt": self.CONFIG})
+        (built / "1").mkdir()
+        repository.mkdir()
+        assert publish(moto_store, built / "1", "all", 1).files == {}
+        assert "all/1/" + MANIFEST in moto_store.list().files
+        publish(moto_store, built / "1", "all", 2, config=built / "config.pbtxt")
+        (tmp_path / "empty").mkdir()
+        publish(moto_store, tmp_path / "empty", "all", 3)  # the configuration is in the store
+        assert sync(moto_store, repository).added == (("all", 1), ("all", 2), ("all", 3))
+        assert set(contents(repository)) == {"all/config.pbtxt", *(f"all/{n}/{MANIFEST}" for n in (1, 2, 3))}
+        assert sync(moto_store, repository).changed == ()
+
+    @pytest.mark.parametrize(
+        "config", [b'platform: "tensorrt_plan"', b'# platform: "ensemble"\nbackend: "x"', b'name: "ensemble"']
+    )
+    def test_what_is_none_may_not_be_empty(self, store: Watched, tmp_path: Path, config: bytes) -> None:
+        put(tmp_path / "build/all", {"config.pbtxt": config})
+        (tmp_path / "build/all/1").mkdir()
+        with pytest.raises(UsageError, match="holds no file"):
+            publish(store, tmp_path / "build/all/1", "all", 1)
+        assert store.written == []
+
+
+def test_a_configuration_that_changes_meanwhile_is_not_concluded(store: Watched, built: Path) -> None:
+    def change(key: str) -> None:
+        if key == "llm/labels.txt":
+            (built.parent / "config.pbtxt").write_bytes(CONFIG + b"# more")
+
+    store.before = change
+    with pytest.raises(StoreError, match=r"config.pbtxt was changed while it was (published; llm's own files|written)"):
+        publish(store, built, "llm", 2)
+    assert f"llm/{MANIFEST}" not in store.written
 
 
 def test_a_folder_that_changes_meanwhile_is_not_concluded(store: Watched, built: Path) -> None:

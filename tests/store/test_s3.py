@@ -50,7 +50,9 @@ def test_a_large_file_goes_in_parts_and_comes_back_from_anywhere(seaweed_store: 
     source = tmp_path / "model.plan"
     data = noise(20 << 20)
     source.write_bytes(data)
-    seaweed_store.write("llm/1/model.plan", source, sha256_of(source))
+    sent: list[int] = []
+    seaweed_store.write("llm/1/model.plan", source, sha256_of(source), sent.append)
+    assert sum(sent) == len(data)
     file = seaweed_store.list().files["llm/1/model.plan"]
     assert file.etag.endswith("-4"), "in four parts"
     assert seaweed_store.sha256(file) == sha256_of(source)

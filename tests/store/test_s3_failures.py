@@ -115,6 +115,12 @@ def test_a_server_that_ignores_ranges_is_not_believed(filled: S3Store, proxy: Pr
         list(filled.read(file, 600))
 
 
+def test_a_range_that_cannot_be_read_is_not_believed(filled: S3Store, proxy: Proxy) -> None:
+    proxy.fault = lambda asked, forward: Reply(206, bytes(400), (("Content-Range", "bytes */1000"),))
+    with pytest.raises(StoreError, match=r"400 bytes from \*/1000 on were sent, not the 400 from 600 on"):
+        list(filled.read(StoredFile("llm/1/x", 1000), 600))
+
+
 def test_a_listing_of_which_the_server_cut_the_end(filled: S3Store, proxy: Proxy) -> None:
     proxy.fault = faults.edited((b"<IsTruncated>false", b"<IsTruncated>true"))
     listing = filled.list()
@@ -178,6 +184,29 @@ def test_a_url_that_is_none(url: str) -> None:
     with pytest.raises(UsageError, match="an S3 store is s3://BUCKET") as caught:
         open_store(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["http://me:secret@127.0.0.1:1", "me:secret@127.0.0.1:1"])
+def test_an_endpoint_that_holds_credentials(endpoint: str, monkeypatch: pytest.MonkeyPatch, no_cloud: None) -> None:
+    """Every error that names the endpoint would show them."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    for given in (endpoint, None):
+        with pytest.raises(UsageError, match="credentials come from AWS_ACCESS_KEY_ID or a profile") as caught:
+            open_store("s3://bucket", endpoint=given)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_proxy_that_does_not_answer(
+    open_s3: Callable[..., S3Store], monkeypatch: pytest.MonkeyPatch, no_cloud: None
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:1")
+    with pytest.raises(StoreError, match="nobody answers at the proxy that HTTP_PROXY or HTTPS_PROXY names$"):
+        open_s3("s3://b", "http://example.invalid", attempts=1).list()
+
+
+def test_a_bucket_that_cannot_be(open_s3: Callable[..., S3Store], moto_url: str) -> None:
+    with pytest.raises(StoreError, match=r"listing s3://a b/: S3 takes no such name$"):
+        open_s3("s3://a b", moto_url).list()
 
 
 def test_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:

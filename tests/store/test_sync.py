@@ -297,6 +297,32 @@ class TestConfig:
         assert any("is a link, so managed elsewhere" in line for line in result.skipped)
         assert (tmp_path / "managed").read_bytes() == b"elsewhere"
 
+    def test_a_link_to_their_folder_is_left_alone_too(self, root: Path, repository: Path, tmp_path: Path) -> None:
+        put(tmp_path / "managed", {"merges.txt": b"elsewhere"})
+        (repository / "llm").mkdir()
+        (repository / "llm/tokenizer").symlink_to(tmp_path / "managed")
+        result = sync(FolderStore(str(root)), repository)
+        assert result.configs == ("llm/config.pbtxt",)
+        assert any("tokenizer/merges.txt is a link" in line for line in result.skipped)
+        assert contents(tmp_path / "managed") == {"merges.txt": b"elsewhere"}
+
+    @pytest.mark.parametrize("there", ["llm/config.pbtxt/x", "llm/tokenizer"])
+    def test_what_is_in_the_way_is_said_beforehand(self, root: Path, repository: Path, there: str) -> None:
+        put(repository, {there: b""})
+        with pytest.raises(StoreError, match=r"models/llm/\S+: in the way of llm/\S+; move it away"):
+            sync(FolderStore(str(root)), repository)
+        assert contents(repository) == {there: b""}
+
+    def test_a_publish_under_way_holds_up_no_other_model(self, root: Path, repository: Path) -> None:
+        """Its files are replaced one by one, their manifest last."""
+        put(root / "llm", {"config.pbtxt": CONFIG + b"max_batch_size: 8\n"})
+        result = sync(FolderStore(str(root)), repository)
+        (line,) = result.skipped
+        assert line.startswith(f"llm/config.pbtxt has {len(CONFIG) + 18} bytes, and {len(CONFIG)} by its manifest; a")
+        assert line.endswith("publish is under way, or broke off: publish it once more")
+        assert result.added == (("ensemble", 1), ("llm", 1), ("llm", 2))
+        assert result.configs == ()
+
     def test_it_goes_last(self, root: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         order: list[str] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 from harness.errors import CanaryError, StoreError, UsageError
 from harness.store import MANIFEST, Entry, FolderStore, Listing, Manifest, StoredFile, sync
-from harness.store.lock import held
 from tests.store.folders import CONFIG, Odd, contents, noise, partial_versions, put, put_own, put_version
 
 SIZE = 5_000_000
@@ -221,45 +219,6 @@ class TestResume:
         assert {("llm/1/a.plan", 0), ("llm/1/b.plan", 0)} <= set(store.reads)
         assert (repository / "llm/1/b.plan").read_bytes() == noise(SIZE, 7)
         assert list((repository.parent / ".triton-canary-staging/models/incoming").iterdir()) == []
-
-
-class TestLock:
-    def test_two_at_once(self, root: Path, repository: Path) -> None:
-        """The second is told who is at work; the first is not disturbed."""
-        begun, go_on = threading.Event(), threading.Event()
-
-        def slowly(file: StoredFile, offset: int, body: Iterator[bytes]) -> Iterator[bytes]:
-            begun.set()
-            assert go_on.wait(60)
-            yield from body
-
-        first = threading.Thread(target=sync, args=(Odd(root, sent=slowly), repository))
-        first.start()
-        try:
-            assert begun.wait(60)
-            with pytest.raises(UsageError, match=r"another sync is at work: pid \d+ on \S+ holds "):
-                sync(FolderStore(str(root)), repository)
-        finally:
-            go_on.set()
-            first.join(60)
-        assert partial_versions(repository / "llm") == []
-        assert sync(FolderStore(str(root)), repository).unchanged == (("llm", 1), ("llm", 2))
-
-    def test_the_second_can_wait(self, tmp_path: Path) -> None:
-        taken, let_go = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with held(tmp_path / "lock"):
-                taken.set()
-                assert let_go.wait(60)
-
-        first = threading.Thread(target=hold)
-        first.start()
-        assert taken.wait(60)
-        threading.Timer(0.3, let_go.set).start()
-        with held(tmp_path / "lock", wait_s=60):
-            assert let_go.is_set()
-        first.join(60)
 
 
 class TestPlace:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.store.port import Listing
 from harness.store.s3 import S3Store
 from harness.store.together import alone, together
 from tests.store.conftest import SECRET
@@ -90,9 +89,7 @@ MAIN = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
     ("command", "method", "part"),
     [
         ("sync", "GET", "list-type"),
-        ("sync", "GET", "manifest.triton"),
         ("sync", "GET", "model.plan"),
-        ("publish", "GET", "list-type"),
         ("publish", "PUT", "small"),
         ("publish", "PUT", "partNumber=2"),
     ],
@@ -108,7 +105,7 @@ def test_an_interrupt_leaves_a_server_that_does_not_answer(
         moto_store.write(path.relative_to(built).as_posix(), path)
     put(built, {"llm/2/small": b"2", "llm/2/large": bytes(40 << 20)} if "=" in part else {"llm/2/small": b"2"})
     repository.mkdir(parents=True)
-    before: Listing = moto_store.list()
+    before = set(moto_store.list().files)
     silence = proxy.fault = Silence(method, part)
     arguments = {
         "sync": [moto_store.url, "--repository", str(repository)],
@@ -131,7 +128,4 @@ def test_an_interrupt_leaves_a_server_that_does_not_answer(
     assert process.returncode == 3, said
     assert "interrupted by SIGINT" in said
     assert list(repository.iterdir()) == []
-    if command == "publish":
-        assert {key for key in moto_store.list().files if "manifest" in key} == {
-            key for key in before.files if "manifest" in key
-        }
+    assert not [key for key in moto_store.list().files.keys() - before if "manifest" in key]

@@ -125,19 +125,10 @@ def test_a_server_that_dies_in_the_middle_of_a_load(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wire", ["grpc", "http"])
-def test_a_load_that_hangs(doomed: EmbeddedServer, wire: str) -> None:
-    url = doomed.grpc_url if wire == "grpc" else doomed.http_url
-    words = (
-        r"tiny: version 2 is still LOADING when patience ended; Triton may still be at work on it, and nothing but a "
-        r"restart of the server stops it; READY now: 1$"
-    )
-    with Control(url, load_timeout_s=3) as control, pytest.raises(LoadFailed, match=words):
-        control.set_versions(MODEL, [1, NEVER])
-
-
 @pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed: tests/system-packages.sh does it")
-@pytest.mark.parametrize(("wire", "mode"), [("http", "http"), ("http", "tcp"), ("grpc", "tcp")])
+@pytest.mark.parametrize(
+    ("wire", "mode"), [("http", "http"), pytest.param("http", "tcp", marks=pytest.mark.slow), ("grpc", "tcp")]
+)
 def test_a_proxy_that_gives_up_on_a_load_is_not_the_end_of_it(
     server: EmbeddedServer, repository: Path, tmp_path: Path, wire: str, mode: str
 ) -> None:
