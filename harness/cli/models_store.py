@@ -128,7 +128,7 @@ def _show(done: Deployed) -> None:
     for changed in done.changed:
         for url, ready in changed.after.items():
             console.print(f"{url}: {changed.model} {', '.join(map(str, ready)) or 'none'} READY", markup=False)
-    for line in (*result.skipped, *done.notes):
+    for line in result.skipped:
         stderr().print(line, markup=False)
     console.print(_line(done), markup=False)
 

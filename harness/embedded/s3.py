@@ -147,7 +147,7 @@ class EmbeddedS3:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-master.telemetry=false",
-            "-master.electionTimeout=1s",  # it is alone, and waits for others that long when it is started again
+            "-master.peers=none",  # else it waits for others, and its parts for each other: up to 5 s more
             f"-master.volumeSizeLimitMB={_VOLUME_MB}",
             f"-volume.max={_VOLUMES}",
             "-volume.minFreeSpace=100MiB",

@@ -37,6 +37,9 @@ def arm_titles(meta: Mapping[str, Any]) -> dict[str, str]:
 
 def summary_line(verdict: Verdict) -> str:
     """One sentence, the same in every format."""
+    failed = {finding.metric for finding in verdict.findings if finding.outcome == "fail"}
+    if verdict.verdict == "rollback" and failed and failed <= set(words.OF_TRAFFIC):
+        return words.PROTECTED
     return words.ONE_SENTENCE[verdict.verdict]
 
 

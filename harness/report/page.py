@@ -119,7 +119,10 @@ def _by_stage(verdict: Verdict, names: dict[int, str]) -> list[dict[str, Any]]:
             "information": [found for found in stage.findings if words.informs(found)],
             # A stage that was only watched, and that nothing happened in, is one line until it is asked for.
             "open": stage.verdict != "promote"
-            or any(f.outcome == "fail" or f.kind == "comparison" or f.metric == "deploy.errors" for f in stage.findings),
+            or any(
+                found.outcome == "fail" or found.kind == "comparison" or found.metric == "deploy.errors"
+                for found in stage.findings
+            ),
         }
         for stage in verdict.stages
     ]

@@ -36,6 +36,9 @@ ONE_SENTENCE: dict[Decision, str] = {
     "rollback": "The candidate is worse than the baseline by more than a margin allows.",
     "inconclusive": "The run does not show whether the candidate is as good as the baseline.",
 }
+PROTECTED = "The run was stopped to protect the traffic; it says nothing of how good the candidate is."
+"""Of a rollback for one of OF_TRAFFIC alone."""
+OF_TRAFFIC = ("traffic.strays", "deploy.errors")
 _RANK: dict[str, int] = {"fail": 0, "inconclusive": 1, "no data": 2, "pass": 3}
 
 
@@ -129,7 +132,9 @@ def on_scale(value: float | None, unit: str) -> str:
         return percent(value, sign=True).replace(" %", " pp")
     if unit == "rate":
         return percent(value)
-    return seconds(value) if unit == "s" else f"{number(value)} {unit}".removesuffix(" 1").strip()
+    if unit == "1":
+        return f"{value:,.0f}"
+    return seconds(value) if unit == "s" else f"{number(value)} {unit}".strip()
 
 
 def effect(finding: Finding) -> str:
@@ -168,6 +173,8 @@ def measured(metric: str, value: float | None) -> str:
         return seconds(value)
     if metric in ("errors", "deploy.errors") or (metric.startswith("quality.") and not metric.startswith("quality.kl")):
         return percent(value)
+    if metric == "traffic.strays":
+        return on_scale(value, "1")
     if metric == "memory.peak":
         return size(value, "bytes")
     return f"{number(value)} /s" if "throughput" in metric or metric == "goodput" else number(value)

@@ -12,6 +12,7 @@ from harness.store.fetch import WHOLE
 from harness.store.known import Known
 from harness.store.manifest import MANIFEST, Manifest, sha256_of
 from harness.store.plan import Job
+from harness.store.retired import unmark_retired
 from harness.store.staging import Staging
 
 CONFIG = "config.pbtxt"
@@ -51,6 +52,7 @@ def place_version(staging: Staging, job: Job) -> Path:
         rename_new(staging.job(job) / WHOLE, target)
     except FileExistsError:
         raise StoreError(f"{target} was made by somebody else meanwhile; it is not overwritten") from None
+    unmark_retired(target)
     return target
 
 

@@ -14,6 +14,7 @@ from harness.store.known import Known
 from harness.store.manifest import MANIFEST, Manifest, sha256_of
 from harness.store.plan import Job, Offer, Reader, disagreements, not_listed, offers
 from harness.store.port import Listing, Store, StoredFile
+from harness.store.retired import is_retired
 from harness.store.staging import Staging
 from harness.store.together import together
 
@@ -135,6 +136,8 @@ class Survey:
         if folder.exists() or folder.is_symlink():
             self._check_present(folder, job)
             self._found.unchanged.append((manifest.model, manifest.version))
+        elif is_retired(folder) and self._wish.versions is None:
+            self._found.skipped.append(f"{manifest.name}: was retired here, and stays out: remove it from the store")
         else:
             self._found.jobs.append(job)
 

@@ -10,8 +10,9 @@ import pytest
 from harness.judge.kl import kl_topk
 from harness.recording import Recording
 from harness.report import facts, panels, words
+from harness.report.about import summary_line
 from harness.report.quality import divergences, quality
-from harness.types import Finding, Gate, Reading, StagePlan
+from harness.types import Finding, Gate, Reading, StagePlan, StageVerdict, Verdict
 from tests.report import factory
 
 
@@ -167,3 +168,16 @@ def test_counters_are_shown_by_their_speed_and_gauges_as_they_are() -> None:
     assert [(row.metric, row.samples, row.high) for row in panels.rows(series)] == [
         ("memory.used", 5, "1.00 GiB"), ("inference.queue_duration, per second", 6, "0.500"),
     ]  # fmt: skip
+
+
+def test_counts_are_whole_numbers() -> None:
+    found = Finding("traffic.strays", "fail", "x", kind="watch", unit="1", effect=1200.0, margin=0.0)
+    assert (words.effect(found), words.margin(found), words.measured(found.metric, 1.0)) == ("1,200", "0", "1")
+
+
+def test_a_rollback_that_protects_the_traffic_says_nothing_of_the_build() -> None:
+    strays = Finding("traffic.strays", "fail", "x", kind="watch", unit="1", effect=1.0, margin=0.0)
+    errors = Finding("errors", "fail", "x", unit="pp", effect=0.5, margin=0.03)
+    for findings, sentence in (((strays,), words.PROTECTED), ((strays, errors), words.ONE_SENTENCE["rollback"])):
+        verdict = Verdict("rollback", "x", (StageVerdict(0, "rollback", "x", findings),))
+        assert summary_line(verdict) == sentence

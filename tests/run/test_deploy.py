@@ -27,8 +27,8 @@ def actions(folder: Path) -> list[tuple[str, object, object]]:
 @pytest.mark.skipif(bool(s3_available()), reason=s3_available())
 def test_v1_answers_every_request_while_v2_comes_from_s3_and_then_gets_its_five_percent(tmp_path: Path) -> None:
     done = canary(
-        "run", "deploy-without-restart", "--out", tmp_path, "--json", "--set", "stages.0.for=6s", "--set",
-        "stages.1.for=6s", "--set", "candidate.build={load_s: 1}", "--set", "gates=[{metric: errors, margin: 3pp}]",
+        "run", "deploy-without-restart", "--out", tmp_path, "--json", "--set", "stages.0.for=4s", "--set",
+        "stages.1.for=4s", "--set", "candidate.build={load_s: 1}", "--set", "gates=[{metric: errors, margin: 3pp}]",
     )  # fmt: skip
     assert done.code == 0, done.stderr
     assert done.verdict["verdict"] == "promote"
@@ -62,6 +62,7 @@ def test_v1_answers_every_request_while_v2_comes_from_s3_and_then_gets_its_five_
     assert (folder / "verdict.json").read_bytes() == live
 
 
+@pytest.mark.slow
 def test_a_v1_that_fails_while_v2_is_brought_ends_the_run(tmp_path: Path) -> None:
     with place(tmp_path, {"load_s": 6}) as there:
         (there.repository / "tiny" / "1" / "settings.json").write_text('{"fail": 0.2}')
@@ -97,6 +98,7 @@ def test_what_is_not_loaded_in_time_ends_the_run(tmp_path: Path) -> None:
         assert there.ready() == [1]
 
 
+@pytest.mark.slow
 def test_what_is_served_already_is_not_deployed(tmp_path: Path) -> None:
     with place(tmp_path) as there, Control(there.server.grpc_url) as control:
         shutil.copytree(there.store / "tiny" / "2", there.repository / "tiny" / "2")
@@ -125,6 +127,7 @@ def test_sigkill_while_v2_is_loaded_then_recover(tmp_path: Path, background: Bac
     assert json.loads((folder / "verdict.json").read_text())["verdict"] == "inconclusive"
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_v2_is_loaded_puts_everything_back(tmp_path: Path, background: Background) -> None:
     out = tmp_path / "out"
     with place(tmp_path, {"load_s": 3}) as there:

@@ -11,6 +11,7 @@ import pytest
 from harness.errors import StoreError, UsageError
 from harness.store import MANIFEST, Entry, FolderStore, Listing, Manifest, Progress, sync
 from harness.store.known import Known
+from harness.store.retired import is_retired, mark_retired
 from tests.store.folders import CONFIG, Odd, contents, noise, partial_versions, put, put_own, put_version
 
 
@@ -362,3 +363,14 @@ def test_a_file_that_is_gone_from_the_store_leaves_its_version_out(root: Path, r
     result = sync(FolderStore(str(root)), repository)
     assert result.skipped == ("llm/2: model.plan is in its manifest but not in the store",)
     assert ("llm", 1) in result.added
+
+
+def test_a_retired_version_stays_out_until_it_is_asked_for(root: Path, repository: Path) -> None:
+    (repository / "llm").mkdir()
+    mark_retired(repository / "llm" / "1")
+    result = sync(FolderStore(str(root)), repository)
+    assert result.added == (("ensemble", 1), ("llm", 2))
+    assert [line for line in result.skipped if line.startswith("llm/1: was retired here")]
+    assert sync(FolderStore(str(root)), repository, models=["llm"], versions=[1]).added == (("llm", 1),)
+    assert not is_retired(repository / "llm" / "1")
+    assert partial_versions(repository) == []

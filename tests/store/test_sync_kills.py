@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,27 @@ from tests.store.folders import CONFIG, contents, noise, partial_versions, put_o
 
 MB = 1_000_000
 
-SYNC = """
-import sys
+RUNS = """
+import os, select, signal, sys, time
 from pathlib import Path
 from harness.store import FolderStore, sync
-print("ready", flush=True)
-sync(FolderStore(sys.argv[1]), Path(sys.argv[2]))
+
+for line in sys.stdin:
+    begun = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            sync(FolderStore(sys.argv[1]), Path(sys.argv[2]))
+            status = 0
+        finally:
+            os._exit(status)
+    if not select.select([os.pidfd_open(child)], [], [], float(line))[0]:
+        os.kill(child, signal.SIGKILL)
+    end = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(end, time.monotonic() - begun, flush=True)
 """
+"""A sync for each line, killed after so many seconds; its exit status, and the seconds it took."""
 
 AT_EVERY_STEP = """
 import itertools, os, shutil, signal, sys
@@ -106,40 +120,38 @@ def test_killed_at_20_random_moments(tmp_path: Path, size: int) -> None:
     put_version(root, "llm", 2, {"model.plan": noise(size // 2, 5)})
     put_own(root, "llm", {"config.pbtxt": CONFIG})
     models.mkdir()
-    whole_s = _run(root, models, None)
-    whole = contents(models)
-    moments, killed, finished = random.Random(3), 0, 0
-    _forget(models)
-    while killed < 20:
-        assert killed + finished < 200, f"{killed} kills in {finished} finished runs"
-        took_s = _run(root, models, moments.uniform(0, whole_s))
-        killed += took_s is None
-        assert partial_versions(models) == []
-        assert contents(models).items() <= whole.items()
-        if took_s is not None:
-            finished += 1
-            assert contents(models) == whole
-            _forget(models)
-    _run(root, models, None)
-    assert contents(models) == whole
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNS, str(root), str(models)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=Path(__file__).parents[2],
+    ) as runs:  # fmt: skip
+        whole_s = _run(runs, 600)
+        assert whole_s is not None
+        whole = contents(models)
+        moments, killed, finished = random.Random(3), 0, 0
+        _forget(models)
+        while killed < 20:
+            assert killed + finished < 200, f"{killed} kills in {finished} finished runs"
+            took_s = _run(runs, moments.uniform(0, whole_s))
+            killed += took_s is None
+            assert partial_versions(models) == []
+            assert contents(models).items() <= whole.items()
+            if took_s is not None:
+                finished += 1
+                assert contents(models) == whole
+                _forget(models)
+        _run(runs, 600)
+        assert contents(models) == whole
+        runs.communicate()
 
 
-def _run(root: Path, models: Path, kill_after_s: float | None) -> float | None:
+def _run(runs: subprocess.Popen[str], kill_after_s: float) -> float | None:
     """The seconds that a sync took, or None if it was killed before its end."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", SYNC, str(root), str(models)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
-    )
-    with child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
-        begun = time.monotonic()
-        try:
-            assert child.wait(kill_after_s) == 0
-        except subprocess.TimeoutExpired:
-            child.kill()
-            if child.wait() != 0:
-                return None
-        return time.monotonic() - begun
+    assert runs.stdin is not None
+    assert runs.stdout is not None
+    runs.stdin.write(f"{kill_after_s}\n")
+    end, took_s = runs.stdout.readline().split()
+    assert int(end) in (0, -signal.SIGKILL)
+    return float(took_s) if int(end) == 0 else None
 
 
 def _forget(models: Path) -> None:

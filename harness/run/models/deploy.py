@@ -17,7 +17,7 @@ from typing import Any, Literal
 from harness.errors import CanaryError, UsageError, WorldError
 from harness.recording import atomic_write
 from harness.run.models.change import ModelChange
-from harness.run.models.history import Served, history
+from harness.run.models.history import Served
 from harness.run.models.loading import checked
 from harness.run.models.overview import after_restart
 from harness.run.models.rules import Changed, Rules
@@ -35,11 +35,10 @@ Seen = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """`changed`: one for each change of what serves. `notes`: what was left out on purpose, one line each."""
+    """`changed`: one for each change of what serves."""
 
     result: SyncResult
     changed: tuple[Changed, ...]
-    notes: tuple[str, ...] = ()
 
 
 def sync_and_load(
@@ -79,7 +78,6 @@ class _Loads:
         self._site, self._repository, self._before = site, repository, before
         self._load, self._rules = load, rules
         self._changed: list[Changed] = []
-        self._notes: list[str] = []
 
     def run(self, result: SyncResult) -> Deployed:
         failures: list[CanaryError] = []
@@ -90,7 +88,7 @@ class _Loads:
             if not added and not refresh:
                 continue
             try:
-                self._model(model, self._wanted_back(model, added), refresh, old["text"])
+                self._model(model, added, refresh, old["text"])
             except Interrupted:
                 raise
             except CanaryError as error:
@@ -98,15 +96,7 @@ class _Loads:
         if failures:
             words = "; ".join(map(str, failures))
             raise failures[0] if len(failures) == 1 else WorldError(words)
-        return Deployed(result, tuple(self._changed), tuple(self._notes))
-
-    def _wanted_back(self, model: str, added: Sequence[int]) -> list[int]:
-        """A version that was retired here stays retired, though the store has it still."""
-        last = history(self._site.journal.entries(), model).last
-        gone = (last.entry.wanted or {}).get("retires") if last else None
-        if gone in added:
-            self._notes.append(f"{model}: version {gone} was retired, and is not loaded: remove it from the store")
-        return [version for version in added if version != gone]
+        return Deployed(result, tuple(self._changed))
 
     def _model(self, model: str, added: Sequence[int], refresh: bool, old_text: str) -> None:
         site, rules = self._site, self._rules

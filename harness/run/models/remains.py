@@ -16,6 +16,7 @@ from harness.run.journal import Journal
 from harness.run.models.history import Past
 from harness.store import Manifest
 from harness.store.durable import fsync_folder, fsync_tree, make_folder, rename_new
+from harness.store.retired import mark_retired, unmark_retired
 from harness.store.staging import Staging
 
 RETIRED = "retired"
@@ -85,6 +86,7 @@ class Remains:
         if not self.home.is_dir():
             return
         with journal.action("version.move", self._name, before=str(self.home), wanted=str(self.staged)):
+            mark_retired(self.home)
             self._rename(self.home, self.staged)
 
     def archive(self, journal: Journal) -> None:
@@ -116,10 +118,11 @@ class Remains:
         Raises WorldError where its files were removed.
         """
         if self.home.is_dir():
+            unmark_retired(self.home)
             return ""
         with journal.action("version.return", self._name, wanted=str(self.home)):
             if self.staged.is_dir() and not self.leaving:
-                self._rename(self.staged, self.home)
+                self._return(self.staged)
                 return f"{self.home}: back in the repository"
             if self.archived is None or not self.archived.is_dir():
                 raise WorldError(f"{self.home}: was removed and cannot be brought back: sync or publish it again")
@@ -129,12 +132,16 @@ class Remains:
                 self._copy(self.archived, copy)
             except OSError as error:
                 raise WorldError(f"{copy}: cannot be written: {error.strerror or error}") from error
-            self._rename(copy, self.home)
+            self._return(copy)
             return f"{self.home}: back in the repository, from {self.archived}"
 
     @property
     def _name(self) -> str:
         return f"{self.model}/{self.version}"
+
+    def _return(self, source: Path) -> None:
+        self._rename(source, self.home)
+        unmark_retired(self.home)
 
     def _rename(self, source: Path, target: Path) -> None:
         try:

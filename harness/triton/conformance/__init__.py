@@ -17,7 +17,7 @@ from harness.triton.conformance import (
 from harness.triton.conformance.api import Api
 from harness.triton.conformance.measure import Rules, check_site, left_over, measure, server_of
 from harness.triton.conformance.row import Group, Result, Row
-from harness.triton.conformance.site import Addresses, Launch, Site
+from harness.triton.conformance.site import PREFIX, Addresses, Launch, Site
 from harness.triton.conformance.table import markdown
 
 GROUPS: tuple[Group, ...] = (
@@ -32,6 +32,7 @@ GROUPS: tuple[Group, ...] = (
 
 __all__ = [
     "GROUPS",
+    "PREFIX",
     "Addresses",
     "Api",
     "Group",

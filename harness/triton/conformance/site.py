@@ -154,8 +154,6 @@ class Model:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _withdraw(self) -> None:
-        for behaviour in self.folder.glob("*/behaviour.json"):
-            (behaviour.parent / "go").touch()  # nothing of ours is left waiting
         if failing := sorted(self._failing & {int(version) for version in self.states()}):
             # A failed load keeps the server's own readiness at 400 until that same version loads.
             for version in failing:

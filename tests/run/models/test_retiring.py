@@ -16,6 +16,7 @@ from harness.run.models import Site, open_site, restore, retire
 from harness.run.models import remains as remains_module
 from harness.run.models.history import history
 from harness.store import Manifest
+from harness.store.retired import is_retired
 from tests.run.models.conftest import GOOD, MODEL, QUICK, Clients
 
 pytestmark = pytest.mark.triton
@@ -89,8 +90,10 @@ def test_archived(site: Site, tmp_path: Path) -> None:
 def test_undone_from_the_archive(site: Site, tmp_path: Path) -> None:
     wanted = Manifest.of_folder(home(site), MODEL, 1)
     retire(site, MODEL, 1, window_s=0, then="archive", archive=tmp_path / "archive")
+    assert is_retired(home(site))
     restore(site, MODEL, undo=True)
     assert whole(home(site), wanted)
+    assert not is_retired(home(site))
     assert ready(site) == (1, GOOD)
     assert "versions: [1, 2]" in home(site).with_name("config.pbtxt").read_text()
 
@@ -213,6 +216,7 @@ def end(site: Site, wanted: Manifest, archive: Path, then: str) -> None:
         restore(site, MODEL, undo=history(site.journal.entries(), MODEL).last is not None)
         assert ready(site) == (1, GOOD)
         assert whole(home(site), wanted)
+        assert not is_retired(home(site))
         assert "versions: [1, 2]" in home(site).with_name("config.pbtxt").read_text()
     assert history(site.journal.entries(), MODEL).unfinished == ()
 
