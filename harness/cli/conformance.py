@@ -20,6 +20,7 @@ from harness.errors import UsageError
 from harness.run import interruptible
 from harness.triton.conformance import (
     GROUPS,
+    REST_S,
     Addresses,
     Api,
     Result,
@@ -34,8 +35,8 @@ from harness.triton.conformance import (
 
 _MARKS = {"same": "✓", "different": "✗", "not run": "–"}
 _IN_USE = (
-    "each row loads and unloads a little model: for a second or two the server's own readiness answers 400, and HTTP "
-    "requests that share a connection thread with the load wait; a row is followed by 5 s of rest"
+    "each row loads and unloads a little model: for seconds the server's own readiness answers 400 and HTTP requests "
+    f"wait, and {REST_S:.0f} s of rest follow; a replica without traffic is the better place"
 )
 
 

@@ -15,7 +15,7 @@ from harness.triton.conformance import (
     versions,
 )
 from harness.triton.conformance.api import Api
-from harness.triton.conformance.measure import Rules, check_site, left_over, measure, server_of
+from harness.triton.conformance.measure import REST_S, Rules, check_site, left_over, measure, server_of
 from harness.triton.conformance.row import Group, Result, Row
 from harness.triton.conformance.site import PREFIX, Addresses, Launch, Site
 from harness.triton.conformance.table import markdown
@@ -33,6 +33,7 @@ GROUPS: tuple[Group, ...] = (
 __all__ = [
     "GROUPS",
     "PREFIX",
+    "REST_S",
     "Addresses",
     "Api",
     "Group",
