@@ -21,7 +21,7 @@ demo: setup  ## FP16 against FP8 of a real language model on a real Triton: minu
 
 test: setup  ## the tests (15 minutes at most on 2 cores)
 	tests/system-packages.sh
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## the slow tail (25 minutes at most)
 	tests/system-packages.sh
