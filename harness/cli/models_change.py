@@ -17,7 +17,7 @@ from harness.cli.models_options import (
     site_of,
     version,
     versions,
-    warn_of_probe,
+    warn_of_load,
 )
 from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
@@ -65,8 +65,7 @@ def add_commands(commands: Commands) -> None:
     then.add_argument("--remove", action="store_true", help="delete it")
     gone.add_argument("--staging", type=Path, metavar="DIR", help="on the repository's filesystem, outside of it")
     add_site(gone)
-    add_rules(gone)
-    gone.set_defaults(window=60.0)
+    add_rules(gone, window_s=60.0)
 
     back = add(
         commands, "restore", _restore, "bring back what the journal knows, after a restart or a change cut off",
@@ -84,7 +83,7 @@ def _load(args: argparse.Namespace) -> int:
     if args.cycles is not None:
         return _cycles(args)
     with interruptible(), site_of(args) as site:
-        warn_of_probe(args, site)
+        warn_of_load(args, site)
         changed = load(site, args.model, args.exactly or args.version, exactly=bool(args.exactly), rules=rules_of(args))
     _show(changed)
     return 0
@@ -101,7 +100,7 @@ def _unload(args: argparse.Namespace) -> int:
     if not args.all:
         needs_repository(args)
     with interruptible(), site_of(args) as site:
-        warn_of_probe(args, site)
+        warn_of_load(args, site)
         changed = unload(site, args.model, args.version, everything=args.all, rules=rules_of(args))
     _show(changed)
     return 0
@@ -110,7 +109,7 @@ def _unload(args: argparse.Namespace) -> int:
 def _retire(args: argparse.Namespace) -> int:
     needs_repository(args)
     with interruptible(), site_of(args) as site:
-        warn_of_probe(args, site)
+        warn_of_load(args, site)
         done = retire(
             site, args.model, args.version, window_s=args.window,
             then="archive" if args.archive else "remove" if args.remove else "keep",
@@ -156,7 +155,7 @@ def _cycles(args: argparse.Namespace) -> int:
     if args.exactly or args.persist != "no":
         raise UsageError("--cycles is a measurement: with --version, and without --exactly or --persist")
     with interruptible(), site_of(args) as site:
-        warn_of_probe(args, site)
+        warn_of_load(args, site)
         if site.repository is not None:
             versions_on_disk(site.repository, args.model)
         found = cycles(site, args.model, args.version, args.cycles, server_pid=args.server_pid, rules=rules_of(args))

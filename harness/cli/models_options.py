@@ -53,7 +53,7 @@ def access_of(args: argparse.Namespace) -> Access:
     )  # fmt: skip
 
 
-def add_rules(command: argparse.ArgumentParser) -> None:
+def add_rules(command: argparse.ArgumentParser, *, window_s: float = 2.0) -> None:
     rules = command.add_argument_group("checks")
     rules.add_argument("--no-disk", action="store_true", help="the version directories cannot be looked at from here")
     rules.add_argument("--no-probe", action="store_true", help="do not ask each version for an answer")
@@ -63,7 +63,11 @@ def add_rules(command: argparse.ArgumentParser) -> None:
         help="every client names its version: a higher one may become READY while requests arrive",
     )  # fmt: skip
     rules.add_argument(
-        "--window", type=duration, default=2.0, metavar="TIME", help="how long requests are watched for (default 2s)"
+        "--window",
+        type=duration,
+        default=window_s,
+        metavar="TIME",
+        help=f"how long requests are watched for (default {window_s:g}s)",
     )
     rules.add_argument(
         "--load-timeout", type=duration, default=600.0, metavar="TIME", help="for one load (default 10m)"
@@ -111,9 +115,12 @@ def needs_repository(args: argparse.Namespace) -> None:
         raise UsageError("--repository and --no-disk: one of them")
 
 
-def warn_of_probe(args: argparse.Namespace, site: Site) -> None:
-    if args.probe_path:
-        for control in site.servers:
+def warn_of_load(args: argparse.Namespace, site: Site) -> None:
+    """What a load through these addresses does to others, said beforehand."""
+    for control in site.servers:
+        if control.caution:
+            site.say(f"WARNING: {control.caution}")
+        if args.probe_path:
             found = probe_path(control, args.probe_path)
             if found.verdict != "safe":
                 site.say(f"WARNING: --probe-path on {control.url}: {found}")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedCo
 from rich.progress import Progress as Bar
 
 from harness.cli.command import Commands, add
-from harness.cli.models_options import add_rules, add_site, duration, rules_of, site_of, version, warn_of_probe
+from harness.cli.models_options import add_rules, add_site, duration, rules_of, site_of, version, warn_of_load
 from harness.cli.screen import LINE_EVERY_S, stderr, stdout
 from harness.errors import CanaryError, UsageError
 from harness.run import Interrupted, interruptible
@@ -96,7 +96,7 @@ def _round(args: argparse.Namespace) -> Deployed:
         store = stack.enter_context(closing(open_store(args.store, endpoint=args.endpoint)))
         site = stack.enter_context(site_of(args)) if args.url else None
         if site is not None:
-            warn_of_probe(args, site)
+            warn_of_load(args, site)
         return sync_and_load(
             site, store, args.repository, models=args.model, load=args.load or "add", rules=rules_of(args),
             staging=args.staging, workers=args.workers, without_manifest=args.without_manifest, dry_run=args.dry_run,

@@ -7,6 +7,7 @@ the versions that have to go. Each step is journaled too: running it twice does 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from harness.ingress import Ingress, OwnSplit
 from harness.run.journal import Entry, Journal, not_put_back
 from harness.run.world import apply_versions
-from harness.triton import Control, write_config
+from harness.triton import Control, access, write_config
 
 Say = Callable[[str], None]
 
@@ -109,7 +110,10 @@ class _PutBack:
         return f"{entry.target}: as before"
 
     def _control(self, url: str) -> Control:
-        return self._live.controls.setdefault(url, Control(url))
+        if url not in self._live.controls:
+            # After a crash nobody holds the run's headers any more.
+            self._live.controls[url] = Control(url, access(environment=os.environ))
+        return self._live.controls[url]
 
 
 def _model(entry: Entry) -> tuple[str, str]:

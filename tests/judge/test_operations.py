@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import RecordingError
 from harness.judge import judge_operation, schema, verdict_json
+from harness.judge.operations.regions import region_of
 from harness.types import Verdict
 from tests.judge.operations import (
     FILES,
@@ -191,6 +192,12 @@ def test_a_store_without_news_is_done() -> None:
 def noisy(seed: int, sigma: float = 1e-3) -> Callable[[int], Facts]:
     rng = np.random.default_rng(seed)
     return lambda number: floats(*(np.arange(1, 5) + number + rng.normal(0, sigma, 4)))
+
+
+def test_a_region_whose_name_has_dots_is_named_whole() -> None:
+    assert region_of("region.eu.west.1.ready") == "eu.west.1"
+    verdict = judge_operation(multi_region(region("eu.north"), region("eu.south", ready=[1]), region("us")))
+    assert "eu.south failed, eu.north, us did not" in verdict.reason
 
 
 def test_noise_within_regions_is_no_alarm_between_them() -> None:

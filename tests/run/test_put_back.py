@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from harness.errors import RecordingError
 from harness.ingress import OwnSplit
-from harness.run.journal import Journal, not_put_back, read
+from harness.run.journal import FILE, Journal, not_put_back, read
 from harness.run.put_back import Live, put_back
 from harness.run.world import route
 
@@ -126,3 +128,30 @@ def test_a_damaged_entry_does_not_hold_the_rest(tmp_path: Path) -> None:
     (failure,) = put_back(journal, lambda _: None, Live({split.target: split}, {"grpc://h:1": Served(1)}))  # type: ignore[dict-item]
     assert failure.startswith("models.set")
     assert split.read() == 0.0
+
+
+def test_after_a_crash_the_headers_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CANARY_TOKEN", "a-secret-of-ours")
+    asked: list[str | None] = []
+
+    class Triton(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Triton) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            journal = Journal(tmp_path)
+            with journal.action("models.set", f"http://127.0.0.1:{server.server_port}/m", before=[1], wanted=[1, 2]):
+                pass
+            (failure,) = put_back(journal, lambda _: None)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert set(asked) == {"Bearer a-secret-of-ours"}
+    assert "secret" not in failure + (tmp_path / FILE).read_text()

@@ -38,11 +38,16 @@ def done(observations: Facts) -> str:
     return f"{regions} serve the same bytes of {what} and give the same answers"
 
 
+def region_of(metric: str) -> str:
+    """Whose finding it is; a region's name may have dots."""
+    return metric.removeprefix("region.").rpartition(".")[0]
+
+
 def failed(findings: Sequence[Finding]) -> str:
     """Every region that failed by name, and that the others did not."""
     by_region: dict[str, list[Finding]] = {}
     for finding in findings:
-        by_region.setdefault(finding.metric.split(".")[1], []).append(finding)
+        by_region.setdefault(region_of(finding.metric), []).append(finding)
     bad = [name for name, own in by_region.items() if any(finding.outcome == "fail" for finding in own)]
     good = [name for name in by_region if name not in bad]
     first = next(finding.reason for finding in findings if finding.outcome == "fail")

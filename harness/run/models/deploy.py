@@ -30,7 +30,6 @@ from harness.triton.config_merge import keep_version_policy
 __all__ = ["Deployed", "Load", "publish", "sync_and_load"]
 
 Load = Literal["add", "latest", "no"]
-Seen = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +67,44 @@ def sync_and_load(
 
     if dry_run or load == "no" or site is None:
         return Deployed(fetch(), ())
-    with site.changing(), _kept(site.journal.folder, repository) as before:
+    with site.changing(), _kept(site.journal.folder, repository) as kept:
         result = fetch()
-        return _Loads(site, repository, before, load, rules).run(result)
+        return _Loads(site, repository, kept, load, rules).run(result)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The repository as it was before the first sync whose loads are not all done, in `path` until they are."""
+
+    path: Path
+    before: dict[str, Mapping[str, Any]]
+
+    def loaded(self, model: str, now: Mapping[str, Any]) -> None:
+        """Another model's failure is no reason to load this one again: an operator may take it out meanwhile."""
+        self.before[model] = now
+        self.save()
+
+    def save(self) -> None:
+        atomic_write(self.path, json.dumps(self.before).encode())
 
 
 class _Loads:
-    def __init__(self, site: Site, repository: Path, before: Seen, load: Load, rules: Rules) -> None:
-        self._site, self._repository, self._before = site, repository, before
+    def __init__(self, site: Site, repository: Path, kept: _Kept, load: Load, rules: Rules) -> None:
+        self._site, self._repository, self._kept = site, repository, kept
         self._load, self._rules = load, rules
         self._changed: list[Changed] = []
 
     def run(self, result: SyncResult) -> Deployed:
         failures: list[CanaryError] = []
         for model, now in _seen(self._repository).items():
-            old = self._before.get(model, {"versions": [], "config": "", "text": ""})
+            old = self._kept.before.get(model, {"versions": [], "config": "", "text": ""})
             added = [version for version in now["versions"] if version not in old["versions"]]
             refresh = bool(old["versions"]) and now["config"] != old["config"]
             if not added and not refresh:
                 continue
             try:
                 self._model(model, added, refresh, old["text"])
+                self._kept.loaded(model, _seen(self._repository)[model])
             except Interrupted:
                 raise
             except CanaryError as error:
@@ -104,13 +120,12 @@ class _Loads:
         wanted = {url: self._joined(model, ready, added) for url, ready in before.items()}
         if not any(wanted.values()):
             return
-        if wanted == before and not refresh:
-            return
-        change = checked(site, model, before, wanted, rules)
-        change.refresh, change.config_before = refresh, old_text if refresh else None
-        self._changed.append(change.run())
+        if wanted != before or refresh:
+            change = checked(site, model, before, wanted, rules)
+            change.refresh, change.config_before = refresh, old_text if refresh else None
+            self._changed.append(change.run())
         if self._load == "latest":
-            self._leave(model, wanted)
+            self._leave(model, wanted, added)
 
     def _joined(self, model: str, ready: tuple[int, ...], added: Sequence[int]) -> tuple[int, ...]:
         if not ready:
@@ -120,9 +135,9 @@ class _Loads:
             return tuple(sorted({*ready, max([*ready, *added])}))
         return tuple(sorted({*ready, *added}))
 
-    def _leave(self, model: str, served: Served) -> None:
-        """The new version is verified: the older ones go."""
-        wanted = {url: versions[-1:] for url, versions in served.items()}
+    def _leave(self, model: str, served: Served, added: Sequence[int]) -> None:
+        """The new version serves, also where an earlier sync was cut off after its load: the older ones go."""
+        wanted = {url: versions[-1:] if {*versions[-1:]} & {*added} else versions for url, versions in served.items()}
         if wanted != dict(served):
             self._changed.append(ModelChange(self._site, model, served, wanted, self._rules).run())
 
@@ -143,17 +158,18 @@ def _seen(repository: Path) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _kept(folder: Path, repository: Path) -> Iterator[Seen]:
-    """The repository as it was before the first sync whose loads are not all done; on disk until they are."""
+def _kept(folder: Path, repository: Path) -> Iterator[_Kept]:
+    """What an earlier sync has left, or the repository as it is now. Gone once everything is loaded."""
     path = folder / f"sync-{hashlib.sha256(bytes(repository)).hexdigest()[:12]}.json"
     now = _seen(repository)
     before = now
     if path.exists():
         with suppress(ValueError):
             before = json.loads(path.read_text())
-    atomic_write(path, json.dumps(before).encode())
+    kept = _Kept(path, dict(before))
+    kept.save()
     try:
-        yield before
+        yield kept
     except BaseException:
         if before is now and _seen(repository) == now:
             path.unlink()  # nothing came

@@ -32,6 +32,11 @@ class Past:
         """The first write of config.pbtxt: its `before` is the text that there was."""
         return next((step for step in self.steps if step.action == "config.write" and step.undoes is None), None)
 
+    @property
+    def was_nothing(self) -> bool:
+        """All was as wanted: an undo after it means the change before."""
+        return self.before == self.wanted and not self.steps and set(self.entry.wanted or ()) <= {"served"}
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -53,7 +58,9 @@ def history(entries: Sequence[Entry], model: str) -> History:
     last, unfinished = None, list[Past]()
     for past in _changes(entries, model):
         if past.entry.state == "done":
-            last, unfinished = past, []
+            if not (last and not unfinished and past.was_nothing and past.wanted == last.wanted):
+                last = past
+            unfinished = []
         elif _pending(past.steps) and not (past.entry.wanted or {}).get("restores"):
             unfinished.append(past)
     return History(last, tuple(unfinished))

@@ -67,6 +67,10 @@ class Remains:
         """Raises UsageError where one place holds what another one should."""
         if self.home.is_dir() and self.staged.is_dir() and not self.leaving:
             raise UsageError(f"{self.staged}: is there from before, and {self.home} as well: move one of them away")
+        if self.archived is not None and self.leaving and not self.home.is_dir() and not self.archived.is_dir():
+            raise UsageError(
+                f"{self.home}: its files were begun to be removed: nothing whole is left to archive (--remove finishes)"
+            )
         if self.archived is not None and self.archived.exists() and self._source is not None and not self.leaving:
             self._same(self._source, self.archived)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def undo_what_was_cut_off(places: Iterable[Place], say: Say) -> list[str]:
     """Of the servers that are not the run's own; one line for each thing that could not be undone."""
-    return [line for place in places if place.server is None for line in _undo(place.site, say)]
+    return [line for place in places if place.server is None for line in _undo(place.site, say, place.known)]
 
 
 def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]:
@@ -39,10 +39,11 @@ def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]
     return failures
 
 
-def _undo(site: Site, say: Say) -> list[str]:
+def _undo(site: Site, say: Say, known: int = 0) -> list[str]:
+    """Of the models that were touched after the journal's first `known` actions: no other operator's."""
     failures = []
     entries = site.journal.entries()
-    for model in models(entries):
+    for model in models(entries[known:]):
         if not history(entries, model).unfinished:
             continue
         try:

@@ -12,8 +12,9 @@ import numpy as np
 
 from harness.errors import LoadMismatch, StoreError, UsageError, WorldError
 from harness.judge import judge_operation
+from harness.judge.operations.regions import region_of
 from harness.run.embedded_store import build_and_publish
-from harness.run.models import Rules, load, restore, sync_and_load
+from harness.run.models import Rules, Site, load, restore, sync_and_load
 from harness.run.operations.course import Course, Place
 from harness.scenario import MultiRegion, RegionConfig
 from harness.store import MANIFEST, Manifest, Store
@@ -49,7 +50,7 @@ def observe(course: Course) -> None:
     for region in regions:
         region.look()
     failed = {
-        finding.metric.split(".")[1] for finding in judge_operation(course.facts).findings if finding.outcome == "fail"
+        region_of(finding.metric) for finding in judge_operation(course.facts).findings if finding.outcome == "fail"
     }
     for region in regions:
         if region.name in failed:
@@ -63,6 +64,7 @@ class _Region:
         self._course, self._scenario, self._config, self._facts = course, scenario, config, facts
         self._place: Place | None = None
         self._changed = False
+        self._before: dict[str, tuple[int, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -91,8 +93,13 @@ class _Region:
             return
         site, model = self._place.site, self._scenario.model
         self._course.say(f"{self.name}: back to what served before")
-        error = self._attempt(lambda: restore(site, model, undo=True))
+        error = self._attempt(lambda: restore(site, model, undo=True)) or self._differs(site, model)
         self._note(put_back=error or "the versions from before serve")
+
+    def _differs(self, site: Site, model: str) -> str:
+        """An undo is of the last change; where the sync made one and the load another, the first is still there."""
+        now = site.loaded(model)
+        return "" if now == self._before else f"READY are {now}, and not {self._before} as before"
 
     def _bring(self, store: Store) -> None:
         scenario = self._scenario
@@ -105,11 +112,12 @@ class _Region:
             deployed = sync_and_load(
                 place.site, store, models=[scenario.model], versions=[scenario.version], rules=rules
             )
+            self._changed, self._before = place.site.loaded(scenario.model) != before, before
             self._facts["sync"] = asdict(deployed.result)
             if any(scenario.version not in served for served in place.site.loaded(scenario.model).values()):
                 # It lay there already, so for the sync nothing had changed.
                 load(place.site, scenario.model, [scenario.version], rules=rules)
-            self._changed = place.site.loaded(scenario.model) != before
+                self._changed = True
 
     def _bytes(self, place: Place) -> dict[str, Any] | None:
         folder = place.repository / self._scenario.model / str(self._scenario.version)

@@ -9,7 +9,7 @@ import pytest
 
 from harness.embedded import EmbeddedServer
 from harness.errors import LoadFailed, StoreError, UnsafeChange
-from harness.run.models import Rules, Site, load, publish, retire, sync_and_load
+from harness.run.models import Rules, Site, load, publish, retire, sync_and_load, unload
 from harness.run.models import deploy as deploy_module
 from harness.store import FolderStore
 from tests.run.models.conftest import GOOD, MODEL, QUICK, Clients, repository_in
@@ -168,3 +168,39 @@ def test_a_model_that_serves_nowhere_gets_what_its_policy_says(place: Site, stor
     place.servers[0].unload(MODEL)
     sync_and_load(place, store, rules=QUICK)
     assert ready(place) == (1,), "specific: { versions: [1] }"
+
+
+@pytest.mark.slow
+def test_another_models_failure_does_not_load_again_what_an_operator_took_out(
+    place: Site, store: FolderStore, tmp_path: Path
+) -> None:
+    """The failing one is tried again; the other one had its load."""
+    broken = repository_in(tmp_path / "broken", {3: {"load_fails": True}}) / MODEL
+    config = tmp_path / "broken.pbtxt"
+    config.write_text((broken / "config.pbtxt").read_text().replace(MODEL, "other").replace("[1]", "[3]"))
+    publish(store, broken / "3", "other", 3, config=config)
+    with pytest.raises(LoadFailed):
+        sync_and_load(place, store, rules=QUICK)
+    assert ready(place) == (1, GOOD)
+    unload(place, MODEL, [GOOD], rules=QUICK)
+    with pytest.raises(LoadFailed):
+        sync_and_load(place, store, rules=QUICK)
+    assert ready(place) == (1,)
+
+
+def test_killed_before_the_older_versions_left(
+    place: Site, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deploy_module._Loads, "_leave", die)
+        with pytest.raises(Killed):
+            sync_and_load(place, store, load="latest", rules=QUICK)
+    assert ready(place) == (1, GOOD)
+    sync_and_load(place, store, load="latest", rules=QUICK)
+    assert ready(place) == (GOOD,)

@@ -106,6 +106,26 @@ def test_a_restore_that_was_cut_off_changes_nothing_about_what_is_wanted(journal
     assert (known.wanted, known.unfinished) == ({URL: (1, 2)}, ())
 
 
+def test_a_change_that_had_nothing_to_do_is_not_what_an_undo_means(journal: Journal) -> None:
+    with change(journal, [1, 2], [1]):
+        pass
+    served = {"served": {URL: [1]}}
+    with journal.action(CHANGE, "m", before=served, wanted=served):
+        pass
+    last = history(journal.entries(), "m").last
+    assert last is not None
+    assert last.before == {URL: (1, 2)}
+
+
+def test_another_set_that_was_found_so_is_what_is_wanted(journal: Journal) -> None:
+    with change(journal, [1], [1, 2]):
+        pass
+    served = {"served": {URL: [1]}}
+    with journal.action(CHANGE, "m", before=served, wanted=served):
+        pass
+    assert history(journal.entries(), "m").wanted == {URL: (1,)}
+
+
 def test_a_server_that_joined_later_gets_what_all_others_have() -> None:
     assert for_server({URL: (1, 2), "grpc://h:2": (1, 2)}, "grpc://new:1") == (1, 2)
     assert for_server({URL: (1, 2), "grpc://h:2": (1,)}, "grpc://new:1") is None

@@ -182,6 +182,23 @@ def test_a_full_archive_is_finished_later(site: Site, tmp_path: Path, monkeypatc
     assert history(site.journal.entries(), MODEL).unfinished == ()
 
 
+@pytest.mark.slow
+def test_what_was_begun_to_be_removed_is_not_said_to_be_archived(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remains_module.shutil, "rmtree", fail)
+        with pytest.raises(WorldError, match="cannot be removed"):
+            retire(site, MODEL, 1, window_s=0, then="remove")
+    with pytest.raises(UsageError, match="nothing whole is left to archive"):
+        retire(site, MODEL, 1, window_s=0, then="archive", archive=tmp_path / "archive")
+    retire(site, MODEL, 1, window_s=0, then="remove")
+    assert history(site.journal.entries(), MODEL).unfinished == ()
+
+
 def kill_at(site: Site, step: int, archive: Path) -> bool:
     """Retire version 1 in a process that is killed after its `step`-th fsync; False where it came to its end."""
     arguments = [site.servers[0].url, str(site.repository), str(site.journal.folder), str(archive), str(step)]
