@@ -5,6 +5,7 @@ The same rules as in `model`: frozen, strict, the field descriptions are the ref
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,14 +27,14 @@ class Operation(Section):
     description: str = Field("", description="one line for people")
 
     @property
+    @abstractmethod
     def steps(self) -> tuple[str, ...]:
         """What will be done, in order, for people."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def embedded(self) -> bool:
         """Whether it shows itself on a Triton of its own."""
-        raise NotImplementedError
 
 
 class RepoSync(Operation):
