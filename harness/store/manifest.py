@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 
 from harness.errors import StoreError, UsageError
 from harness.store.names import VERSION, check_path, check_tree
+from harness.store.retired import is_mark
 
 MANIFEST = "manifest.triton-canary.json"
 """Its name, inside the version's directory (MODEL/2/) and, for what belongs to the model as a whole, in MODEL/.
@@ -142,9 +143,9 @@ def walk(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def own_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """As `walk`, of a model's folder, without its versions."""
+    """As `walk`, of a model's folder, without its versions, and without the marks of those that were retired there."""
     for path, file in walk(folder):
-        if "/" not in path or not VERSION.fullmatch(path.partition("/")[0]):
+        if not is_mark(path) and ("/" not in path or not VERSION.fullmatch(path.partition("/")[0])):
             yield path, file
 
 

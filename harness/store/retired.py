@@ -7,16 +7,22 @@ sync it share: a CronJob has no memory of its own.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from harness.store.durable import fsync_folder, write_file
 
+_MARK = re.compile(r"[1-9][0-9]*\.retired")
 _WORDS = b"Retired by triton-canary. Remove this file to let a sync bring the version back.\n"
 
 
 def is_retired(version: Path) -> bool:
     """`version`: the path that its directory has, or had."""
     return _mark(version).exists()
+
+
+def is_mark(name: str) -> bool:
+    return _MARK.fullmatch(name) is not None
 
 
 def mark_retired(version: Path) -> None:

@@ -126,6 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
     it: ArtifactoryEmulator
     protocol_version = "HTTP/1.1"
 
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:  # the client has seen enough
+            self.close_connection = True
+
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.it.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))

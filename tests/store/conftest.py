@@ -13,9 +13,27 @@ from moto.server import ThreadedMotoServer
 from harness.embedded import EmbeddedS3
 from harness.store.s3 import S3Store
 from tests.store.faults import Proxy
+from tests.store.folders import CONFIG, noise, put_own, put_version
 
 SECRET = "mine-alone-0123456789abcdef"
 _NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with llm (versions 1 and 2, a config and a tokenizer) and an ensemble without files."""
+    root = tmp_path / "store"
+    put_version(root, "llm", 1, {"model.plan": noise(3_000_000, 1), "sub/vocab.json": b"{}"})
+    put_version(root, "llm", 2, {"model.plan": noise(3_000_000, 2), "sub/vocab.json": b"{}", "empty": b""})
+    put_own(root, "llm", {"config.pbtxt": CONFIG, "tokenizer/merges.txt": b"a b"})
+    put_version(root, "ensemble", 1, {})
+    return root
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    (tmp_path / "models").mkdir()
-    return tmp_path / "models"
-
-
 def test_two_at_once(root: Path, repository: Path) -> None:
     """The second is told who is at work; the first is not disturbed."""
     begun, go_on = threading.Event(), threading.Event()

@@ -45,7 +45,10 @@ def store(tmp_path: Path) -> Watched:
 @pytest.fixture
 def built(tmp_path: Path) -> Path:
     """llm/2 of three files, with config.pbtxt and labels.txt beside it, and another version."""
-    put(tmp_path / "build/llm", {"config.pbtxt": CONFIG, "labels.txt": b"a\n", "1/x": b"older", "2/x": b"1"})
+    put(
+        tmp_path / "build/llm",
+        {"config.pbtxt": CONFIG, "labels.txt": b"a\n", "1/x": b"older", "1.retired": b"", "2/x": b"1"},
+    )
     put(tmp_path / "build/llm/2", {"y": noise(1000), "sub/z": b"", "__pycache__/model.pyc": b"no"})
     return tmp_path / "build/llm/2"
 
@@ -57,7 +60,7 @@ def test_files_then_their_manifest_then_what_is_the_models_own(store: Watched, b
     assert set(version[:3]) == {"llm/2/x", "llm/2/y", "llm/2/sub/z"}
     assert version[3] == f"llm/2/{MANIFEST}"
     assert set(own[:2]) == {"llm/config.pbtxt", "llm/labels.txt"}
-    assert own[2:] == [f"llm/{MANIFEST}"]
+    assert own[2:] == [f"llm/{MANIFEST}"], "and what was retired here says nothing about other repositories"
     assert manifest == Manifest.of_folder(built, "llm", 2)
     assert contents(store.root)["llm/2/y"] == noise(1000)
     assert list(dict.fromkeys(progress.files_done for progress in seen)) == [0, 1, 2, 3, 4, 5]

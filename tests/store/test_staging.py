@@ -23,12 +23,6 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    (tmp_path / "models").mkdir()
-    return tmp_path / "models"
-
-
-@pytest.fixture
 def job(root: Path, repository: Path) -> Path:
     """The folder of llm/1 in staging, after a sync that broke off in b.plan; a.plan is whole."""
 
