@@ -25,7 +25,9 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         behaviour = json.loads((folder / "behaviour.json").read_text())
         deadline = time.monotonic() + HELD_AT_MOST_S
-        while behaviour.get("held") and not (folder / "go").exists() and time.monotonic() < deadline:
+        held = behaviour.get("held")
+        # A folder that is gone: whoever wanted to let it go was interrupted, and has cleaned up.
+        while held and folder.exists() and not (folder / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         if behaviour.get("fails"):
             raise RuntimeError("told to fail in loading")

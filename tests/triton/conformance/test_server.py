@@ -134,7 +134,7 @@ def test_interrupted_in_the_middle_of_a_load(arguments: Sequence[str], repositor
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        _out, err = process.communicate(timeout=120)
+        _out, err = process.communicate(timeout=400)
     assert process.returncode == 3, err
     assert "interrupted by SIGTERM" in err
 
