@@ -17,11 +17,12 @@ from typing import Any, Literal, NamedTuple
 
 ArmName = Literal["stable", "baseline", "candidate"]
 Mode = Literal["paired", "interleaved", "split"]
-Arrival = Literal["poisson", "constant", "closed"]
+Arrival = Literal["poisson", "constant", "gamma", "trace", "closed"]
 Purpose = Literal["compare", "deploy", "soak"]
 Status = Literal["ok", "error", "timeout", "oom", "refused", "cancelled"]
 Assignment = Literal["plan", "header", "hash", "observed", "score"]
-Wire = Literal["grpc", "grpc-stream", "http"]
+Api = Literal["kserve", "generate", "openai"]
+Wire = Literal["grpc", "grpc-stream", "http", "generate", "generate-stream", "openai", "openai-stream"]
 Outcome = Literal["pass", "fail", "inconclusive", "no data"]
 FindingKind = Literal["comparison", "watch", "validity"]
 Decision = Literal["promote", "rollback", "inconclusive"]
@@ -30,14 +31,39 @@ Decision = Literal["promote", "rollback", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Paths of PEM files; `server_name` where the certificate names another host than the address."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
-    """One side of a comparison: `url` is grpc://host:port or http://host:port."""
+    """One side of a comparison: `url` is grpc, grpcs, http or https://host:port.
+
+    `api`: how requests are worded. "kserve" is the v2 protocol, "generate" Triton's generate extension (HTTP),
+    "openai" the OpenAI-compatible front end (HTTP). `stream`: tokens as they come, where the api and model can.
+    """
 
     url: str
     model: str
     version: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    api: Api = "kserve"
+    stream: bool = True
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one request asks: `max_tokens` None is the load's own. A trace has one for each of its rows."""
+
+    text: str
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +109,10 @@ class Gate:
 class StagePlan:
     """One stage as planned. Closed loop: `in_flight` is set. Open loop: `rate` (requests or pairs a second).
 
-    `candidate_share`: 0.5 for paired and interleaved. `purpose`: the scenario's own stages compare; the planner puts
+    `rate_to`, `in_flight_to`: a ramp, linear from the one to the other over the stage. `burstiness`: the shape of gamma
+    gaps (1 is Poisson, below it bursts). `arrival` "trace": due times come from the load's trace; `rate` is then its
+    mean. `candidate_share`: 0.5 for paired and interleaved; `baseline_share`: None is the rest, less leaves the
+    difference to the stable arm. `purpose`: the scenario's own stages compare; the planner puts
     "deploy" before them, which lasts until the candidate is loaded and `duration_s` at most, and behind them "soak",
     in which the baseline is kept after the last stage.
     """
@@ -96,6 +125,10 @@ class StagePlan:
     in_flight: int | None = None
     rate: float | None = None
     purpose: Purpose = "compare"
+    rate_to: float | None = None
+    in_flight_to: int | None = None
+    burstiness: float = 1.0
+    baseline_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +208,8 @@ class Reading(NamedTuple):
     """One measurement beside the requests. Metric names carry no unit; `unit` does: bytes, ratio, W, J, C, 1, s."""
 
     t_ns: int
-    source: str  # nvml, triton, host, process
-    device: str  # gpu0, model/version, host, server
+    source: str  # nvml, triton, host, process, generator
+    device: str  # gpu0, model/version, host, server, worker0
     metric: str
     value: float
     unit: str

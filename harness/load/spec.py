@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from harness.errors import UsageError
-from harness.types import Arm, ArmName, ModelInfo, StagePlan, TensorSpec, Wire
+from harness.types import Arm, ArmName, ModelInfo, Prompt, TensorSpec, Tls, Wire
 
 # Payloads of a model without prompts; the plan numbers as many.
 RANDOM_PAYLOADS = 64
 
+Cache = Literal["as-is", "unique", "warm"]
+
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """One run's load.
+    """One run's load, as each of its workers is told it.
 
-    `t0_ns` is the start of the run on CLOCK_MONOTONIC; every time in the recording counts from it.
+    `t0_ns` is the start of the run on this worker's CLOCK_MONOTONIC; every time in the recording counts from it.
+    `prompts`: what token models are asked; `inputs`: what any other model is sent, by input (flat values; without any,
+    seeded noise). `shapes`: sizes for an input's free dimensions. `trace_ns`: due times of a replayed trace.
+    `cache`: "unique" puts a key of its own in front of each prompt, "warm" asks each arm every payload once before.
+    `connections`: at most so many to each arm (HTTP: requests in flight; gRPC: streams are spread over them).
     `logprobs_k`: top-k log-probabilities asked of a token model, 0 for no comparison of outputs.
     `compare_outputs`: keep a digest of every answer of a model that is not a token model.
     `chunks`: keep the arrival time of every streamed chunk.
@@ -27,9 +33,8 @@ class LoadSpec:
 
     arms: Mapping[ArmName, Arm]
     models: Mapping[ArmName, ModelInfo]
-    stages: tuple[StagePlan, ...]
     seed: int
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     max_tokens: int
     timeout_s: float
     logprobs_k: int
@@ -37,12 +42,18 @@ class LoadSpec:
     t0_ns: int
     folder: Path
     worker: int = 0
+    workers: int = 1
     compare_outputs: bool = False
+    trace_ns: tuple[int, ...] = ()
+    inputs: tuple[Mapping[str, Sequence[Any]], ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cache: Cache = "as-is"
+    connections: int | None = None
 
     @property
     def payloads(self) -> int:
         """How many distinct payloads there are; the plan picks among them."""
-        return len(self.prompts) or RANDOM_PAYLOADS
+        return len(self.prompts) or len(self.inputs) or RANDOM_PAYLOADS
 
     @property
     def keeps_outputs(self) -> bool:
@@ -62,32 +73,46 @@ class LoadSpec:
     @classmethod
     def from_json(cls, text: str) -> Self:
         fields: dict[str, Any] = json.loads(text)
-        fields["arms"] = {name: Arm(**arm) for name, arm in fields["arms"].items()}
+        fields["arms"] = {name: _arm(arm) for name, arm in fields["arms"].items()}
         fields["models"] = {name: _model(model) for name, model in fields["models"].items()}
-        fields["stages"] = tuple(StagePlan(**stage) for stage in fields["stages"])
-        fields["prompts"] = tuple(fields["prompts"])
+        fields["prompts"] = tuple(Prompt(**prompt) for prompt in fields["prompts"])
+        fields["trace_ns"] = tuple(fields["trace_ns"])
+        fields["inputs"] = tuple(fields["inputs"])
+        fields["shapes"] = {name: tuple(shape) for name, shape in fields["shapes"].items()}
         fields["folder"] = Path(fields["folder"])
         return cls(**fields)
 
 
 def wire_of(arm: Arm, model: ModelInfo) -> Wire:
-    """How requests travel to this arm, from the scheme of its address and the model.
+    """How requests travel to this arm, from the scheme of its address, its api and the model.
 
-    Raises UsageError where scheme and model do not fit.
+    Raises UsageError where they do not fit.
     """
     scheme, _, rest = arm.url.partition("://")
-    if not rest or scheme not in ("grpc", "http"):
-        raise UsageError(f"{arm.url}: an address starts with grpc:// or http://")
-    if scheme == "http":
-        if model.decoupled:
-            raise UsageError(f"{model.name} at {arm.url}: decoupled models stream over gRPC: pass grpc://...")
-        return "http"
-    return "grpc-stream" if model.decoupled else "grpc"
+    if not rest or scheme not in ("grpc", "grpcs", "http", "https"):
+        raise UsageError(f"{arm.url}: an address starts with grpc://, grpcs://, http:// or https://")
+    if scheme in ("grpc", "grpcs"):
+        if arm.api != "kserve":
+            raise UsageError(f"{arm.url}: the {arm.api} api travels over HTTP: pass http://...")
+        return "grpc-stream" if model.decoupled else "grpc"
+    if arm.api == "openai":
+        return "openai-stream" if arm.stream else "openai"
+    if arm.api == "generate":
+        return "generate-stream" if arm.stream else "generate"
+    if model.decoupled:
+        raise UsageError(
+            f"{model.name} at {arm.url}: decoupled models stream over gRPC (grpc://...) or the generate api"
+        )
+    return "http"
 
 
 def host_of(url: str) -> str:
     """`host:port` of an arm's address."""
     return url.partition("://")[2].partition("/")[0]
+
+
+def _arm(fields: dict[str, Any]) -> Arm:
+    return Arm(**{**fields, "tls": Tls(**fields["tls"]) if fields["tls"] else None})
 
 
 def _model(fields: dict[str, Any]) -> ModelInfo:

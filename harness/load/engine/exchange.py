@@ -1,0 +1,55 @@
+"""One request on the wire, and what a sender is. A failed request is an Exchange with a failure, never an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from harness.load.outcome import Failure
+from harness.load.template import Template
+from harness.tensors import Tensor
+
+
+class Exchange:
+    """What is sent, and what came of it. Times are ns since the run's start.
+
+    `frames` are (arrival, bytes): for unary calls one, the body; for gRPC streams one a message; for HTTP streams
+    the pieces of the body as they came, which need not be whole events. `json_size` is HTTP's
+    Inference-Header-Content-Length, -1 if none. `on_done` is called once, from the loop, when all of it is known.
+    """
+
+    __slots__ = ("done_ns", "failure", "frames", "json_size", "on_done", "owner", "sent_ns", "status")
+
+    def __init__(self, on_done: Callable[[Exchange], None], owner: Any = None) -> None:
+        self.on_done = on_done
+        self.owner = owner
+        self.sent_ns = -1
+        self.done_ns = -1
+        self.frames: list[tuple[int, bytes]] = []
+        self.failure: Failure | None = None
+        self.json_size = -1
+        self.status = 0
+        """HTTP's, 0 where there is none."""
+
+
+class Sender(Protocol):
+    """One arm's wire. `prepare` may be slow, `send` may not. All but `prepare` are called in the loop's thread."""
+
+    def prepare(self, tensors: Sequence[Tensor]) -> Template:
+        """The bytes of a request of these inputs. Raises UsageError if they cannot be made."""
+
+    def connect(self, connections: int, over: Callable[[], None]) -> None:
+        """Try to have so many connections open before the first request; `over` is called when that is settled.
+        No harm if it fails.
+        """
+
+    def send(self, template: Template, request_id: bytes, key: bytes, exchange: Exchange) -> None:
+        """Sends, stamps `sent_ns` just before the first byte leaves, and later calls `exchange.on_done`."""
+
+    def expire(self, sent_before_ns: int) -> None:
+        """Ends every request that was sent earlier as timed out."""
+
+    def cancel(self) -> None:
+        """Ends every request in flight as cancelled."""
+
+    def close(self) -> None: ...

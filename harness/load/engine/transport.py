@@ -1,0 +1,208 @@
+"""One TCP connection, in the clear or under TLS, as the loop sees it: bytes out, bytes in, and its end."""
+
+from __future__ import annotations
+
+# The C type: gevent replaces the one in `socket`.
+import _socket
+import errno
+import os
+import ssl
+from typing import Protocol
+
+from harness.load.engine.address import Address
+from harness.load.engine.loop import READ, WRITE, Loop
+
+BLOCK = 1 << 16
+_NOT_NOW = (errno.EAGAIN, errno.EINPROGRESS, errno.EINTR)
+
+
+class Protocolled(Protocol):
+    """Who uses a Transport. None of these is called after `lost`, and `lost` once."""
+
+    def opened(self) -> None:
+        """Bytes may be sent (and, under TLS, the other side is who it should be)."""
+
+    def received(self, data: bytes, now_ns: int) -> None: ...
+
+    def lost(self, error: OSError | None) -> None:
+        """The connection is gone; None where the other side closed it in good order."""
+
+
+class Transport:
+    """Connects at once; `send` before `opened` keeps the bytes until then. All calls belong to the loop's thread."""
+
+    def __init__(self, loop: Loop, address: Address, user: Protocolled) -> None:
+        self._loop = loop
+        self._user = user
+        self._out = bytearray()
+        self._open = self._closed = False
+        self._tls = _Tls(address) if address.tls else None
+        self._socket = _socket.socket(
+            address.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+        )
+        self._fd = self._socket.fileno()
+        self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        code = self._socket.connect_ex(address.sockaddr)
+        if code not in (0, *_NOT_NOW):
+            # Told from the loop, as every other failure is.
+            loop.at(0, self._lose, OSError(code, os.strerror(code)))
+            return
+        loop.watch(self._fd, READ | WRITE, self._connecting)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def send(self, data: bytes) -> None:
+        """Never raises: a connection that breaks is `lost`, from the loop."""
+        if self._closed:
+            return
+        if self._tls:
+            data = self._tls.encrypt(data) if self._open else self._tls.later(data)
+        if self._out or not self._open:
+            self._out += data
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._loop.at(0, self._lose, error)
+            return
+        if sent < len(data):
+            self._out += memoryview(data)[sent:]
+            self._loop.watch(self._fd, READ | WRITE, self._ready)
+
+    def close(self) -> None:
+        """At once, without a word to the user."""
+        if not self._closed:
+            self._closed = True
+            self._loop.forget(self._fd)
+            self._socket.close()
+
+    def _connecting(self, _: int) -> None:
+        code = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if code:
+            self._lose(OSError(code, os.strerror(code)))
+            return
+        if self._tls:
+            self._loop.watch(self._fd, READ, self._shaking)
+            self._shaking(0)
+        else:
+            self._opened()
+
+    def _shaking(self, events: int) -> None:
+        """The TLS handshake, turn by turn."""
+        assert self._tls
+        try:
+            if events & READ and not self._tls.feed(self._socket.recv(BLOCK)):
+                raise ConnectionResetError(errno.ECONNRESET, "closed in the TLS handshake")
+            over = self._tls.shake()
+            self._out += self._tls.outgoing()
+        except BlockingIOError:
+            return
+        except OSError as error:  # ssl.SSLError is one
+            self._lose(error)
+            return
+        if over:
+            self._opened()
+        elif self._out:
+            self._flush()
+
+    def _opened(self) -> None:
+        self._open = True
+        if self._tls:
+            self._out += self._tls.encrypt(self._tls.waiting)
+        self._loop.watch(self._fd, READ, self._ready)
+        self._user.opened()
+        if self._out and not self._closed:
+            self._flush()
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE and self._out:
+            self._flush()
+        if self._closed or not events & ~WRITE:
+            return
+        try:
+            data = self._socket.recv(BLOCK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if not data:
+            self._lose(None)
+            return
+        now_ns = self._loop.now_ns()
+        if self._tls:
+            try:
+                data = self._tls.decrypt(data)
+            except OSError as error:
+                self._lose(error)
+                return
+        if data:
+            self._user.received(data, now_ns)
+
+    def _flush(self) -> None:
+        try:
+            sent = self._socket.send(self._out)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        del self._out[:sent]
+        wanted = READ | WRITE if self._out else READ
+        self._loop.watch(self._fd, wanted, self._ready if self._open else self._shaking)
+
+    def _lose(self, error: OSError | None) -> None:
+        if not self._closed:
+            self.close()
+            self._user.lost(error)
+
+
+class _Tls:
+    """TLS between two buffers of memory: the same code over any socket."""
+
+    def __init__(self, address: Address) -> None:
+        assert address.tls
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = address.tls.wrap_bio(self._in, self._out, server_hostname=address.name)
+        self.waiting = b""
+
+    def later(self, data: bytes) -> bytes:
+        """Keeps what is sent before the handshake is over."""
+        self.waiting += data
+        return b""
+
+    def feed(self, data: bytes) -> int:
+        return self._in.write(data) if data else 0
+
+    def shake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def outgoing(self) -> bytes:
+        return self._out.read()
+
+    def encrypt(self, data: bytes) -> bytes:
+        if data:
+            self._tls.write(data)
+        return self._out.read()
+
+    def decrypt(self, data: bytes) -> bytes:
+        self._in.write(data)
+        plain = bytearray()
+        while True:
+            try:
+                piece = self._tls.read(BLOCK)
+            except ssl.SSLWantReadError:
+                return bytes(plain)
+            except ssl.SSLZeroReturnError:
+                return bytes(plain)
+            if not piece:
+                return bytes(plain)
+            plain += piece
