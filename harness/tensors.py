@@ -76,17 +76,19 @@ def tensor(spec: TensorSpec, max_batch_size: int, values: Sequence[Any]) -> Tens
     return Tensor(spec.name, spec.datatype, shape, encode(spec.datatype, values))
 
 
+def random_values(datatype: str, size: int, rng: np.random.Generator) -> Any:
+    """Values that any model can take: floats in [0, 1), small integers, short words."""
+    if datatype == "BYTES":
+        return [f"word{number}" for number in rng.integers(0, 1000, size)]
+    if datatype == "BOOL":
+        return rng.integers(0, 2, size)
+    if datatype.startswith(("INT", "UINT")):
+        return rng.integers(0, 100, size)
+    return rng.random(size)
+
+
 def random_tensor(spec: TensorSpec, max_batch_size: int, rng: np.random.Generator) -> Tensor:
-    """Seeded values that any model can take: floats in [0, 1), small integers, short words."""
+    """Seeded values; free dimensions are 1."""
     shape = shape_of(spec, max_batch_size)
-    size = int(np.prod(shape, dtype=np.int64))
-    values: Any
-    if spec.datatype == "BYTES":
-        values = [f"word{number}" for number in rng.integers(0, 1000, size)]
-    elif spec.datatype == "BOOL":
-        values = rng.integers(0, 2, size)
-    elif spec.datatype.startswith(("INT", "UINT")):
-        values = rng.integers(0, 100, size)
-    else:
-        values = rng.random(size)
+    values = random_values(spec.datatype, int(np.prod(shape, dtype=np.int64)), rng)
     return Tensor(spec.name, spec.datatype, shape, encode(spec.datatype, values))

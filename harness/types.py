@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 ArmName = Literal["stable", "baseline", "candidate"]
 Mode = Literal["paired", "interleaved", "split"]
 Arrival = Literal["poisson", "constant", "gamma", "trace", "closed"]
-Purpose = Literal["compare", "deploy", "soak"]
+Purpose = Literal["compare", "deploy", "soak", "warm-up"]
 Status = Literal["ok", "error", "timeout", "oom", "refused", "cancelled"]
 Assignment = Literal["plan", "header", "hash", "observed", "score"]
 Api = Literal["kserve", "generate", "openai"]
@@ -113,8 +113,9 @@ class StagePlan:
     gaps (1 is Poisson, below it bursts). `arrival` "trace": due times come from the load's trace; `rate` is then its
     mean. `candidate_share`: 0.5 for paired and interleaved; `baseline_share`: None is the rest, less leaves the
     difference to the stable arm. `purpose`: the scenario's own stages compare; the planner puts
-    "deploy" before them, which lasts until the candidate is loaded and `duration_s` at most, and behind them "soak",
-    in which the baseline is kept after the last stage.
+    "deploy" before them, which lasts until the candidate is loaded and `duration_s` at most, before a stage its "warm-up",
+    of which nothing is judged, and behind them "soak", in which the baseline is kept after the last stage. `series`: how
+    many stages a sweep or steps were made into; they share one budget of false rollbacks.
     """
 
     index: int
@@ -129,6 +130,20 @@ class StagePlan:
     in_flight_to: int | None = None
     burstiness: float = 1.0
     baseline_share: float | None = None
+    series: int = 1
+
+    @property
+    def shares(self) -> dict[ArmName, float]:
+        """Each arm's part of the requests, half and half in paired mode; arms that get none are left out."""
+        candidate = self.candidate_share
+        baseline = 1 - candidate if self.baseline_share is None else self.baseline_share
+        parts: dict[ArmName, float] = {
+            "baseline": baseline,
+            "candidate": candidate,
+            "stable": 1 - candidate - baseline,
+        }
+        # Shares come from percentages: 100 % - 10 % - 90 % is not exactly nothing.
+        return {arm: part for arm, part in parts.items() if part > 1e-9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +270,69 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerAudit:
+    """One load worker in one stage. `cpu` in cores, mean; `stall_s`: the longest turn of its event loop."""
+
+    worker: int
+    requests: int
+    lag_p99_s: float | None = None
+    cpu: float | None = None
+    stall_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """The share of look-ups in one cache that hit, for either arm. `cache`: response, prefix, kv or prompt."""
+
+    cache: str
+    baseline: float | None = None
+    candidate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the measurement of one stage was like itself; computed for every stage, sound or not. None is unknown.
+
+    `lag`: sent - due, open loop only; `late` is the share of requests sent more than `lag_limit_s` after they were due.
+    `planned` and `sent` count requests, or pairs in paired mode. `served`: what each arm's server got through (1/s) in
+    the second half. `in_flight`: the mean of requests or pairs, by Little's law. `cpu`: of the busiest worker, in cores;
+    `standing`: the share of the stage in which an event loop stood still for longer than the limit. `unsent`: most
+    requests that waited to be sent. `steal`: of this host, mean. `warm_up_s`: until both arms' times were steady.
+    `overloaded`: arms whose server did not keep up.
+    """
+
+    lag_p50_s: float | None = None
+    lag_p99_s: float | None = None
+    lag_limit_s: float | None = None
+    late: float | None = None
+    planned: float | None = None
+    sent: int = 0
+    in_flight_planned: float | None = None
+    in_flight: float | None = None
+    cpu: float | None = None
+    stall_s: float | None = None
+    standing: float | None = None
+    unsent: int | None = None
+    clock_error_s: float | None = None
+    host_cpu: float | None = None
+    steal: float | None = None
+    warm_up_s: float | None = None
+    served_baseline: float | None = None
+    served_candidate: float | None = None
+    overloaded: tuple[str, ...] = ()
+    caches: tuple[CacheUse, ...] = ()
+    workers: tuple[WorkerAudit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StageVerdict:
-    """`promote` here means: go on to the next stage."""
+    """`promote` here means: go on to the next stage. `audit` is None where nothing was measured by requests."""
 
     stage: int
     verdict: Decision
     reason: str
     findings: tuple[Finding, ...]
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ which request leaves when and to which arm; Locust carries it: process, users, s
 
 from locust import User, task  # first: it patches the standard library for gevent
 
-from harness.load.runner import Runner
+from harness.load.process.runner import Runner
 from harness.scenario.plan import requests
 
 

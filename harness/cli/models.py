@@ -1,4 +1,4 @@
-"""models status|load|unload|retire|restore|sync|publish: versions on servers that are there already."""
+"""models status|load|unload|retire|tune|restore|sync|publish: versions on servers that are there already."""
 
 from __future__ import annotations
 

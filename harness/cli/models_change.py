@@ -1,4 +1,4 @@
-"""models load, unload, retire, restore: the served set of versions, changed and brought back."""
+"""models load, unload, retire, tune, restore: what serves, changed and brought back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from harness.cli.models_options import (
     needs_repository,
     rules_of,
     site_of,
+    sizes,
     version,
     versions,
     warn_of_load,
@@ -22,7 +23,8 @@ from harness.cli.models_options import (
 from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
 from harness.run import interruptible
-from harness.run.models import Changed, Cycles, Rules, cycles, load, restore, retire, unload
+from harness.run.models import Changed, Cycles, Rules, cycles, load, restore, retire, tune, unload
+from harness.scenario import MOST_DELAY_S
 from harness.triton import versions_on_disk
 
 
@@ -66,6 +68,20 @@ def add_commands(commands: Commands) -> None:
     gone.add_argument("--staging", type=Path, metavar="DIR", help="on the repository's filesystem, outside of it")
     add_site(gone)
     add_rules(gone, window_s=60.0)
+
+    wait = add(
+        commands, "tune", _tune, "how long requests wait to be batched, by a reload that keeps what serves",
+        "triton-canary models tune ranker --max-queue-delay 20ms --url grpc://host:8001",
+    )  # fmt: skip
+    wait.add_argument("model")
+    wait.add_argument("--max-queue-delay", type=duration, required=True, metavar="TIME", help="0s, 500us, 20ms")
+    wait.add_argument(
+        "--preferred-batch-size", type=sizes, metavar="N,N", help="sizes that are sent at once (default: as they are)"
+    )
+    wait.add_argument("--no-probe", action="store_true", help="do not ask each version for an answer")
+    wait.add_argument("--dependents", action="store_true", help="ensembles that use the model may change with it")
+    wait.add_argument("--load-timeout", type=duration, default=600.0, metavar="TIME", help="for one load (default 10m)")
+    add_site(wait)
 
     back = add(
         commands, "restore", _restore, "bring back what the journal knows, after a restart or a change cut off",
@@ -122,6 +138,26 @@ def _retire(args: argparse.Namespace) -> int:
         console.print(line, markup=False)
     if done.changed:
         _show(done.changed)
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    if args.max_queue_delay > MOST_DELAY_S:
+        raise UsageError(f"--max-queue-delay {args.max_queue_delay:g}s: at most {MOST_DELAY_S:g}s")
+    rules = Rules(probe=not args.no_probe, dependents=args.dependents)
+    with interruptible(), site_of(args) as site:
+        for control in site.servers:
+            if control.caution:
+                site.say(f"WARNING: {control.caution}")
+        done = tune(
+            site, args.model, round(args.max_queue_delay * 1e6), args.preferred_batch_size, rules=rules
+        )  # fmt: skip
+    console = stdout()
+    for url, setting in done.after.items():
+        was = f"was {done.before[url]}" if url in done.called else "as before"
+        console.print(f"{url}: {args.model}: {setting} ({was})", markup=False)
+    if done.called:
+        stderr().print("config.pbtxt is as it was: a server that restarts comes back with its setting", markup=False)
     return 0
 
 

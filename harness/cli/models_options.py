@@ -144,3 +144,12 @@ def version(text: str) -> int:
 def versions(text: str) -> list[int]:
     """ "2,3", for argparse."""
     return [version(part.strip()) for part in text.split(",")]
+
+
+def sizes(text: str) -> list[int]:
+    """ "8,16", for argparse."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.isdecimal() or int(part) < 1:
+            raise argparse.ArgumentTypeError(f"a batch size is a whole number from 1, not {part}")
+    return [int(part) for part in parts]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from harness.embedded.repository import MODELS, add_version, build_repository, change_settings
+from harness.embedded.rag.builds import embedding_available
+from harness.embedded.repository import (
+    MODELS,
+    add_version,
+    build_repository,
+    change_settings,
+    model_available,
+    reference_build,
+)
 from harness.embedded.runtime import available, weights_available
 from harness.embedded.s3 import EmbeddedS3, s3_available
 from harness.embedded.server import EmbeddedServer
@@ -15,6 +23,9 @@ __all__ = [
     "available",
     "build_repository",
     "change_settings",
+    "embedding_available",
+    "model_available",
+    "reference_build",
     "s3_available",
     "weights_available",
 ]

@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from harness.embedded import tiny_settings
+from harness.embedded.rag import ensemble
+from harness.embedded.rag.builds import embedding_available
+from harness.embedded.runtime import weights_available
 from harness.errors import UsageError
 
 Build = str | Mapping[str, Any]
 
 SMOLLM2_BUILDS = ("fp16", "same", "fp8", "fp8-shifted", "slow", "erring")
-MODELS: dict[str, tuple[str, ...]] = {"smollm2": SMOLLM2_BUILDS, "tiny": tuple(tiny_settings.BUILDS)}
+BATCHING_BUILDS = ("fp16", "same")
+MODELS: dict[str, tuple[str, ...]] = {
+    "smollm2": SMOLLM2_BUILDS,
+    "tiny": tuple(tiny_settings.BUILDS),
+    "batching": BATCHING_BUILDS,
+    "batching_night": BATCHING_BUILDS,
+    **ensemble.BUILDS,
+}
 
 # Each instance is a process. Four let a closed loop of four requests sleep side by side.
 TINY_INSTANCES = 4
@@ -26,6 +36,9 @@ TINY_INSTANCES = 4
 _SHIMS = {
     "smollm2": "from harness.embedded.smollm2.model import TritonPythonModel\n",
     "tiny": "from harness.embedded.tiny import TritonPythonModel\n",
+    "batching": "from harness.embedded.batching import TritonPythonModel\n",
+    "batching_night": "from harness.embedded.batching import TritonPythonModel\n",
+    **{model: f"from {module} import TritonPythonModel\n" for model, module in ensemble.MODULES.items()},
 }
 _SHIM = """# The model is in the package harness.embedded; build.json beside this file says which build.
 {line}
@@ -36,9 +49,11 @@ __all__ = ["TritonPythonModel"]
 def build_repository(folder: Path, models: Mapping[str, Mapping[int, Build]]) -> None:
     """Writes a model repository into `folder` (made if missing), e.g. ``{"smollm2": {1: "fp16", 2: "fp8"}}``.
 
-    The version_policy of each config.pbtxt is `specific` with the versions given here. UsageError: unknown
-    model or build, a version below 1, or a version that is there already.
+    The version_policy of each config.pbtxt is `specific` with the versions given here. An ensemble (`rag_v1`, `rag_v2`)
+    brings its steps, as far as `folder` does not have them. UsageError: unknown model or build, a version below 1, or
+    a version that is there already.
     """
+    models = ensemble.with_steps(folder, models)
     for model, versions in models.items():
         for version, build in versions.items():
             _check(model, version, build)
@@ -48,7 +63,21 @@ def build_repository(folder: Path, models: Mapping[str, Mapping[int, Build]]) ->
         (folder / model).mkdir(parents=True, exist_ok=True)
         for version, build in versions.items():
             add_version(folder, model, version, build)
-        _write(folder / model / "config.pbtxt", config_text(model, sorted(versions)))
+        _write(folder / model / "config.pbtxt", _config(folder, model, versions, models))
+
+
+def reference_build(model: str) -> str:
+    """The build that the others of `model` are compared with. UsageError: no such model."""
+    if model not in MODELS:
+        raise UsageError(f"unknown model {model!r}: known are {', '.join(MODELS)}")
+    return MODELS[model][0]
+
+
+def model_available(model: str) -> str | None:
+    """None where `model` has what it needs beside the server; otherwise one line that says what to install."""
+    language = weights_available() if model in ("smollm2", "rag_tokenizer", *ensemble.ENSEMBLES) else None
+    embedding = embedding_available() if model in ("rag_embedding", "rag_search", *ensemble.ENSEMBLES) else None
+    return language or embedding
 
 
 def add_version(repository: Path, model: str, version: int, build: Build) -> None:
@@ -65,7 +94,12 @@ def add_version(repository: Path, model: str, version: int, build: Build) -> Non
     staged = Path(tempfile.mkdtemp(prefix=f".staging-{model}-{version}-", dir=repository))
     try:
         staged.chmod(0o755)
-        _write(staged / "model.py", _SHIM.format(line=_SHIMS[model]))
+        if model in _SHIMS:
+            _write(staged / "model.py", _SHIM.format(line=_SHIMS[model]))
+        if model == "rag_search":
+            from harness.embedded.rag.index import put_index  # with numpy, which no other repository needs
+
+            put_index(staged)
         _write(
             staged / "build.json",
             json.dumps({"build": build if isinstance(build, str) else dict(build)}) + "\n",
@@ -108,16 +142,32 @@ def config_text(model: str, versions: list[int]) -> str:
     return _CONFIGS[model].replace("@POLICY@\n", policy)
 
 
+def _config(folder: Path, model: str, versions: Mapping[int, Build], models: Mapping[str, Any]) -> str:
+    if model in ensemble.ENSEMBLES:
+        return ensemble.ensemble_config(model, versions[1])
+    if model not in ensemble.STEPS or not ensemble.ENSEMBLES.keys() & models.keys():
+        return config_text(model, sorted(versions))
+    # An ensemble that joins another adds a version to its steps; both share the others, and the language model
+    # takes two at a time: the two requests of a pair do not wait for each other.
+    text = config_text(model, sorted(int(found.name) for found in (folder / model).glob("[1-9]*")))
+    return text.replace("count: 1 ", "count: 2 ") if model == "smollm2" else text
+
+
 def _check(model: str, version: int, build: Build) -> None:
-    if model not in MODELS:
-        raise UsageError(f"unknown model {model!r}: known are {', '.join(MODELS)}")
+    reference_build(model)
     if version < 1:
         raise UsageError(f"a model version is a whole number from 1, not {version}")
+    if model in ensemble.ENSEMBLES and version > 1:
+        raise UsageError(
+            f"{model} has one configuration for all versions, so it has only version 1: compare two ensembles"
+        )
     if isinstance(build, str):
         if build not in MODELS[model]:
             raise UsageError(f"unknown build {build!r} of {model}: known are {', '.join(MODELS[model])}")
     elif model == "tiny":
         tiny_settings.settle(build)
+    elif model in ensemble.ENSEMBLES:
+        ensemble.builds_of_steps(model, build)
     else:
         raise UsageError(f"a build of {model} is one of {', '.join(MODELS[model])}, not a mapping")
 
@@ -127,6 +177,16 @@ def _write(path: Path, text: str) -> None:
     temporary.write_text(text)
     temporary.replace(path)
 
+
+_BATCHING = """name: "{name}"
+backend: "python"
+max_batch_size: 16
+@POLICY@
+input [ {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 64 ] }} ]
+output [ {{ name: "OUTPUT" data_type: TYPE_FP32 dims: [ 8 ] }} ]
+instance_group [ {{ count: 2 kind: KIND_CPU }} ]
+dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}
+"""
 
 _CONFIGS = {
     "smollm2": """name: "smollm2"
@@ -159,4 +219,7 @@ input [ {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 16 ] }} ]
 output [ {{ name: "OUTPUT" data_type: TYPE_FP32 dims: [ 16 ] }} ]
 instance_group [ {{ count: {TINY_INSTANCES} kind: KIND_CPU }} ]
 """,
+    "batching": _BATCHING.format(name="batching", delay_us=0),
+    "batching_night": _BATCHING.format(name="batching_night", delay_us=20_000),
+    **ensemble.CONFIGS,
 }

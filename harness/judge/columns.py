@@ -16,7 +16,7 @@ Bools = npt.NDArray[np.bool_]
 
 ARMS = ("baseline", "candidate", "stable")
 STATUSES = ("ok", "error", "timeout", "oom", "refused", "cancelled")
-BASELINE, CANDIDATE = 0, 1
+BASELINE, CANDIDATE, STABLE = 0, 1, 2
 OK, TIMEOUT, CANCELLED = 0, 2, 5
 
 

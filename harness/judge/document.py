@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
-from harness.types import Finding, Verdict
+from harness.types import Finding, StageVerdict, Verdict
 
 FORMAT = 1
 # Beyond these digits libraries may round differently from machine to machine.
@@ -34,7 +34,7 @@ def verdict_json(verdict: Verdict, meta: Mapping[str, Any]) -> str:
             "seed": meta.get("seed"),
             "finished": bool(meta.get("finished", not meta)),
         },
-        "stages": [{"stage": s.stage, "verdict": s.verdict, "reason": s.reason} for s in verdict.stages],
+        "stages": [_stage(stage) for stage in verdict.stages],
         "findings": [_finding(finding) for finding in verdict.findings],
     }
     return json.dumps(_clean(document), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -45,6 +45,11 @@ def schema() -> dict[str, Any]:
     text = resources.files("harness.judge").joinpath("verdict.schema.json").read_text("utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
+
+
+def _stage(stage: StageVerdict) -> dict[str, Any]:
+    audit = asdict(stage.audit) if stage.audit else None
+    return {"stage": stage.stage, "verdict": stage.verdict, "reason": stage.reason, "audit": audit}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -18,6 +18,15 @@ from harness.recording import gates as recorded_gates
 from harness.types import Gate, StagePlan, StageRecord
 
 
+@dataclass(frozen=True, slots=True)
+class LoadWorker:
+    """One load worker: `lost_ns` is when it died or fell silent, from the run's start; None if it did not."""
+
+    worker: int
+    host: str = ""
+    lost_ns: int | None = None
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Everything a verdict is made of.
@@ -25,7 +34,8 @@ class Evidence:
     `gates` empty: the defaults of `metrics.default_gates` (see `rules`). `planned`: number of stages planned,
     0 unknown. `versions`: the version that each arm's answers should name, where known. `finished`: the run
     came to its own end. `seed` fixes every resampling. `guarded`: the `model/version` at which requests were
-    looked for that the run did not send; "" if at none.
+    looked for that the run did not send; "" if at none. `devices`: what readings call each arm, `model/version`.
+    `workers`: the load workers that run.json lists.
     """
 
     samples: Columns
@@ -38,6 +48,8 @@ class Evidence:
     versions: Mapping[str, str] = field(default_factory=dict)
     readings: pa.Table | None = None
     guarded: str = ""
+    devices: Mapping[str, str] = field(default_factory=dict)
+    workers: tuple[LoadWorker, ...] = ()
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -54,6 +66,8 @@ class Evidence:
             versions=_versions(meta),
             readings=recording.readings,
             guarded=str(meta.get("guarded") or ""),
+            devices=_devices(meta),
+            workers=_workers(meta),
         )
 
     @classmethod
@@ -70,6 +84,8 @@ class Evidence:
         versions: Mapping[str, str] | None = None,
         readings: pa.Table | None = None,
         guarded: str = "",
+        devices: Mapping[str, str] | None = None,
+        workers: Sequence[LoadWorker] = (),
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -84,6 +100,8 @@ class Evidence:
             versions=dict(versions or {}),
             readings=readings,
             guarded=guarded,
+            devices=dict(devices or {}),
+            workers=tuple(workers),
         )
 
     def upto(self, now_ns: int) -> Evidence:
@@ -117,6 +135,27 @@ def _planned(meta: Mapping[str, Any]) -> int:
     scenario = meta.get("scenario")
     stages = scenario.get("stages") if isinstance(scenario, Mapping) else None
     return len(stages) if isinstance(stages, list) else 0
+
+
+def _devices(meta: Mapping[str, Any]) -> dict[str, str]:
+    arms = meta.get("arms")
+    if not isinstance(arms, Mapping):
+        return {}
+    known = {name: arm for name, arm in arms.items() if isinstance(arm, Mapping) and arm.get("model")}
+    return {str(name): f"{arm['model']}/{arm.get('version') or ''}" for name, arm in known.items()}
+
+
+def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:
+    """Of `workers` in run.json: a list of `{"worker": 1, "host": "b", "lost_ns": null}`; more keys may be there."""
+    listed = meta.get("workers")
+    found = []
+    for entry in listed if isinstance(listed, list) else []:
+        if isinstance(entry, Mapping) and isinstance(entry.get("worker"), int):
+            lost = entry.get("lost_ns")
+            found.append(
+                LoadWorker(entry["worker"], str(entry.get("host") or ""), lost if isinstance(lost, int) else None)
+            )
+    return tuple(found)
 
 
 def _versions(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -153,6 +192,7 @@ def _bare_stages(samples: Columns) -> tuple[StageRecord, ...]:
             mode, share = "interleaved", 0.5
         else:
             mode = "split"
-        plan = StagePlan(index, mode, "poisson", duration, share, rate=(n1 + n2) / duration)  # type: ignore[arg-type]
+        sent = max(n1, n2) if mode == "paired" else n1 + n2
+        plan = StagePlan(index, mode, "poisson", duration, share, rate=sent / duration)  # type: ignore[arg-type]
         records.append(StageRecord(plan, begin, end_ns=int(part.done_ns.max())))
     return tuple(records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,7 +45,7 @@ from harness.types import Finding, Gate
 MAX_DROPPED = 0.10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Matched:
     """Values of both arms that may be compared. Paired: row i of both is one pair. `dropped`: the share of
     pairs in which one arm answered without this time being known, and the other's is known.
@@ -59,7 +60,9 @@ class Matched:
     def requests(self) -> int:
         return min(len(self.values[0]), len(self.values[1]))
 
+    @cached_property
     def blocks(self) -> Blocks | None:
+        """None if there are too few requests."""
         if self.paired:
             return by_pairs(np.minimum(*self.due_ns), *self.values)
         return by_time(self.due_ns[0], self.values[0], self.due_ns[1], self.values[1])
@@ -71,6 +74,14 @@ def measured(columns: Columns, metric: str) -> Floats:
 
 def matched(view: StageView, metric: str) -> Matched:
     """In a paired stage only pairs with a value in both arms: a failed request takes its partner out."""
+    time = metric.split(".", 1)[0]
+    if time not in view.kept:
+        view.kept[time] = _matched(view, metric)
+    found: Matched = view.kept[time]
+    return found
+
+
+def _matched(view: StageView, metric: str) -> Matched:
     arms = view.arms
     values = tuple(measured(arm, metric) for arm in arms)
     if view.plan.mode != "paired":
@@ -101,7 +112,7 @@ def compare(view: StageView, gate: Gate) -> Rule:
     missing = _missing(view, gate, data)
     if missing is not None:
         return settled(missing)
-    blocks = data.blocks()
+    blocks = data.blocks
     n, least = data.requests, least_requests(gate.metric)
     if blocks is None or n < least:
         return settled(_too_few(view, gate, data, least))

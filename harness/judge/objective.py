@@ -262,7 +262,10 @@ class _Watch:
 def _no_objective(view: StageView, gate: Gate) -> Finding:
     v1 = view.names[0]
     if view.reference is None:
-        why = "no earlier stage compares both arms at equal load, and arms of unequal share cannot be compared"
+        why = (
+            "no earlier stage compares both arms at equal load (a ramp sets none), "
+            "and arms of unequal share cannot be compared"
+        )
     else:
         time = gate.metric.split(".", 1)[0]
         why = f"{v1} has no {time} in stage {view.reference.plan.index + 1}, which should set it"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from harness.judge import failures, latency, objective, quality, throughput, traffic, validity, words
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import QUALITY, is_latency
 from harness.judge.rule import Rule, family
 from harness.judge.scored import Scores, gather
-from harness.judge.view import StageView
+from harness.judge.validity.fault import Fault
+from harness.judge.view import WARM_UP, StageView
 from harness.types import Decision, Finding, Gate, StageVerdict
-
-# What counts whatever is wrong with the measurement.
-_WHATEVER = ("traffic.strays", "deploy.errors", "errors", "quality.broken")
 
 
 def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) -> StageVerdict:
@@ -25,16 +24,37 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     short, as a look. Raises UsageError for an index that the evidence does not have.
     """
     view = StageView.of(evidence, index, now_ns)
-    sound = validity.check(view)
+    examined = validity.examine(view)
     strays = traffic.strays(view)
-    judged, information = _deployed(view) if view.plan.purpose == "deploy" else _gated(view)
+    judged, information = _judged(view)
     critical = (*judged, strays) if strays else judged
-    findings = sorted((*sound, *critical, *information), key=_place)
-    decision, reason = _decide(view, sound, critical)
-    return StageVerdict(stage=index, verdict=decision, reason=reason, findings=tuple(findings))
+    faults = examined.faults if view.plan.purpose != WARM_UP else ()
+    reaching, harmless = _reach(faults, critical)
+    findings = sorted((*(fault.finding for fault in reaching), *critical, *information, *harmless), key=_place)
+    decision, reason = _decide(view, reaching, critical)
+    return StageVerdict(stage=index, verdict=decision, reason=reason, findings=tuple(findings), audit=examined.audit)
 
 
 Findings = tuple[Finding, ...]
+
+
+def _judged(view: StageView) -> tuple[Findings, Findings]:
+    """What decides, and what informs."""
+    if view.plan.purpose == WARM_UP:
+        return (), ()
+    return _deployed(view) if view.plan.purpose == "deploy" else _gated(view)
+
+
+def _reach(faults: Sequence[Fault], critical: Findings) -> tuple[tuple[Fault, ...], Findings]:
+    """The faults that have a consequence here, and the others as findings that inform."""
+    failed = [finding for finding in critical if finding.outcome == "fail"]
+    reaching, harmless = [], []
+    for fault in faults:
+        if fault.stops or any(fault.voids(finding) for finding in failed):
+            reaching.append(fault)
+        else:
+            harmless.append(replace(fault.finding, outcome="pass", reason=f"for information: {fault.finding.reason}"))
+    return tuple(reaching), tuple(harmless)
 
 
 def _deployed(view: StageView) -> tuple[Findings, Findings]:
@@ -109,26 +129,25 @@ def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iter
     yield from throughput.information(view, drift=all(gate.metric != "osl" for gate in gates))
 
 
-def _decide(view: StageView, sound: Sequence[Finding], judged: Sequence[Finding]) -> tuple[Decision, str]:
-    """Wrong versions void everything that samples say. Other faults of the measurement void all but failing
+def _decide(view: StageView, faults: Sequence[Fault], judged: Sequence[Finding]) -> tuple[Decision, str]:
+    """Wrong versions void everything that samples say. Most other faults of the measurement void all but failing
     requests: whatever is wrong with the split, a candidate that fails its requests must not keep its traffic. Strays
     are counted by the server, so no fault of ours voids them, and they come first: all else may be their doing.
     """
-    failed = sorted((f for f in judged if f.outcome == "fail"), key=lambda f: f.metric != "traffic.strays")
-    if any(finding.metric == "validity.version" for finding in sound):
-        failed = [finding for finding in failed if finding.metric == "traffic.strays"]
-    elif sound:
-        failed = [finding for finding in failed if finding.metric in _WHATEVER]
+    failed = [f for f in judged if f.outcome == "fail" and not any(fault.voids(f) for fault in faults)]
+    failed.sort(key=lambda f: f.metric != "traffic.strays")
     if failed:
         others = f" (and {words.count(len(failed) - 1, 'more gate')} failed)" if len(failed) > 1 else ""
         return "rollback", words.sentence(failed[0].reason) + others
-    if sound:
-        return "inconclusive", words.sentence(sound[0].reason)
+    if faults:
+        return "inconclusive", words.sentence(faults[0].finding.reason)
     open_ = [finding for finding in judged if finding.outcome != "pass"]
-    if not judged:
-        return "inconclusive", "No gate was judged"
     if open_:
         return "inconclusive", words.sentence(open_[0].reason)
+    if view.plan.purpose == WARM_UP and view.final:
+        return "promote", "A warm-up: nothing of it is judged"
+    if not judged:
+        return "inconclusive", "No gate was judged"
     if not view.final:
         return "inconclusive", "Nothing speaks against it so far, but the stage is not over"
     if view.plan.purpose == "deploy":

@@ -74,7 +74,7 @@ def _needs(evidence: Evidence, stages: Sequence[StageVerdict], reason: str) -> s
         return f"about {words.duration(seconds)} more of stage {longest.stage + 1}'s load {most}"
     if not evidence.finished:
         return "a run that comes to its end"
-    faults = [f for stage in stages for f in stage.findings if f.kind == "validity"]
+    faults = [f for stage in stages for f in stage.findings if f.kind == "validity" and f.outcome != "pass"]
     if faults:
         return f"a measurement without this fault: {faults[0].reason}"
     missing = [f for stage in stages for f in stage.findings if f.outcome == "no data"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from harness.errors import UsageError
 from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, Columns
@@ -19,11 +19,14 @@ Role = Literal["comparison", "watch"]
 # A stage that ended this close to its planned end was not cut short.
 WHOLE = 0.9
 SHARE_TOLERANCE = 1e-6
+WARM_UP = "warm-up"
+"""The purpose of a stage of which nothing is judged."""
 
 
 @dataclass(frozen=True)
 class StageView:
-    """`so_far`: all samples of this and earlier stages up to the moment `until_ns` (None: there is no end yet).
+    """`so_far`: all samples of this and earlier stages, warm-ups left out, up to the moment `until_ns` (None: there
+    is no end yet).
 
     `final`: the stage is over and whole, so it may pass; otherwise this is a look, of which only fail or
     inconclusive can come. `fraction`: of the planned duration, in (0, 1]. `alpha`: the stage's false-rollback budget.
@@ -51,6 +54,9 @@ class StageView:
         until = cut
         samples = evidence.samples
         rows = samples.stage <= index
+        for other in records:
+            if other.plan.purpose == WARM_UP and other is not record:
+                rows &= samples.stage != other.plan.index
         if cut is not None:
             rows &= samples.done_ns <= cut
         so_far = samples.take(rows)
@@ -83,6 +89,11 @@ class StageView:
     @property
     def index(self) -> int:
         return self.record.plan.index
+
+    @cached_property
+    def kept(self) -> dict[str, Any]:
+        """What was worked out of this view and is needed again, by name."""
+        return {}
 
     @cached_property
     def samples(self) -> Columns:
@@ -119,17 +130,29 @@ class StageView:
 
     @cached_property
     def reference(self) -> StageRecord | None:
-        """The last stage before this one that compared arms of equal load: it sets the objectives."""
+        """The last stage before this one that compared arms of equal load: it sets the objectives. No ramp does: what
+        the baseline took at its end says nothing of the load that is watched.
+        """
         records = sorted(self.evidence.stages, key=lambda record: record.plan.index)
-        found = [r for r in records if r.plan.index < self.index and _role(records, r)[0] == "comparison"]
+        found = [
+            r
+            for r in records
+            if r.plan.index < self.index
+            and r.plan.purpose != WARM_UP
+            and r.plan.rate_to is None
+            and r.plan.in_flight_to is None
+            and _role(records, r)[0] == "comparison"
+        ]
         return found[-1] if found else None
 
     @property
     def candidate_due(self) -> float:
         """How many requests the plan gives the candidate, as far as the plan says; else what was sent."""
-        if self.plan.rate is not None:
-            share = 1.0 if self.plan.mode == "paired" else self.plan.candidate_share
-            return self.plan.rate * self.plan.duration_s * share * self.fraction
+        plan = self.plan
+        if plan.rate is not None:
+            share = 1.0 if plan.mode == "paired" else plan.candidate_share
+            now = plan.rate if plan.rate_to is None else plan.rate + (plan.rate_to - plan.rate) * self.fraction
+            return (plan.rate + now) / 2 * plan.duration_s * share * self.fraction
         return max(float(len(self.samples)) * self.plan.candidate_share, float(self.plan.candidate_share > 0))
 
     def arm_name(self, arm: int) -> str:
@@ -153,7 +176,8 @@ def _moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int 
 def equal_load(plan: StagePlan) -> bool:
     if plan.mode in ("paired", "interleaved"):
         return True
-    return abs(plan.candidate_share - 0.5) < SHARE_TOLERANCE and plan.purpose == "compare"
+    baseline, candidate = plan.shares.get("baseline", 0.0), plan.shares.get("candidate", 0.0)
+    return abs(candidate - baseline) < SHARE_TOLERANCE and plan.purpose == "compare"
 
 
 def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]:
@@ -161,15 +185,18 @@ def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]
     then it is watched like any split, because a short one could only add noise to an answer that is there.
 
     Watch stages share one budget of 1 %: the j-th gets 1/(j (j + 1)) of it, which needs no knowledge of how
-    many are to come and sums to 1. A deploy, in which the candidate gets no request, takes none of it.
+    many are to come and sums to 1. A comparison has one of its own, which the stages of a sweep share. A deploy, in
+    which the candidate gets no request, takes none of it, nor does a warm-up, which neither compares nor watches.
     """
     compared, watched = False, 0
     role: Role = "watch"
     for other in records:
+        if other.plan.purpose == WARM_UP and other is not record:
+            continue
         paired = other.plan.mode in ("paired", "interleaved")
         role = "comparison" if paired or (equal_load(other.plan) and not compared) else "watch"
         compared |= role == "comparison"
         watched += role == "watch" and other.plan.purpose != "deploy"
         if other is record:
             break
-    return role, ALPHA_FAIL if role == "comparison" else ALPHA_FAIL / max(watched * (watched + 1), 1)
+    return role, ALPHA_FAIL / (record.plan.series if role == "comparison" else max(watched * (watched + 1), 1))

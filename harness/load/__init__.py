@@ -1,7 +1,8 @@
 """Due times to requests.
 
-The parent's side is `Generator` (a handle of one Locust process) and `LoadSpec` (what it is told). Neither
-imports locust, gevent or grpc; `runner`, `clock`, `grpc` and `http` do, in the Locust process only.
+The parent's side is `Generator` (a handle of the Locust processes) and `LoadSpec` (what they are told). In them
+`process` speaks with the parent, and `engine` does the work in a thread of its own. Only `process` imports locust and
+gevent.
 """
 
 from harness.load.client import Generator

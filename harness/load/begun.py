@@ -1,50 +1,91 @@
 """How many requests have been begun at each arm: counted before they leave, for another process to read.
 
-Guarantee: whatever a server has counted of ours, `read` afterwards is at least that. So what a server counts beyond it
-came from somebody else. Samples cannot say this: they come when a request is over and flushed.
+Guarantee: whatever a server has counted of ours, `Begun.read` afterwards is at least that. So what a server counts
+beyond it came from somebody else. Samples cannot say this: they come when a request is over and flushed.
+Every worker counts in a small file of its own, `.begun-<worker>`, that it and the reader map.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import threading
 from pathlib import Path
 from typing import get_args
 
 from harness.errors import RecordingError
 from harness.types import ArmName
 
-_ARMS: tuple[ArmName, ...] = get_args(ArmName)
-_SIZE = 8 * len(_ARMS)
+_PLACE: dict[str, int] = {arm: place for place, arm in enumerate(get_args(ArmName))}
+_SIZE = 8 * len(_PLACE)
+_PREFIX = ".begun-"
+
+
+class BegunCounter:
+    """One worker's count. Raises RecordingError where its file cannot be made; the file stays for the reader."""
+
+    def __init__(self, folder: Path, worker: int) -> None:
+        path = folder / f"{_PREFIX}{worker}"
+        temporary = folder / f".new{path.name}"
+        try:
+            # Under its name only once it has its size: a page that is there, so no full disk can end us later.
+            temporary.write_bytes(bytes(_SIZE))
+            self._counts = _mapped(temporary)
+            temporary.replace(path)
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{path}: the counters of requests: {error}") from error
+
+    def add(self, arm: str) -> None:
+        """Before the request leaves."""
+        self._counts[_PLACE[arm]] += 1
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        self._counts.release()
 
 
 class Begun:
-    """Counters in a small file that writer and readers map: one writer, any number of readers."""
+    """The counts of all workers that write into `folder`, added up. May be used from any thread."""
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
-        """Raises RecordingError where the file cannot be made, or (to read) is not there."""
-        self._path, self._mine = folder / ".begun", create
-        try:
-            fd = os.open(self._path, (os.O_RDWR | os.O_CREAT | os.O_TRUNC) if create else os.O_RDWR, 0o644)
-            try:
-                if create:
-                    os.write(fd, bytes(_SIZE))  # a page that is there: no full disk can end us later
-                self._map = mmap.mmap(fd, _SIZE)
-            finally:
-                os.close(fd)
-        except (OSError, ValueError) as error:
-            raise RecordingError(f"{self._path}: the counters of requests: {error}") from error
-        self._counts = memoryview(self._map).cast("q")
-
-    def add(self, arm: ArmName) -> None:
-        self._counts[_ARMS.index(arm)] += 1
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._counts: dict[str, memoryview] = {}
+        self._last: dict[str, int] | None = None
+        self._lock = threading.Lock()
 
     def read(self, arm: ArmName) -> int:
-        return int(self._counts[_ARMS.index(arm)])
+        """Workers that have come since are found, those that have ended keep their count. Raises RecordingError."""
+        with self._lock:
+            return self._sums()[arm] if self._last is None else self._last[arm]
 
     def close(self) -> None:
-        """Readers that have it open keep the last state. A second call does nothing."""
-        self._counts.release()
-        self._map.close()
-        if self._mine:
-            self._path.unlink(missing_ok=True)
+        """Once every worker has ended: removes their files. `read` keeps what it knew. A second call does nothing."""
+        with self._lock:
+            if self._last is not None:
+                return
+            self._last = self._sums()
+            for name, counts in self._counts.items():
+                counts.release()
+                (self._folder / name).unlink(missing_ok=True)
+
+    def _sums(self) -> dict[str, int]:
+        try:
+            for entry in os.scandir(self._folder):
+                if entry.name.startswith(_PREFIX) and entry.name not in self._counts:
+                    self._counts[entry.name] = _mapped(self._folder / entry.name)
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{self._folder}: the counters of requests: {error}") from error
+        sums = dict.fromkeys(_PLACE, 0)
+        for counts in self._counts.values():
+            for arm, count in zip(_PLACE, counts, strict=True):
+                sums[arm] += count
+        return sums
+
+
+def _mapped(path: Path) -> memoryview:
+    """One count for each arm; the map goes with the last view of it."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return memoryview(mmap.mmap(fd, _SIZE)).cast("q")
+    finally:
+        os.close(fd)

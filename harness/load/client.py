@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from harness.assets import locustfiles_dir
 from harness.errors import ServerDied, UsageError, WorldError
 from harness.load.begun import Begun
 from harness.load.spec import LoadSpec
-from harness.types import ArmName
+from harness.types import ArmName, StagePlan
 
 Event = dict[str, Any]
 
@@ -86,26 +87,18 @@ class Generator:
         """
         return self._begun.read(arm) if self._begun else 0
 
-    def stage(self, index: int) -> None:
+    def stage(self, plan: StagePlan) -> None:
         """Begins a stage; one that still runs issues nothing more."""
-        if not 0 <= index < len(self.spec.stages):
-            raise UsageError(f"there is no stage {index}")
-        self._send({"do": "stage", "index": index})
+        self._send({"do": "stage", "plan": asdict(plan)})
 
     def end_stage(self) -> None:
         """The stage that runs issues nothing more; its `stage_done` follows once nothing of it is in flight."""
         self._send({"do": "end"})
 
     def route(self, candidate_share: float | None) -> None:
-        """0.0: all to the baseline from now on; 1.0: all to the candidate; None: as planned.
-
-        A share between is a planned one, and means as planned; UsageError if no stage has it.
-        """
-        if candidate_share not in (None, 0.0, 1.0):
-            if candidate_share not in {stage.candidate_share for stage in self.spec.stages}:
-                raise UsageError(f"no stage of the plan gives the candidate {candidate_share:.0%}")
-            candidate_share = None
-        self._send({"do": "route", "candidate_share": candidate_share})
+        """0.0: all to the baseline from now on; 1.0: all to the candidate; any other share, and None: as planned."""
+        override = candidate_share if candidate_share in (0.0, 1.0) else None
+        self._send({"do": "route", "candidate_share": override})
 
     def events(self, wait_s: float = 0.0) -> list[Event]:
         """What the generator said since the last call; waits up to `wait_s` if it said nothing."""

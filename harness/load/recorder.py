@@ -1,70 +1,141 @@
-"""What was seen, to the files of the run: one writer a file, flushed together."""
+"""What was seen, to the files of the run: one writer a file, flushed together, and sketched on the way."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any, get_args
 
-from harness.load.begun import Begun
-from harness.recording import SCHEMAS, StreamWriter, stream_path
-from harness.types import ArmName, Chunk, Output, Sample
+import numpy as np
+import pyarrow as pa
+
+from harness.errors import RecordingError
+from harness.load.begun import BegunCounter
+from harness.recording import SCHEMAS, Rows, Sketcher, StreamWriter, stream_path
+from harness.types import ArmName, Output, Reading, Sample, StagePlan
+
+_ARMS: tuple[str, ...] = get_args(ArmName)
+_CHUNKS = SCHEMAS["chunks"]
 
 
 class Recorder:
-    """Writes samples, and outputs and chunks where they are wanted. Raises RecordingError (disk full)."""
+    """One worker's part of the recording. Everything that takes rows only buffers; `flush` and `close` write.
 
-    def __init__(self, folder: Path, *, outputs: bool, chunks: bool) -> None:
-        self._warm_up(folder)
-        self._samples = self._writer(folder, "samples")
-        self._outputs = self._writer(folder, "outputs") if outputs else None
-        self._chunks = self._writer(folder, "chunks") if chunks else None
-        self._writers = [w for w in (self._samples, self._outputs, self._chunks) if w is not None]
-        self._begun = Begun(folder, create=True)
-        self.pending = 0
-        """Samples that the next flush will write."""
+    Constant memory as long as it is flushed. `flush` raises RecordingError (disk full): what was not written stays
+    buffered, so the caller is to issue nothing more, and then only what is in flight is still to come.
+    """
 
-    @staticmethod
-    def _warm_up(folder: Path) -> None:
-        """The first batch that Arrow makes costs it 300 ms of imports: not while a stage runs."""
-        path = folder / f".warm-up-{os.getpid()}"
-        fields = {"int32": 0, "int64": 0, "int16": 0}
-        row = [fields.get(str(column.type), "") for column in SCHEMAS["samples"]]
-        try:
-            with StreamWriter(path, SCHEMAS["samples"]) as writer:
-                writer.append(tuple(row))
-        finally:
-            path.unlink(missing_ok=True)
-
-    @staticmethod
-    def _writer(folder: Path, name: str) -> StreamWriter:
-        return StreamWriter(stream_path(folder, name), SCHEMAS[name])
-
-    def begun(self, arm: ArmName) -> None:
+    def __init__(self, folder: Path, *, worker: int, outputs: bool, chunks: bool) -> None:
+        self._warm_up(folder, worker)
+        self._folder, self._worker = folder, worker
+        self._samples = self._writer("samples")
+        self._readings = self._writer("readings")
+        self._outputs = self._writer("outputs") if outputs else None
+        self._chunks = self._writer("chunks") if chunks else None
+        self._sketches, self._sums = self._writer("sketches"), self._writer("sums")
+        self._sketcher = Sketcher()
+        self._sketched: list[tuple[StreamWriter, pa.RecordBatch]] = []
+        self._arrivals: list[tuple[int, str, Sequence[int]]] = []
+        self._begun = BegunCounter(folder, worker)
+        self.begun: Callable[[ArmName], None] = self._begun.add
         """To be called before a request leaves."""
-        self._begun.add(arm)
+        self.sample: Callable[[Sample], None] = self._samples.append
+        """One request that is over; any tuple in the order of Sample will do."""
+        self.reading: Callable[[Reading], None] = self._readings.append
 
-    def sample(self, sample: Sample) -> None:
-        self._samples.append(sample)
-        self.pending += 1
+    @property
+    def pending(self) -> int:
+        """Samples that the next flush will write."""
+        return self._samples.pending
+
+    def stage(self, plan: StagePlan, begin_ns: int) -> None:
+        """Before the first sample of a stage: its blocks count from `begin_ns` (ns since the run's start)."""
+        self._sketcher.stage(plan, begin_ns)
 
     def output(self, output: Output) -> None:
         if self._outputs is not None:
             self._outputs.append(output)
 
-    def chunks(self, pair_id: int, arm: str, times_ns: list[int]) -> None:
-        if self._chunks is not None:
-            for t_ns in times_ns:
-                self._chunks.append(Chunk(pair_id, arm, t_ns))
+    def chunks(self, pair_id: int, arm: str, times_ns: Sequence[int]) -> None:
+        if self._chunks is not None and times_ns:
+            self._arrivals.append((pair_id, arm, times_ns))
 
     def flush(self) -> None:
         """Acknowledges everything so far. Samples last: an acknowledged one has its output on disk."""
-        for writer in reversed(self._writers):
-            writer.flush()
-        self.pending = 0
+        self._readings.flush()
+        if self._outputs is not None:
+            self._outputs.flush()
+        self._flush_chunks()
+        batch = self._samples.flush()
+        if batch is not None:
+            self._sketcher.add(batch)
+        self._flush_sketches(self._sketcher.closed())
 
     def close(self) -> None:
+        """Writes what is left and ends the files; what one cannot take does not cost the others. Raises the first
+        RecordingError. A second call does nothing.
+        """
+        steps: list[Callable[[], object]] = [self.flush, lambda: self._flush_sketches(self._sketcher.rest())]
+        writers = (self._readings, self._outputs, self._chunks, self._samples, self._sketches, self._sums)
+        steps += [writer.close for writer in writers if writer is not None]
+        errors = []
+        for step in steps:
+            try:
+                step()
+            except RecordingError as error:
+                errors.append(error)
+        self._begun.close()
+        if errors:
+            raise errors[0]
+
+    def _writer(self, name: str) -> StreamWriter:
+        return StreamWriter(stream_path(self._folder, name, self._worker), SCHEMAS[name])
+
+    def _flush_sketches(self, rows: Rows | None) -> None:
+        if rows is not None:
+            self._sketched += [(self._sketches, rows.sketches), (self._sums, rows.sums)]
+        while self._sketched:
+            writer, batch = self._sketched[0]
+            writer.write(batch)
+            del self._sketched[0]
+
+    def _flush_chunks(self) -> None:
+        """Lists of arrivals become columns at once: a stream has hundreds of chunks, and rows of them would cost more
+        than all else.
+        """
+        if self._chunks is None or not self._arrivals:
+            return
+        arrivals = self._arrivals[:]
+        pairs, arms, times = zip(*arrivals, strict=True)
+        sizes = np.array([len(each) for each in times], np.int64)
+        pair_id = np.repeat(np.array(pairs, np.int64), sizes)
+        arm = np.repeat(np.array([_ARMS.index(name) for name in arms], np.int64), sizes)
+        t_ns = np.fromiter(chain.from_iterable(times), np.int64, int(sizes.sum()))
+        columns: list[Any] = [pa.array(pair_id), pa.array(_ARMS).take(pa.array(arm)), pa.array(t_ns)]
+        self._chunks.write(pa.record_batch(columns, schema=_CHUNKS))
+        del self._arrivals[: len(arrivals)]
+        # Between neighbours of one request: the first chunk of each has none before it.
+        later = np.ones(len(t_ns), np.bool_)
+        later[np.cumsum(sizes)[:-1]] = later[0] = False
+        at = np.flatnonzero(later)
+        self._sketcher.add_gaps(pair_id[at] >> 32, arm[at], t_ns[at], t_ns[at] - t_ns[at - 1])
+
+    @staticmethod
+    def _warm_up(folder: Path, worker: int) -> None:
+        """The first batch that Arrow makes costs it 300 ms of imports: not while a stage runs."""
+        path = folder / f".warm-up-{worker}-{os.getpid()}"
+        fields = {"int32": 0, "int64": 0, "int16": 0}
+        row = [fields.get(str(column.type), "") for column in SCHEMAS["samples"]]
+        row[0], row[SCHEMAS["samples"].get_field_index("status")] = "baseline", "ok"
+        sketcher = Sketcher()
         try:
-            for writer in reversed(self._writers):
-                writer.close()
+            with StreamWriter(path, SCHEMAS["samples"]) as writer:
+                writer.append(tuple(row))
+                batch = writer.flush()
+            if batch is not None:
+                sketcher.add(batch)
+            sketcher.rest()
         finally:
-            self._begun.close()
+            path.unlink(missing_ok=True)

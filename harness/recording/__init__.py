@@ -1,39 +1,45 @@
 """The files of a run: written so that a kill loses nothing acknowledged, read with exact columns."""
 
-from harness.recording.files import (
-    atomic_write,
-    changed_files,
-    checksums,
-    parquet_path,
-    read_table,
-    seal,
-    stream_path,
-)
+from harness.recording.blocks import Rows
+from harness.recording.files import atomic_write
 from harness.recording.observations import OBSERVATIONS, is_operation, read_observations, write_observations
+from harness.recording.parts import PartsTail, stream_parts, stream_path
 from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_records
-from harness.recording.schema import FORMAT_VERSION, SCHEMAS
+from harness.recording.schema import BLOCK_NS, FORMAT_VERSION, SCHEMAS
+from harness.recording.sealing import changed_files, checksums, parquet_path, read_table, seal
+from harness.recording.sketches import histogram, merge, quantile
+from harness.recording.sketcher import Sketcher, sketch
 from harness.recording.stream import StreamWriter, Tail, read_batches
 
 __all__ = [
+    "BLOCK_NS",
     "FORMAT_VERSION",
     "META_NAME",
     "OBSERVATIONS",
     "SCHEMAS",
+    "PartsTail",
     "Recording",
+    "Rows",
+    "Sketcher",
     "StreamWriter",
     "Tail",
     "atomic_write",
     "changed_files",
     "checksums",
     "gates",
+    "histogram",
     "is_operation",
+    "merge",
     "parquet_path",
+    "quantile",
     "read_batches",
     "read_meta",
     "read_observations",
     "read_table",
     "seal",
+    "sketch",
     "stage_records",
+    "stream_parts",
     "stream_path",
     "write_observations",
 ]

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import RecordingError, UsageError
-from harness.recording.files import conform, parquet_path, read_parquet, read_table, stream_path
+from harness.recording.files import conform, read_parquet
+from harness.recording.parts import stream_parts
 from harness.recording.schema import FORMAT_VERSION, REQUIRED_SAMPLE_COLUMNS, SAMPLES
+from harness.recording.sealing import parquet_path, read_table
 from harness.types import ArmName, Gate, StagePlan, StageRecord, Status
 
 META_NAME = "run.json"
@@ -24,7 +26,8 @@ META_NAME = "run.json"
 class Recording:
     """`folder` holds the files (of a bare samples file: where it lies); `meta` is run.json, {} if none.
 
-    `samples` has the columns of SAMPLES; what somebody else's file does not know is -1 or "".
+    `samples` has the columns of SAMPLES (in a look at a run under way those that the judge reads); what somebody else's
+    file does not know is -1 or "".
     `outputs`, `readings` and `chunks` are None if the run has none.
     """
 
@@ -53,7 +56,7 @@ class Recording:
     def _open_folder(cls, folder: Path) -> Recording:
         meta = read_meta(folder)
         sealed = parquet_path(folder, "samples")
-        has_samples = sealed.exists() or stream_path(folder, "samples").exists()
+        has_samples = sealed.exists() or bool(stream_parts(folder, "samples"))
         if not meta and not has_samples:
             raise UsageError(f"{folder}: is not a recording: it has neither {META_NAME} nor samples.parquet")
         if not meta and sealed.exists():

@@ -59,10 +59,52 @@ READINGS = pa.schema(
     ]
 )
 
+# Blocks of a sketch: of due time, counted from the beginning of the stage. Both are part of the format.
+BLOCK_NS = 5_000_000_000
+BIN_RATIO = 1.01
+_SKETCHED: dict[str | bytes, str | bytes] = {"block_ns": str(BLOCK_NS), "bin_ratio": str(BIN_RATIO)}
+
+# How often a value of `metric` fell into `bin` (see recording.sketches for metrics and bins). `paired`: the values whose
+# partner in the other arm is known, too. Rows of one key may come several times, from one worker or from many: their
+# counts add up.
+SKETCHES = pa.schema(
+    [
+        ("stage", pa.int32()),
+        ("block", pa.int32()),
+        ("arm", pa.string()),
+        ("metric", pa.string()),
+        ("paired", pa.bool_()),
+        ("bin", pa.int32()),
+        ("count", pa.int64()),
+    ],
+    metadata=_SKETCHED,
+)
+# Sums over the same values x (seconds; tokens for osl), which add up in the same way: `n`, x, x^2, ln x, (ln x)^2 and,
+# of pairs, ln x ln y with the partner's y. Rows that only count have sums of 0: `status.*`, `error.*`, `version.*`,
+# `score.*` and `lost.*` (see recording.sketches).
+SUMS = pa.schema(
+    [
+        ("stage", pa.int32()),
+        ("block", pa.int32()),
+        ("arm", pa.string()),
+        ("metric", pa.string()),
+        ("paired", pa.bool_()),
+        ("n", pa.int64()),
+        ("total", pa.float64()),
+        ("total_sq", pa.float64()),
+        ("log_total", pa.float64()),
+        ("log_total_sq", pa.float64()),
+        ("log_cross", pa.float64()),
+    ],
+    metadata=_SKETCHED,
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "samples": SAMPLES,
     "outputs": OUTPUTS,
     "chunks": CHUNKS,
     "readings": READINGS,
+    "sketches": SKETCHES,
+    "sums": SUMS,
 }
 REQUIRED_SAMPLE_COLUMNS = ("arm", "due_ns", "done_ns", "status")

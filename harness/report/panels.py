@@ -31,7 +31,8 @@ LOAD = (
 )
 # What only ever grows: its speed is what can be read.
 _COUNTER = re.compile(
-    r"^inference\.(request_success|request_failure|count|executions|\w+_duration)$|^(cpu\.time|gpu\.energy)$"
+    r"^inference\.(request_success|request_failure|count|executions|\w+_duration)$|^(cpu\.time|gpu\.energy|stalls)$"
+    r"|^(prefix_)?cache\.(hits|misses|queries)$|^kv_cache\.(reused|missed)_blocks$|^prompt\.(cached_)?tokens$"
 )
 Panel = tuple[str, str, list[Series]]
 

@@ -12,6 +12,7 @@ from typing import Any
 from harness import __version__
 from harness.scenario import Operation, Scenario
 from harness.telemetry import hardware
+from harness.types import Prompt
 
 _PACKAGES = (
     "locust", "tritonclient", "grpcio", "gevent", "numpy", "scipy", "pyarrow", "nvidia-pytriton", "nvidia-ml-py",
@@ -22,14 +23,19 @@ _PACKAGES = (
 def describe(scenario: Scenario) -> dict[str, Any]:
     """JSON-able. Headers are left out because they may carry tokens, folders because they are this machine's."""
     wanted = scenario.model_dump(mode="json")
-    for arm in ("baseline", "candidate"):
-        wanted[arm].pop("headers", None)
-    if scenario.load.prompts:
-        wanted["load"]["prompts"] = Path(scenario.load.prompts).name
+    for arm in ("baseline", "candidate", "stable"):
+        if wanted[arm]:
+            wanted[arm].pop("headers", None)
+            wanted[arm].pop("tls", None)
+    for key in ("prompts", "trace", "inputs"):
+        if wanted["load"][key]:
+            wanted["load"][key] = Path(wanted["load"][key]).name
+    if scenario.load.synthetic and scenario.load.synthetic.tokenizer:
+        wanted["load"]["synthetic"]["tokenizer"] = Path(scenario.load.synthetic.tokenizer).name
     return {
         "scenario": wanted,
         "seed": scenario.seed,
-        "prompts": {"count": len(scenario.load.texts), "sha256": _digest(scenario.load.texts)},
+        "prompts": {"count": len(scenario.prompts), "sha256": _digest(scenario.prompts)},
         "gates": [asdict(gate) for gate in scenario.gates],
         "stages": [],
         **_here(),
@@ -46,9 +52,10 @@ def _here() -> dict[str, Any]:
     return {"software": software, "host": hardware(), "finished": False}
 
 
-def _digest(texts: tuple[str, ...]) -> str:
-    """Of the texts as sent: the file may be laid out in another way and still be the same prompts."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+def _digest(prompts: tuple[Prompt, ...]) -> str:
+    """Of what is asked: the file may be laid out in another way and still be the same prompts."""
+    parts = (p.text if p.max_tokens is None else f"{p.text}\0{p.max_tokens}" for p in prompts)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _installed() -> dict[str, str]:

@@ -47,7 +47,7 @@ class Walk:
     def stage(self, plan: StagePlan, over: Callable[[], bool] = lambda: False) -> StageVerdict:
         """Carry out one stage; `over` ends it before its time. Raises WorldError when the generator dies or hangs."""
         self._record(StageRecord(plan, begin_ns=self.now_ns()))
-        self.generator.stage(plan.index)
+        self.generator.stage(plan)
         verdict = self._until_decided(plan, over)
         self.verdicts.append(verdict)
         self.show("judged", None, verdict)

@@ -12,32 +12,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.judge import Evidence
-from harness.recording import SCHEMAS, Recording, Tail, stream_path
+from harness.recording import PartsTail, Recording
 from harness.run.folder import RunFolder
 from harness.types import ArmName, ArmStatus
 
 RECENT_NS = 15_000_000_000
+# What the judge and this module read of a sample; the rest of it would be most of the memory that a long run takes.
+_COLUMNS = (
+    "arm",
+    "stage",
+    "pair_id",
+    "assignment",
+    "due_ns",
+    "sent_ns",
+    "first_ns",
+    "done_ns",
+    "status",
+    "error",
+    "version",
+    "osl",
+    "worker",
+)
 
 
 class Watch:
-    """Follows samples, outputs and readings of a run that is under way."""
+    """Follows samples, outputs and readings of a run that is under way, from all who write them."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        names = ("samples", "outputs", "readings")
-        self._tails = {name: Tail(stream_path(folder.path, name), SCHEMAS[name]) for name in names}
-        self.samples: pa.Table = SCHEMAS["samples"].empty_table()
-        self.outputs: pa.Table = SCHEMAS["outputs"].empty_table()
-        self.readings: pa.Table = SCHEMAS["readings"].empty_table()
+        self._samples = PartsTail(folder.path, "samples", _COLUMNS)
+        self._outputs = PartsTail(folder.path, "outputs")
+        self._readings = PartsTail(folder.path, "readings")
+        self.poll()
 
     def poll(self) -> None:
         """Take in what was flushed since the last call."""
-        self.samples = pa.concat_tables([self.samples, self._tails["samples"].poll()])
-        self.outputs = pa.concat_tables([self.outputs, self._tails["outputs"].poll()])
-        self.readings = pa.concat_tables([self.readings, self._tails["readings"].poll()])
+        # Outputs after samples: an acknowledged sample has its output on disk.
+        for tail in (self._samples, self._outputs, self._readings):
+            tail.poll()
+        self.samples: pa.Table = self._samples.table
+        self.outputs: pa.Table = self._outputs.table
+        self.readings: pa.Table = self._readings.table
 
     def close(self) -> None:
-        for tail in self._tails.values():
+        for tail in (self._samples, self._outputs, self._readings):
             tail.close()
 
     @property

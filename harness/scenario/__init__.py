@@ -14,7 +14,19 @@ from harness.scenario.loading import (
 )
 from harness.scenario.metrics import JUDGED
 from harness.scenario.model import Scenario
-from harness.scenario.operations import MultiRegion, Operation, RepoSync, RetireModel
+from harness.scenario.operations import (
+    MOST_DELAY_S,
+    BatchSetting,
+    MultiModelServer,
+    MultiRegion,
+    NightBatch,
+    Operation,
+    RepoSync,
+    RetireModel,
+    SentLoad,
+    SharedModel,
+    next_time,
+)
 from harness.scenario.places import PlaceConfig, RegionConfig, StoreConfig
 from harness.scenario.plan import PAYLOADS, Plan, plan, requests
 from harness.scenario.sections import (
@@ -34,15 +46,19 @@ __all__ = [
     "EMBEDDED_TRITON",
     "JUDGED",
     "LANGUAGE_MODEL",
+    "MOST_DELAY_S",
     "PAYLOADS",
     "ArmConfig",
+    "BatchSetting",
     "BuiltIn",
     "DeployConfig",
     "Description",
     "GateConfig",
     "GateFacts",
     "LoadConfig",
+    "MultiModelServer",
     "MultiRegion",
+    "NightBatch",
     "OnFailConfig",
     "OnPromoteConfig",
     "Operation",
@@ -52,6 +68,8 @@ __all__ = [
     "RepoSync",
     "RetireModel",
     "Scenario",
+    "SentLoad",
+    "SharedModel",
     "StageConfig",
     "StageFacts",
     "StoreConfig",
@@ -63,6 +81,7 @@ __all__ = [
     "json_schema",
     "load",
     "load_rules",
+    "next_time",
     "plan",
     "requests",
 ]

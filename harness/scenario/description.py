@@ -14,13 +14,14 @@ from harness.scenario import metrics
 from harness.scenario.model import Scenario
 from harness.scenario.operations import Operation
 from harness.scenario.places import StoreConfig
-from harness.scenario.plan import plan
+from harness.scenario.plan import expected, plan
 from harness.scenario.sections import ArmConfig
 from harness.scenario.units import format_duration, format_percent, format_points, format_rate
-from harness.types import Gate, StagePlan
+from harness.types import ArmName, Gate, StagePlan
 
 _BLOCKS = 12
 _BLOCK_S = 5.0
+_COMPARED: tuple[ArmName, ...] = ("baseline", "candidate")
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,14 @@ def _arm(arm: ArmConfig) -> str:
 
 
 def _stage(stage: StagePlan) -> StageFacts:
-    total = None if stage.rate is None else stage.rate * stage.duration_s
-    unit = "pairs" if stage.mode == "paired" else "requests"
-    if stage.rate is None:
-        load = f"{stage.in_flight} {unit if stage.in_flight != 1 else unit[:-1]} in flight"
-    else:
-        load = f"{unit} at {format_rate(stage.rate)}"
-    baseline = candidate = total
+    load = _load(stage)
+    baseline = candidate = total = None if stage.rate is None else expected(stage)
     if stage.mode != "paired" and total is not None:
-        baseline, candidate = total * (1 - stage.candidate_share), total * stage.candidate_share
+        baseline, candidate = (total * stage.shares.get(arm, 0.0) for arm in _COMPARED)
     what = {
         "paired": "every prompt to both",
         "interleaved": "alternating at random",
-        "split": f"{format_percent(stage.candidate_share)} to the candidate",
+        "split": _split(stage),
     }[stage.mode]
     if stage.purpose == "deploy":
         within = format_duration(stage.duration_s)
@@ -127,6 +123,27 @@ def _stage(stage: StagePlan) -> StageFacts:
         name = stage.mode if stage.purpose == "compare" else stage.purpose
         sentence = f"{name}: {what}, {load}, for {format_duration(stage.duration_s)}"
     return StageFacts(stage, sentence, baseline, candidate)
+
+
+def _load(stage: StagePlan) -> str:
+    unit = "pairs" if stage.mode == "paired" else "requests"
+    if stage.arrival == "trace":
+        return f"{expected(stage):.0f} {unit} of the trace (on average {format_rate(round(stage.rate or 0.0, 3))})"
+    if stage.rate is None:
+        if stage.in_flight_to is not None:
+            return f"{stage.in_flight} to {stage.in_flight_to} {unit} in flight"
+        return f"{stage.in_flight} {unit if stage.in_flight != 1 else unit[:-1]} in flight"
+    ramp = "" if stage.rate_to is None else f" to {format_rate(stage.rate_to)}"
+    spaced = {"constant": ", evenly spaced", "gamma": f", gamma with burstiness {stage.burstiness:g}"}
+    return f"{unit} at {format_rate(stage.rate)}{ramp}{spaced.get(stage.arrival, '')}"
+
+
+def _split(stage: StagePlan) -> str:
+    text = f"{format_percent(stage.candidate_share)} to the candidate"
+    if stage.baseline_share is None:
+        return text
+    rest = format_percent(round(stage.shares["stable"], 9))
+    return f"{text}, {format_percent(stage.baseline_share)} to the baseline, {rest} to stable"
 
 
 def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
@@ -155,11 +172,11 @@ def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
 
 
 def _answers(gate: Gate, stage: StagePlan) -> bool:
-    if stage.purpose == "deploy":
+    if stage.purpose in ("deploy", "warm-up"):
         return False
     if metrics.is_quality(gate.metric):
         return stage.mode == "paired"
-    return not _compares(gate) or stage.candidate_share == 0.5
+    return not _compares(gate) or stage.shares.get("candidate") == stage.shares.get("baseline")
 
 
 def _compares(gate: Gate) -> bool:
@@ -167,7 +184,7 @@ def _compares(gate: Gate) -> bool:
 
 
 def _shares(stage: StagePlan) -> tuple[float, ...]:
-    return tuple(share for share in (stage.candidate_share, 1 - stage.candidate_share) if share > 0)
+    return tuple(share for arm, share in stage.shares.items() if arm in _COMPARED)
 
 
 def _needs(gate: Gate) -> int:

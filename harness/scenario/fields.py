@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from harness.scenario import units
+from harness.scenario.lengths import PATTERN, Lengths, format_lengths, parse_lengths
 from harness.scenario.units import found
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MODEL = r"^[^/\s]+$"
 REGION = r"^[a-z0-9_][a-z0-9_-]{0,39}$"
+DAY_S = 86400.0
 HTTP = r"^https?://[^/\s]+"
 PATTERNS = {
     NAME: "a name of letters, digits, . _ -",
@@ -48,6 +59,62 @@ def _quantity(parse: Callable[[Any], float], text: Callable[[float], str], patte
 Duration = Annotated[float, *_quantity(units.parse_duration, units.format_duration, units.DURATION_PATTERN, "90s")]
 Rate = Annotated[float, *_quantity(units.parse_rate, units.format_rate, units.RATE_PATTERN, "1/s")]
 Share = Annotated[float, *_quantity(units.parse_share, units.format_percent, units.PERCENT_PATTERN, "10%")]
+Factor = Annotated[float, *_quantity(units.parse_factor, units.format_factor, units.FACTOR_PATTERN, "2x")]
+
+
+def _level_json(level: float) -> int | str:
+    return level if isinstance(level, int) else units.format_rate(level)
+
+
+Level = Annotated[
+    int | float,
+    BeforeValidator(units.parse_level),
+    PlainSerializer(_level_json),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": units.RATE_PATTERN}, {"type": "integer", "minimum": 1}]}),
+]
+"""A load, closed or open: an int is a number in flight, a float a rate."""
+Levels = Annotated[tuple[Level, ...], Field(strict=False, min_length=1)]
+
+
+Tokens = Annotated[
+    Lengths,
+    PlainValidator(parse_lengths),
+    PlainSerializer(format_lengths),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": PATTERN}],
+            "examples": ["lognormal 512 0.4"],
+        }
+    ),
+]
+"""A distribution of lengths in tokens."""
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or any(type(size) is not int or size < 1 for size in value):
+        raise ValueError(f"expected sizes from 1 up such as [3, 224, 224], found {found(value)}")
+    return tuple(value)
+
+
+Shape = Annotated[
+    tuple[int, ...],
+    PlainValidator(_shape),
+    WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}}),
+]
+
+
+def _burstiness(value: Any) -> float:
+    number = units.parse_number(value)
+    if not 0.01 <= number <= 1000:
+        raise ValueError(f"expected a number from 0.01 to 1000 (1 is Poisson, below it bursts), found {found(value)}")
+    return number
+
+
+Burstiness = Annotated[
+    float,
+    BeforeValidator(_burstiness),
+    WithJsonSchema({"type": "number", "minimum": 0.01, "maximum": 1000}),
+]
 
 
 def between(value: float, least: float, most: float, *at: str) -> None:
@@ -110,7 +177,6 @@ def _url_field(*schemes: str) -> Any:
     return (BeforeValidator(_server_url(*schemes)), WithJsonSchema(schema))
 
 
-ServerUrl = Annotated[str, *_url_field("grpc", "http")]
 ControlUrl = Annotated[str, *_url_field("grpc", "http", "grpcs", "https")]
 MetricsUrl = Annotated[
     str, BeforeValidator(_metrics_url), WithJsonSchema({"type": "string", "pattern": "^https?://.+"})

@@ -5,13 +5,17 @@ Dumping gives the file's own words back (`for: "90s"`), so a dumped scenario can
 
 from __future__ import annotations
 
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario import metrics, rules
-from harness.scenario.fields import NAME, Section
+from harness.scenario.fields import NAME, Section, Wrong
 from harness.scenario.places import StoreConfig
+from harness.scenario.plan.stages import reach
+from harness.scenario.replay import prompts_of, too_long
 from harness.scenario.sections import (
     ArmConfig,
     DeployConfig,
@@ -23,7 +27,8 @@ from harness.scenario.sections import (
     TargetConfig,
     TelemetryConfig,
 )
-from harness.types import ArmName, Gate
+from harness.scenario.synthetic import synthesise
+from harness.types import ArmName, Gate, Prompt
 
 DEFAULT_LOGPROBS = 10
 
@@ -41,6 +46,11 @@ class Scenario(Section):
     store: StoreConfig | None = Field(None, description="where the candidate's version comes from; needs deploy")
     baseline: ArmConfig = Field(description="what serves now")
     candidate: ArmConfig = Field(description="what is to be judged")
+    stable: ArmConfig | None = Field(
+        None,
+        description="what gets the rest where a stage gives the baseline a share of its own; otherwise the baseline's "
+        "model, version and server",
+    )
     gates: Annotated[tuple[Annotated[Gate, GateField], ...], Field(strict=False)] = Field(
         (), description="the rules; without any the judge's defaults for the kind of model"
     )
@@ -56,6 +66,13 @@ class Scenario(Section):
     on_promote: OnPromoteConfig | None = Field(None, description="what a promotion does")
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig, description="what is measured beside")
 
+    @field_validator("baseline", "candidate", "stable", mode="after")
+    @classmethod
+    def _certificates(cls, arm: ArmConfig | None, info: ValidationInfo) -> ArmConfig | None:
+        if arm is None or arm.tls is None:
+            return arm
+        return arm.model_copy(update={"tls": arm.tls.seen_from(f"{info.field_name}.tls", info)})
+
     @field_validator("load", mode="after")
     @classmethod
     def _logprobs_for_quality(cls, load: LoadConfig, info: ValidationInfo) -> LoadConfig:
@@ -67,9 +84,49 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
         arms: dict[ArmName, ArmConfig] = {"baseline": self.baseline, "candidate": self.candidate}
+        if self.stable is not None:
+            arms["stable"] = self.stable
         rules.servers(self.target, arms)
         rules.arms(self.target, self.baseline, self.candidate)
+        rules.stable(self.target, self.stable, self.baseline, self.candidate, self.stages)
         rules.deploy(self.target, self.store, self.deploy, self.baseline, self.candidate)
+        rules.load(self.load, self.stages)
         rules.gates(self.gates, self.load, self.stages)
         rules.actions(self.stages, arms, self.on_fail, self.on_promote)
+        self._prepare()
         return self
+
+    def _prepare(self) -> None:
+        """Prompts that cannot be made are a mistake of the file, too."""
+        message = too_long(self.load.rows[: len(self.trace_ns)])
+        if message:
+            raise Wrong(message, "load", "trace")
+        try:
+            _ = self.prompts
+        except ValueError as error:
+            raise Wrong(str(error), "load", "synthetic", "tokenizer") from error
+
+    @property
+    def arms(self) -> dict[ArmName, ArmConfig]:
+        """Every arm that some stage sends requests to."""
+        arms: dict[ArmName, ArmConfig] = {"baseline": self.baseline, "candidate": self.candidate}
+        if any(stage.baseline_share is not None for stage in self.stages):
+            arms["stable"] = self.stable or self.baseline
+        return arms
+
+    @cached_property
+    def trace_ns(self) -> tuple[int, ...]:
+        """When the rows of the trace are due, at the speed that is asked for, as far as a stage replays it."""
+        load = self.load
+        due_ns = tuple(int(row.t_ns / load.speed) for row in load.rows)
+        return due_ns[: reach(self.stages, due_ns)]
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """What requests ask: the file's, synthetic ones, or one for each row of the trace that `trace_ns` has."""
+        load = self.load
+        if load.synthetic is not None:
+            made = load.synthetic
+            tokenizer = Path(made.tokenizer) if made.tokenizer else None
+            return synthesise(made.prompts, made.input_tokens, self.seed, tokenizer, made.output_tokens)
+        return load.listed or prompts_of(load.rows[: len(self.trace_ns)], self.seed)

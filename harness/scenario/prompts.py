@@ -1,4 +1,4 @@
-"""Prompts: JSON lines, each an object with its text in `prompt`."""
+"""Prompts: JSON lines, each an object with its text in `prompt`, and `max_tokens` where it is not the load's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from harness.errors import ScenarioError
 from harness.scenario.units import found
+from harness.types import Prompt
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """The prompts of a file, in its order; blank lines and other keys are passed over.
 
     Raises ValueError if there is no such file or it has no prompts, and ScenarioError naming file and line if
@@ -27,7 +28,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return prompts
 
 
-def _prompt(line: bytes, path: Path, number: int) -> str:
+def _prompt(line: bytes, path: Path, number: int) -> Prompt:
     expected = 'expected a line such as {"prompt": "..."}'
     try:
         entry = json.loads(line)
@@ -48,4 +49,8 @@ def _prompt(line: bytes, path: Path, number: int) -> str:
         raise ScenarioError(
             "expected text, found half a character", file=str(path), line=number, key="prompt"
         ) from error
-    return text
+    most = entry.get("max_tokens")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        message = f"expected a whole number from 1 up, found {found(most)}"
+        raise ScenarioError(message, file=str(path), line=number, key="max_tokens")
+    return Prompt(text, most)

@@ -19,6 +19,7 @@ from harness.scenario.sections import (
     StageConfig,
     TargetConfig,
 )
+from harness.scenario.sections.stage import MOST_STAGES
 from harness.types import ArmName, Gate
 
 
@@ -35,6 +36,20 @@ def servers(target: TargetConfig, arms: Mapping[ArmName, ArmConfig]) -> None:
             raise Wrong(message, name, "build")
         if embedded and arm.version is None:
             raise Wrong("the embedded server needs the number of the version", name)
+        _reachable(name, arm, target.url_of(arm))
+
+
+def _reachable(name: ArmName, arm: ArmConfig, url: str | None) -> None:
+    """The api travels over that address, and certificates are given only where they are used."""
+    if url is None:
+        if arm.tls is not None:
+            raise Wrong("the embedded server has no certificates; remove tls", name, "tls")
+        return
+    scheme = url.partition("://")[0]
+    if arm.api != "kserve" and scheme in ("grpc", "grpcs"):
+        raise Wrong(f"the {arm.api} api travels over HTTP; found {url}", name, "api")
+    if arm.tls is not None and scheme in ("grpc", "http"):
+        raise Wrong(f"only grpcs:// and https:// use certificates; found {url}", name, "tls")
 
 
 def arms(target: TargetConfig, baseline: ArmConfig, candidate: ArmConfig) -> None:
@@ -54,6 +69,50 @@ def arms(target: TargetConfig, baseline: ArmConfig, candidate: ArmConfig) -> Non
         if arm.version is None:
             # Triton would pick the highest: perhaps the other arm's.
             raise Wrong("expected the number of the version: both arms are one model on one server", name)
+
+
+def stable(
+    target: TargetConfig,
+    stable: ArmConfig | None,
+    baseline: ArmConfig,
+    candidate: ArmConfig,
+    stages: Sequence[StageConfig],
+) -> None:
+    """A third arm where a stage leaves it a share, and one that is not the candidate."""
+    if stable is None:
+        return
+    if all(stage.baseline_share is None for stage in stages):
+        raise Wrong("no stage leaves it a share; give a split stage baseline (such as baseline: 10%)", "stable")
+    if _place(target, stable) == _place(target, candidate):
+        raise Wrong(f"expected what serves now, found the candidate: {_named(stable)}", "stable")
+    if target.server is not None and _place(target, stable) != _place(target, baseline):
+        raise Wrong(f"the embedded server serves {_named(baseline)} to the stable arm as well; remove stable", "stable")
+
+
+def _place(target: TargetConfig, arm: ArmConfig) -> tuple[str | None, str, int | None]:
+    return target.url_of(arm), arm.model, arm.version
+
+
+def _named(arm: ArmConfig) -> str:
+    return arm.model if arm.version is None else f"{arm.model}, version {arm.version}"
+
+
+def load(wanted: LoadConfig, stages: Sequence[StageConfig]) -> None:
+    """A stage that replays has a trace, one with gamma arrivals its burstiness; and they are not too many."""
+    planned = 0
+    for index, stage in enumerate(stages):
+        at = ("stages", index)
+        planned += len(stage.legs()) or 1
+        if stage.arrival == "trace" and wanted.trace is None:
+            raise Wrong("needs load.trace: the file whose times are replayed", *at, "arrival")
+        open_loop = any(leg.rate is not None for leg in stage.legs())
+        gamma = open_loop and (stage.arrival or wanted.arrival) == "gamma"
+        if gamma and (stage.burstiness or wanted.burstiness) is None:
+            raise Wrong("gamma arrivals need burstiness (such as burstiness: 0.25)", *at)
+        if stage.burstiness is not None and not gamma:
+            raise Wrong(f"only gamma arrivals have it; found load.arrival: {wanted.arrival}", *at, "burstiness")
+    if planned > MOST_STAGES:
+        raise Wrong(f"expected at most {MOST_STAGES} stages, found {planned} with steps and sweeps", "stages")
 
 
 def deploy(
@@ -92,13 +151,13 @@ def gates(wanted: Sequence[Gate], load: LoadConfig, stages: Sequence[StageConfig
     """Each gate once, and only where a stage can answer it."""
     names = [gate.metric for gate in wanted]
     modes = {stage.mode for stage in stages}
-    equal = any(stage.share == 0.5 for stage in stages)
+    equal = any(stage.equal for stage in stages)
     for index, gate in enumerate(wanted):
         at = ("gates", index, "metric")
         if gate.metric in names[:index]:
             raise Wrong(f"{gate.metric} is gated twice", *at)
         if is_quality(gate.metric):
-            if not load.texts:
+            if not load.asks:
                 raise Wrong(f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at)
             if load.logprobs == 0:
                 raise Wrong(f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")

@@ -14,6 +14,7 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 DURATION_PATTERN = rf"^(?:{_NUMBER}(?:us|ms|s|m|h|d))+$"
 RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:s|m|min|h)$"
 PERCENT_PATTERN = rf"^{_NUMBER} ?%$"
+FACTOR_PATTERN = rf"^{_NUMBER} ?x$"
 POINTS_PATTERN = rf"^{_NUMBER} ?pp$"
 
 _SECONDS = {
@@ -56,6 +57,26 @@ def parse_rate(value: Any) -> float:
     if rate <= 0:
         raise ValueError(f"expected a rate above 0 such as 1/s or 30/m, found {found(value)}")
     return rate
+
+
+def parse_level(value: Any) -> int | float:
+    """A load: a rate such as `10/s` (a float), or a number in flight such as 8 (an int)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    try:
+        return parse_rate(value)
+    except ValueError as error:
+        message = f"expected a rate such as 10/s, or a number in flight such as 8, found {found(value)}"
+        raise ValueError(message) from error
+
+
+def parse_factor(value: Any) -> float:
+    """A factor above 0 of `2x`, `0.5x`."""
+    text = value if isinstance(value, str) and re.fullmatch(FACTOR_PATTERN, value) else ""
+    factor = float(Decimal(text.rstrip("x "))) if text else 0.0
+    if factor <= 0:
+        raise ValueError(f"expected a factor above 0 such as 2x or 0.5x, found {found(value)}")
+    return factor
 
 
 def parse_share(value: Any) -> float:
@@ -105,6 +126,14 @@ def format_rate(per_second: float) -> str:
         if parse_rate(text) == per_second:
             return text
     return f"{_plain(Decimal(repr(per_second)))}/s"
+
+
+def format_level(level: float) -> str:
+    return str(level) if isinstance(level, int) else format_rate(level)
+
+
+def format_factor(factor: float) -> str:
+    return f"{_plain(Decimal(repr(factor)))}x"
 
 
 def format_percent(fraction: float) -> str:

@@ -22,6 +22,18 @@ KNOWN: dict[str, tuple[str, float, str]] = {
     "nv_inference_compute_infer_duration_us": ("inference.compute_infer_duration", 1e-6, "s"),
     "nv_inference_compute_output_duration_us": ("inference.compute_output_duration", 1e-6, "s"),
     "nv_inference_pending_request_count": ("inference.pending_requests", 1, "1"),
+    # Look-ups in Triton's own response cache.
+    "nv_cache_num_hits_per_model": ("cache.hits", 1, "1"),
+    "nv_cache_num_misses_per_model": ("cache.misses", 1, "1"),
+    # Prompt tokens that vLLM looked up in its prefix cache; its V1 engine once said gpu_ first.
+    "vllm:prefix_cache_hits": ("prefix_cache.hits", 1, "1"),
+    "vllm:prefix_cache_queries": ("prefix_cache.queries", 1, "1"),
+    "vllm:gpu_prefix_cache_hits": ("prefix_cache.hits", 1, "1"),
+    "vllm:gpu_prefix_cache_queries": ("prefix_cache.queries", 1, "1"),
+    # Blocks of TensorRT-LLM's KV cache: of its backend in Triton by kind (used, free, max), of its own server as counts.
+    "nv_trt_llm_kv_cache_block_metrics": ("kv_cache.blocks", 1, "1"),
+    "trtllm_kv_cache_reused_blocks": ("kv_cache.reused_blocks", 1, "1"),
+    "trtllm_kv_cache_missed_blocks": ("kv_cache.missed_blocks", 1, "1"),
     "nv_gpu_utilization": ("gpu.utilization", 1, "ratio"),
     "nv_gpu_memory_total_bytes": ("gpu.memory.total", 1, "bytes"),
     "nv_gpu_memory_used_bytes": ("gpu.memory.used", 1, "bytes"),
@@ -76,6 +88,10 @@ class TritonMetrics:
                 continue
             metric, factor, unit = known
             device, value = _device(sample.labels), sample.value * factor
+            kind = sample.labels.get("kv_cache_block_type")
+            if kind:
+                self._add(found, device, f"{metric}.{kind}", value, unit)
+                continue
             reason = sample.labels.get("reason", "").lower()
             if reason and value:
                 self._add(found, device, f"{metric}.{reason}", value, unit)
@@ -91,6 +107,7 @@ class TritonMetrics:
 
 
 def _device(labels: Mapping[str, str]) -> str:
-    if "model" in labels:
-        return f"{labels['model']}/{labels.get('version', '')}"
+    model = labels.get("model", labels.get("model_name"))
+    if model is not None:
+        return f"{model}/{labels.get('version', '')}"
     return labels.get("gpu_uuid", "server")

@@ -6,6 +6,7 @@ call that raises says which versions serve now.
 
 from harness.triton.access import Access, access
 from harness.triton.answer import Answer
+from harness.triton.batching import Batching
 from harness.triton.bytecode import will_reinitialise
 from harness.triton.config_text import config_diff, edit_version_policy, persist_versions, read_config, write_config
 from harness.triton.control import Control
@@ -19,6 +20,7 @@ from harness.triton.versions import Change, check_on_disk, versions_on_disk
 __all__ = [
     "Access",
     "Answer",
+    "Batching",
     "Change",
     "Control",
     "Counts",

@@ -12,6 +12,7 @@ from harness.tensors import Tensor
 from harness.triton.access import Access
 from harness.triton.address import open_transport
 from harness.triton.answer import Answer
+from harness.triton.batching import KEY, Batching, check_batches
 from harness.triton.dependents import dependents
 from harness.triton.index import Index
 from harness.triton.info import decoupled, model_info
@@ -185,6 +186,32 @@ class Control:
         ours. `refresh`: the `config.pbtxt` of `repository` becomes the configuration, and it is sent in any case.
         """
         return ModelVersions(self._server, model, self._patience, repository).set(desired, expected, refresh)
+
+    def config(self, model: str, version: int | None = None) -> dict[str, Any]:
+        """The configuration with which that version serves, in its JSON form; without `version`, the highest's."""
+        return self._server.config(model, version)
+
+    def batching(self, model: str) -> dict[int, Batching]:
+        """The dynamic batcher's setting of each READY version, as it serves."""
+        return {version: Batching.of(self._server.config(model, version)) for version in self.loaded(model)}
+
+    def set_batching(self, model: str, wanted: Batching, *, expected: Sequence[int] | None = None) -> Change:
+        """Make `wanted` the dynamic batcher's setting of every version that serves, by one load that names them all.
+
+        The versions are initialised anew, one after the other, and requests are answered meanwhile. Nothing is sent
+        where it is so already. `expected`, and what is raised: as `set_versions`; UsageError where the model serves no
+        version or cannot be batched so; LoadMismatch where Triton reported success and a version says otherwise.
+        """
+        served = self.loaded(model) if expected is None else tuple(sorted(expected))
+        if served:
+            check_batches(model, self._server.config(model, served[0]), wanted)
+        if served and self.batching(model) == dict.fromkeys(served, wanted):
+            return Change(model, served, served, served, False, (), 0.0)
+        change = ModelVersions(self._server, model, self._patience).configure({KEY: wanted.section}, expected)
+        for version, now in self.batching(model).items():
+            if now != wanted:
+                raise LoadMismatch(f"{model}: Triton reported success, but version {version} has {now}, not {wanted}")
+        return change
 
     def unload(self, model: str) -> Change:
         """Take every version of `model` out; one that is not loaded is fine. LoadFailed, LoadMismatch."""

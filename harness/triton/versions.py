@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class ModelVersions:
     def __init__(self, server: Transport, model: str, patience: Patience, repository: Path | None = None) -> None:
         self._server, self._model = server, model
         self._patience, self._repository = patience, repository
+        self._replaced: Mapping[str, Any] = {}
         self._began = time.monotonic()
 
     def set(self, desired: Sequence[int], expected: Sequence[int] | None = None, refresh: bool = False) -> Change:
@@ -86,6 +87,14 @@ class ModelVersions:
         if not called:
             self._verify(wanted, before, index, None)
         return self._change(before, wanted, called, index)
+
+    def configure(self, replaced: Mapping[str, Any], expected: Sequence[int] | None = None) -> Change:
+        """See `Control.configure`."""
+        before = self._before(expected)
+        if not before:
+            raise UsageError(f"{self._model}: serves no version, so there is no configuration to change")
+        self._replaced = replaced
+        return self._change(before, before, True, self._called(before, before, False))
 
     def unload(self) -> Change:
         """See `Control.unload`."""
@@ -153,9 +162,11 @@ class ModelVersions:
         try:
             override = {
                 **self._base_config(wanted, before, refresh),
+                **self._replaced,
                 "version_policy": {"specific": {"versions": list(wanted)}},
             }
-            self._server.load(self._model, json.dumps(override), self._patience.load_s)
+            kept = {key: value for key, value in override.items() if value is not None}
+            self._server.load(self._model, json.dumps(kept), self._patience.load_s)
         except Refused as refusal:
             return refusal
         except Unreachable as error:

@@ -41,12 +41,12 @@ class Answer:
 
 
 class Asker:
-    """A gRPC streaming client of the token model: ask(), and the answer is complete."""
+    """A gRPC streaming client of a token model: ask(), and the answer is complete."""
 
-    def __init__(self, grpc_url: str) -> None:
+    def __init__(self, grpc_url: str, model: str = "smollm2") -> None:
         import tritonclient.grpc as grpc
 
-        self._grpc = grpc
+        self._grpc, self._model = grpc, model
         self._events: queue.Queue[tuple[float, Any, Any]] = queue.Queue()
         self._client = grpc.InferenceServerClient(grpc_url.removeprefix("grpc://"))
         self._client.start_stream(self._arrived)
@@ -65,7 +65,7 @@ class Asker:
     def send(self, version: int, text: str, **inputs: Any) -> None:
         self._sent = time.perf_counter()
         self._client.async_stream_infer(
-            "smollm2", self._tensors(text, inputs), str(version), enable_empty_final_response=True
+            self._model, self._tensors(text, inputs), str(version), enable_empty_final_response=True
         )
 
     def rest(self) -> Answer:

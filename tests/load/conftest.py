@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,12 @@ SMOLLM2 = ModelInfo(
 PAIRED = StagePlan(0, "paired", "closed", 1.0, 0.5, in_flight=1)
 
 
-def make_spec(
-    folder: Path, stages: Sequence[StagePlan] = (PAIRED,), *, url: str = "grpc://127.0.0.1:1", **changes: Any
-) -> LoadSpec:
+def make_spec(folder: Path, *, url: str = "grpc://127.0.0.1:1", **changes: Any) -> LoadSpec:
     """A spec for the two versions of a model behind `url`; `model` picks which."""
     model: ModelInfo = changes.pop("model", TINY)
     fields: dict[str, Any] = {
         "arms": {"baseline": Arm(url, model.name, 1), "candidate": Arm(url, model.name, 2)},
         "models": {"baseline": model, "candidate": model},
-        "stages": tuple(stages),
         "seed": 7,
         "prompts": (),
         "max_tokens": 8,
@@ -102,12 +99,12 @@ def wait_for(generator: Generator, name: str, index: int, deadline_s: float = 60
     raise AssertionError(f"no {name} of stage {index}: {generator.log.read_text()[-2000:]}")
 
 
-def drive(spec: LoadSpec, log: Path) -> list[dict[str, Any]]:
-    """Carries out every stage and returns the samples."""
+def drive(spec: LoadSpec, log: Path, *stages: StagePlan) -> list[dict[str, Any]]:
+    """Carries out every stage (without any: PAIRED) and returns the samples."""
     with Generator(spec, log) as generator:
         generator.start()
-        for stage in spec.stages:
-            generator.stage(stage.index)
+        for stage in stages or (PAIRED,):
+            generator.stage(stage)
             wait_for(generator, "stage_done", stage.index)
         generator.stop()
     return rows(spec.folder)

@@ -1,100 +1,172 @@
-"""What is sent, read back by the other side's own library."""
+"""Inputs of token models and of any other, as the arms' models name them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
 from harness.errors import UsageError
-from harness.load.payload import (
-    can_compare,
-    can_score,
-    encode_grpc,
-    encode_http,
-    generation,
-    http_message,
-    scoring,
-    with_id,
-)
-from harness.tensors import DTYPES, decode, encode
-from harness.types import Arm, ModelInfo, TensorSpec
+from harness.load.payload import can_compare, can_score, generation, scoring
+from harness.load.template import UNIQUE
+from harness.tensors import DTYPES, Tensor, decode, encode
+from harness.types import Arm, ModelInfo, Prompt, TensorSpec
 from tests.load.conftest import SMOLLM2, TINY, make_spec
 
 KINDS = [*DTYPES, "BF16", "BYTES"]
+ASKED = (Prompt("a"), Prompt("Grüße", max_tokens=3))
+
+VLLM = ModelInfo(
+    name="vllm",
+    platform="vllm",
+    versions=(1,),
+    inputs=(
+        TensorSpec("text_input", "BYTES", (1,)),
+        TensorSpec("image", "BYTES", (-1,), optional=True),
+        TensorSpec("stream", "BOOL", (1,), optional=True),
+        TensorSpec("sampling_parameters", "BYTES", (1,), optional=True),
+        TensorSpec("exclude_input_in_output", "BOOL", (1,), optional=True),
+        TensorSpec("return_finish_reason", "BOOL", (1,), optional=True),
+        TensorSpec("return_logprobs", "BOOL", (1,), optional=True),
+        TensorSpec("return_num_input_tokens", "BOOL", (1,), optional=True),
+        TensorSpec("return_num_output_tokens", "BOOL", (1,), optional=True),
+        TensorSpec("embedding_request", "BYTES", (1,), optional=True),
+    ),
+    outputs=(TensorSpec("text_output", "BYTES", (-1,)), TensorSpec("num_output_tokens", "UINT32", (-1,))),
+    max_batch_size=0,
+    decoupled=True,
+)
+TENSORRT_LLM = ModelInfo(
+    name="ensemble",
+    platform="ensemble",
+    versions=(1,),
+    inputs=(
+        TensorSpec("text_input", "BYTES", (1,)),
+        TensorSpec("max_tokens", "INT32", (1,)),
+        TensorSpec("bad_words", "BYTES", (-1,)),
+        TensorSpec("stop_words", "BYTES", (-1,), optional=True),
+        TensorSpec("end_id", "INT32", (1,), optional=True),
+        TensorSpec("top_k", "INT32", (1,), optional=True),
+        TensorSpec("temperature", "FP32", (1,), optional=True),
+        TensorSpec("random_seed", "UINT64", (1,), optional=True),
+        TensorSpec("return_log_probs", "BOOL", (1,), optional=True),
+        TensorSpec("stream", "BOOL", (1,), optional=True),
+    ),
+    outputs=(TensorSpec("text_output", "BYTES", (-1,)),),
+    max_batch_size=128,
+    decoupled=True,
+)
 
 
-def inputs_of(message: bytes) -> dict[str, tuple[str, list[int], bytes]]:
-    request = service_pb2.ModelInferRequest.FromString(message)
-    return {
-        meta.name: (meta.datatype, list(meta.shape), raw)
-        for meta, raw in zip(request.inputs, request.raw_input_contents, strict=True)
-    }
+def values(tensors: list[Tensor]) -> dict[str, list[Any]]:
+    return {t.name: decode(t.datatype, t.raw) for t in tensors}
 
 
-def test_a_generation_request_as_triton_reads_it(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, model=SMOLLM2, prompts=("a", "Grüße"), logprobs_k=20, max_tokens=5)
-    message = with_id(encode_grpc(SMOLLM2, spec.arms["candidate"], generation(spec, "candidate", 1)), "12-c")
-
-    request = service_pb2.ModelInferRequest.FromString(message)
-    assert (request.model_name, request.model_version, request.id) == ("smollm2", "2", "12-c")
-    assert request.parameters["triton_enable_empty_final_response"].bool_param is True
-    inputs = inputs_of(message)
-    assert inputs["text_input"] == ("BYTES", [1], serialize_byte_tensor(np.array(["Grüße"], object)).item())
-    assert inputs["max_tokens"] == ("INT32", [1], b"\x05\0\0\0")
-    assert inputs["stream"] == ("BOOL", [1], b"\x01")
-    assert inputs["logprobs"] == ("INT32", [1], b"\x14\0\0\0")
-    assert "forced_ids" not in inputs
+def asked(tmp_path: Path, model: ModelInfo, arm: dict[str, Any] | None = None, **changes: Any) -> dict[str, list[Any]]:
+    spec = make_spec(tmp_path, model=model, prompts=ASKED, **changes)
+    spec = replace(spec, arms={"baseline": replace(spec.arms["baseline"], **(arm or {}))})
+    return values(generation(spec, "baseline", 0))
 
 
-def test_a_scoring_request_forces_the_tokens_and_does_not_stream(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, model=SMOLLM2, prompts=("a",), logprobs_k=20)
-    inputs = inputs_of(encode_grpc(SMOLLM2, spec.arms["baseline"], scoring(spec, "baseline", 0, [3, 4, 5])))
-    assert inputs["forced_ids"] == ("INT32", [3], np.array([3, 4, 5], "<i4").tobytes())
-    assert inputs["stream"] == ("BOOL", [1], b"\0")
+def test_a_prompt_says_how_long_its_answer_may_be_and_the_load_where_it_does_not(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, model=SMOLLM2, prompts=ASKED, max_tokens=5, logprobs_k=20)
+    first, second = (values(generation(spec, "candidate", number)) for number in (0, 1))
+    assert (first["max_tokens"], second["max_tokens"]) == ([5], [3])
+    assert second["text_input"] == ["Grüße".encode()]
+    assert second["logprobs"] == [20]
+    assert second["stream"] == [True]
+    assert "forced_ids" not in second
 
 
 def test_no_comparison_no_logprobs(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, model=SMOLLM2, prompts=("a",))
-    assert [t.name for t in generation(spec, "baseline", 0)] == ["text_input", "max_tokens", "stream"]
+    assert asked(tmp_path, SMOLLM2).keys() == {"text_input", "max_tokens", "stream"}
 
 
-def test_a_batched_model_gets_a_batch_of_one(tmp_path: Path) -> None:
-    model = replace(SMOLLM2, max_batch_size=8, decoupled=False)
-    spec = make_spec(tmp_path, model=model, prompts=("a",))
-    tensors = {t.name: t for t in generation(spec, "baseline", 0)}
-    assert tensors["text_input"].shape == (1, 1)
-    assert decode("BOOL", tensors["stream"].raw) == [False]
+def test_who_wants_no_stream_gets_none(tmp_path: Path) -> None:
+    assert asked(tmp_path, SMOLLM2, {"stream": False})["stream"] == [False]
+    assert asked(tmp_path, replace(SMOLLM2, decoupled=False))["stream"] == [False]
+    over_http = {"url": "http://h:1", "api": "generate"}
+    assert asked(tmp_path, SMOLLM2, over_http)["stream"] == [True]
+    assert asked(tmp_path, SMOLLM2, {**over_http, "stream": False})["stream"] == [False]
 
 
-def test_arm_parameters_are_inputs_where_the_model_has_them_and_parameters_else(tmp_path: Path) -> None:
-    extra = TensorSpec("temperature", "FP32", (1,))
-    model = replace(SMOLLM2, inputs=(*SMOLLM2.inputs, extra))
-    spec = make_spec(tmp_path, model=model, prompts=("a",))
-    with pytest.raises(UsageError, match=r"needs the input temperature.*parameters"):
-        generation(spec, "baseline", 0)
+def test_a_scoring_request_forces_the_tokens_and_does_not_stream(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, model=SMOLLM2, prompts=ASKED, logprobs_k=20, cache="unique")
+    inputs = {t.name: t for t in scoring(spec, "baseline", 1, [3, 4, 5])}
+    assert (inputs["forced_ids"].shape, inputs["forced_ids"].raw) == ((3,), np.array([3, 4, 5], "<i4").tobytes())
+    assert inputs["stream"].raw == b"\0"
+    assert inputs["logprobs"].raw == b"\x14\0\0\0"
+    # The tokens were said after this very text.
+    assert decode("BYTES", inputs["text_input"].raw) == [f"{UNIQUE} Grüße".encode()]
 
-    arm = Arm("grpc://h:1", "smollm2", 1, parameters={"temperature": 0.5, "lora": "x", "n": 3, "f": 1.5, "b": True})
-    spec = replace(spec, arms={"baseline": arm, "candidate": arm})
-    message = encode_grpc(model, arm, generation(spec, "baseline", 0))
 
-    assert inputs_of(message)["temperature"] == ("FP32", [1], np.float32(0.5).tobytes())
-    parameters = service_pb2.ModelInferRequest.FromString(message).parameters
-    assert parameters["lora"].string_param == "x"
-    assert parameters["n"].int64_param == 3
-    assert parameters["f"].double_param == 1.5
-    assert parameters["b"].bool_param is True
-    assert "temperature" not in parameters
+def test_vllm_is_asked_greedily_and_to_count(tmp_path: Path) -> None:
+    inputs = asked(tmp_path, VLLM)
+    assert inputs.keys() == {
+        "text_input", "stream", "sampling_parameters", "exclude_input_in_output", "return_finish_reason",
+        "return_num_input_tokens", "return_num_output_tokens",
+    }  # fmt: skip
+    assert json.loads(inputs["sampling_parameters"][0]) == {"max_tokens": 8, "temperature": 0, "seed": 7}
+    assert inputs["return_num_output_tokens"] == [True]
+
+
+@pytest.mark.parametrize("own", [{"top_p": 0.9, "temperature": 0.1}, '{"top_p": 0.9, "temperature": 0.1}'])
+def test_an_arms_sampling_for_vllm_is_in_the_one_json_that_it_reads(own: Any, tmp_path: Path) -> None:
+    arm = {"parameters": {"sampling_parameters": own, "temperature": 0.7, "lora_name": "x", "priority": 1}}
+    inputs = asked(tmp_path, VLLM, arm)
+    assert json.loads(inputs["sampling_parameters"][0]) == {
+        "max_tokens": 8, "temperature": 0.1, "seed": 7, "lora_name": "x", "top_p": 0.9,
+    }  # fmt: skip
+
+
+def test_sampling_parameters_that_are_no_json_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="sampling_parameters of vllm is not JSON"):
+        asked(tmp_path, VLLM, {"parameters": {"sampling_parameters": "{top_p"}})
+
+
+def test_tensorrt_llm_is_asked_greedily_and_given_what_it_requires(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, model=TENSORRT_LLM, prompts=ASKED)
+    tensors = generation(spec, "baseline", 0)
+    assert {t.name: t.shape for t in tensors} == dict.fromkeys(
+        ("text_input", "max_tokens", "bad_words", "top_k", "random_seed", "stream"), (1, 1)
+    )
+    inputs = values(tensors)
+    assert (inputs["top_k"], inputs["random_seed"], inputs["bad_words"]) == ([1], [7], [b""])
+    more = asked(
+        tmp_path, TENSORRT_LLM, {"parameters": {"end_id": 2, "return_log_probs": True, "bad_words": ["a", "b"]}}
+    )
+    assert (more["end_id"], more["return_log_probs"], more["bad_words"]) == ([2], [True], [b"a", b"b"])
+
+
+def test_a_sampler_without_top_k_is_greedy_by_temperature(tmp_path: Path) -> None:
+    model = replace(SMOLLM2, inputs=(*SMOLLM2.inputs, TensorSpec("temperature", "FP32", (1,))))
+    assert asked(tmp_path, model)["temperature"] == [0.0]
+    assert asked(tmp_path, model, {"parameters": {"temperature": 0.5}})["temperature"] == [0.5]
+
+
+def test_a_required_input_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    model = replace(SMOLLM2, inputs=(*SMOLLM2.inputs, TensorSpec("style", "BYTES", (1,))))
+    with pytest.raises(UsageError, match=r"needs the input style.*parameters"):
+        asked(tmp_path, model)
+    assert asked(tmp_path, model, {"parameters": {"style": "plain"}})["style"] == [b"plain"]
+
+
+def test_a_unique_key_stands_in_front_of_each_prompt(tmp_path: Path) -> None:
+    assert asked(tmp_path, SMOLLM2, cache="unique")["text_input"] == [f"{UNIQUE} a".encode()]
+    with pytest.raises(UsageError, match=r"load.cache.*tiny reads none"):
+        generation(make_spec(tmp_path, cache="unique"), "baseline", 0)
 
 
 def test_which_models_can_be_compared_and_scored() -> None:
     assert can_compare(SMOLLM2)
     assert can_score(SMOLLM2)
+    assert can_score(SMOLLM2, "generate")
+    assert not can_score(SMOLLM2, "openai")
     assert not can_compare(TINY)
     without = replace(SMOLLM2, inputs=tuple(t for t in SMOLLM2.inputs if t.name != "forced_ids"))
     assert can_compare(without)
@@ -112,9 +184,93 @@ def test_noise_is_the_same_for_both_arms_and_for_the_same_seed_only(tmp_path: Pa
 @pytest.mark.parametrize("datatype", KINDS)
 def test_every_datatype_is_sent_with_as_many_values_as_its_shape_says(datatype: str, tmp_path: Path) -> None:
     model = ModelInfo("m", "p", (1,), (TensorSpec("X", datatype, (3, -1, 2)),), (), 4, False)
-    (tensor,) = generation(make_spec(tmp_path, model=model), "baseline", 0)
-    assert tensor.shape == (1, 3, 1, 2)
-    assert len(decode(datatype, tensor.raw)) == 6
+    (one,) = generation(make_spec(tmp_path, model=model), "baseline", 0)
+    assert (one.shape, len(decode(datatype, one.raw))) == ((1, 3, 1, 2), 6)
+    (five,) = generation(make_spec(tmp_path, model=model, shapes={"X": (5,)}), "baseline", 0)
+    assert (five.shape, len(decode(datatype, five.raw))) == ((1, 3, 5, 2), 30)
+
+
+def test_an_optional_input_is_left_out_unless_there_is_nothing_else(tmp_path: Path) -> None:
+    needed, optional = TensorSpec("X", "FP32", (1,)), TensorSpec("Y", "FP32", (2,), optional=True)
+    for inputs, names in (((needed, optional), ["X"]), ((optional,), ["Y"])):
+        model = ModelInfo("m", "p", (1,), inputs, (), 0, False)
+        assert [t.name for t in generation(make_spec(tmp_path, model=model), "baseline", 0)] == names
+
+
+ROWS = ModelInfo(
+    "rows", "p", (1,),
+    (
+        TensorSpec("IDS", "INT64", (-1,)),
+        TensorSpec("GRID", "FP16", (2, -1)),
+        TensorSpec("OPEN", "FP32", (-1, -1), optional=True),
+        TensorSpec("WORDS", "BYTES", (1,), optional=True),
+    ),
+    (), 0, False,
+)  # fmt: skip
+
+
+def rows(tmp_path: Path, *inputs: dict[str, Any], number: int = 0, **changes: Any) -> dict[str, Tensor]:
+    spec = make_spec(tmp_path, model=ROWS, inputs=inputs, **changes)
+    return {t.name: t for t in generation(spec, "baseline", number)}
+
+
+def test_given_rows_are_sent_and_settle_the_free_dimension(tmp_path: Path) -> None:
+    given = ({"IDS": [1, 2, 3], "GRID": [1, 2, 3, 4, 5, 6]}, {"IDS": [4], "GRID": [7, 8], "WORDS": ["ä"]})
+    first, second, again = (rows(tmp_path, *given, number=number) for number in (0, 1, 2))
+    assert (first["IDS"].shape, decode("INT64", first["IDS"].raw)) == ((3,), [1, 2, 3])
+    assert (first["GRID"].shape, first["GRID"].raw) == ((2, 3), np.arange(1, 7, dtype="<f2").tobytes())
+    assert (second["GRID"].shape, decode("BYTES", second["WORDS"].raw)) == ((2, 1), ["ä".encode()])
+    assert again == first
+
+
+def test_rows_may_bring_their_shape_or_raw_bytes(tmp_path: Path) -> None:
+    row = {
+        "IDS": {"b64": "AQAAAAAAAAACAAAAAAAAAA=="},
+        "GRID": [1, 2],
+        "OPEN": {"content": [1.0, 2.0, 3.0, 4.0], "shape": [1, 4]},
+        "WORDS": {"b64": "/9j/"},
+    }
+    made = rows(tmp_path, row)
+    assert (made["IDS"].shape, decode("INT64", made["IDS"].raw)) == ((2,), [1, 2])
+    assert made["OPEN"].shape == (1, 4)
+    assert decode("BYTES", made["WORDS"].raw) == [b"\xff\xd8\xff"]
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "message"),
+    [
+        ({"IDS": [1], "GRID": [1, 2, 3]}, {}, r"rows GRID: 3 values do not fill its shape \[2, 1\]: set load.shapes"),
+        ({"IDS": [1], "GRID": [1, 2], "OPEN": [1, 2]}, {}, r"rows OPEN: .* free dimensions open: set load.shapes"),
+        ({"IDS": [1]}, {}, r"load.inputs: row 1 gives rows no GRID"),
+        ({"IDS": [1], "GRID": [1, 2], "GIRD": [1]}, {}, r"load.inputs: rows has no input 'GIRD'; it has IDS, GRID"),
+        ({"IDS": ["x"], "GRID": [1, 2]}, {}, r"rows IDS: values do not fit INT64"),
+        ({"IDS": [2**70], "GRID": [1, 2]}, {}, r"rows IDS: values do not fit INT64"),
+        ({"IDS": {"b64": "AQ=="}, "GRID": [1, 2]}, {}, r"IDS: 1 bytes are no whole number of INT64"),
+        ({"IDS": {"b64": "%"}, "GRID": [1, 2]}, {}, r"rows IDS: what b64 holds is not base64"),
+        ({"IDS": [1], "GRID": {"content": [1], "shape": [1, 1]}}, {}, r"its row: \[1, 1\] does not fit rows GRID"),
+        ({"IDS": [1], "GRID": [1, 2]}, {"shapes": {"GRID": (3, 1)}}, r"load.shapes: \[3, 1\] does not fit rows GRID"),
+        ({"IDS": [1], "GRID": [1, 2]}, {"shapes": {"grid": (3,)}}, r"load.shapes: rows has no input 'grid'"),
+    ],
+)
+def test_rows_that_do_not_fit_are_said_in_one_line(
+    row: dict[str, Any], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
+        rows(tmp_path, row, **changes)
+    assert "\n" not in str(raised.value)
+
+
+def test_shapes_settle_what_values_do_not(tmp_path: Path) -> None:
+    row = {"IDS": [1], "GRID": [1, 2], "OPEN": [1, 2, 3, 4]}
+    assert rows(tmp_path, row, shapes={"OPEN": (2, 2)})["OPEN"].shape == (2, 2)
+    assert rows(tmp_path, shapes={"GRID": (4,), "IDS": (9,)})["GRID"].shape == (2, 4)
+
+
+def test_an_arms_parameters_are_inputs_of_any_model(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, model=ROWS)
+    arm = Arm("grpc://h:1", "rows", 1, parameters={"IDS": [5, 6], "WORDS": "w", "priority": 1})
+    made = {t.name: t for t in generation(replace(spec, arms={"baseline": arm}), "baseline", 0)}
+    assert (decode("INT64", made["IDS"].raw), decode("BYTES", made["WORDS"].raw)) == ([5, 6], [b"w"])
 
 
 def test_an_unknown_datatype_is_named(tmp_path: Path) -> None:
@@ -131,32 +287,3 @@ def test_raw_bytes_are_those_of_tritonclient() -> None:
     assert decode("BF16", encode("BF16", [1.0, -2.5])) == [1.0, -2.5]
     with pytest.raises(ValueError, match="too early"):
         decode("BYTES", encode("BYTES", words)[:-1])
-
-
-def test_an_http_message_is_whole(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, url="http://h:8000/base")
-    arm = replace(spec.arms["candidate"], headers={"x-experiment": "B"})
-    tensors = generation(spec, "candidate", 0)
-
-    message = http_message(arm, encode_http(TINY, arm, tensors), "5-c")
-
-    head, _, body = message.partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in lines[1:])
-    assert lines[0] == "POST /base/v2/models/tiny/versions/2/infer HTTP/1.1"
-    assert headers["Host"] == "h:8000"
-    assert headers["x-experiment"] == "B"
-    assert int(headers["Content-Length"]) == len(body)
-    size = int(headers["Inference-Header-Content-Length"])
-    document = json.loads(body[:size])
-    assert document["id"] == "5-c"
-    assert document["parameters"]["binary_data_output"] is True
-    assert document["inputs"][0]["shape"] == [16]
-    assert body[size:] == tensors[0].raw
-
-
-def test_a_header_cannot_smuggle_another(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, url="http://h:8000")
-    arm = replace(spec.arms["baseline"], headers={"a": "b\r\nc: d"})
-    with pytest.raises(UsageError, match="line break"):
-        http_message(arm, encode_http(TINY, arm, generation(spec, "baseline", 0)), "1-b")

@@ -21,8 +21,8 @@ from harness.errors import ServerDied, UsageError, WorldError
 from harness.load import Generator
 from harness.scenario.plan import requests
 from harness.triton import Control
-from harness.types import Arm, StagePlan
-from tests.load.conftest import SMOLLM2, TINY, drive, make_spec, rows, wait_for
+from harness.types import Arm, Prompt, StagePlan
+from tests.load.conftest import SMOLLM2, drive, make_spec, rows, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -40,9 +40,9 @@ def of_stage(samples: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_every_mode_and_arrival_as_planned(triton: EmbeddedServer, tmp_path: Path, scheme: str) -> None:
     url = triton.grpc_url if scheme == "grpc" else triton.http_url
-    spec = make_spec(tmp_path, STAGES, url=url, compare_outputs=True)
+    spec = make_spec(tmp_path, url=url, compare_outputs=True)
 
-    samples = drive(spec, tmp_path / "load.log")
+    samples = drive(spec, tmp_path / "load.log", *STAGES)
 
     for stage in STAGES:
         seen = of_stage(samples, stage.index)
@@ -118,10 +118,10 @@ def test_a_version_that_is_not_there_is_recorded_not_raised(triton: EmbeddedServ
 
 def test_the_route_is_overridden_while_traffic_flows(triton: EmbeddedServer, tmp_path: Path) -> None:
     stage = StagePlan(0, "split", "constant", 30.0, 0.5, rate=50.0)
-    spec = make_spec(tmp_path, (stage,), url=triton.grpc_url)
+    spec = make_spec(tmp_path, url=triton.grpc_url)
     with Generator(spec, tmp_path / "load.log") as generator:
         generator.start()
-        generator.stage(0)
+        generator.stage(stage)
         begun = wait_for(generator, "stage_begun", 0)
         until(lambda: len(rows(tmp_path)) >= 30)
         generator.route(0.0)
@@ -138,12 +138,12 @@ def test_the_route_is_overridden_while_traffic_flows(triton: EmbeddedServer, tmp
 
 def test_the_next_stage_ends_the_one_before(triton: EmbeddedServer, tmp_path: Path) -> None:
     long = StagePlan(0, "interleaved", "closed", 600.0, 0.5, in_flight=2)
-    spec = make_spec(tmp_path, (long, replace(CLOSED_PAIRED, index=1)), url=triton.http_url)
+    spec = make_spec(tmp_path, url=triton.http_url)
     with Generator(spec, tmp_path / "load.log") as generator:
         generator.start()
-        generator.stage(0)
+        generator.stage(long)
         until(lambda: len(rows(tmp_path)) > 10)
-        generator.stage(1)
+        generator.stage(replace(CLOSED_PAIRED, index=1))
         wait_for(generator, "stage_done", 1)
         generator.stop()
     samples = rows(tmp_path)
@@ -154,12 +154,12 @@ def test_the_next_stage_ends_the_one_before(triton: EmbeddedServer, tmp_path: Pa
 def test_a_stage_is_ended_and_its_requests_come_to_their_end(triton: EmbeddedServer, tmp_path: Path) -> None:
     """And what has been begun is known to the parent before the server can count it."""
     long = StagePlan(0, "interleaved", "closed", 600.0, 0.5, in_flight=3)
-    spec = make_spec(tmp_path, (long,), url=triton.grpc_url)
+    spec = make_spec(tmp_path, url=triton.grpc_url)
     with Generator(spec, tmp_path / "load.log") as generator, Control(triton.grpc_url) as control:
         assert generator.begun("baseline") == 0
         before = control.counts("tiny")[1].total
         generator.start()
-        generator.stage(0)
+        generator.stage(long)
         while generator.begun("baseline") < 100:
             counted = control.counts("tiny")[1].total - before
             assert counted <= generator.begun("baseline")
@@ -170,7 +170,7 @@ def test_a_stage_is_ended_and_its_requests_come_to_their_end(triton: EmbeddedSer
         assert {s["status"] for s in samples if s["arm"] == "baseline"} == {"ok"}
         for arm in ("baseline", "candidate"):
             assert generator.begun(arm) == len([s for s in samples if s["arm"] == arm])
-    assert not (tmp_path / ".begun").exists()
+    assert not (tmp_path / ".begun-0").exists()
 
 
 def test_requests_in_flight_are_cancelled_when_the_run_is_stopped(triton: EmbeddedServer, tmp_path: Path) -> None:
@@ -178,12 +178,12 @@ def test_requests_in_flight_are_cancelled_when_the_run_is_stopped(triton: Embedd
         folder = tmp_path / url.partition(":")[0]
         folder.mkdir()
         stage = StagePlan(0, "interleaved", "closed", 600.0, 0.5, in_flight=12)
-        spec = make_spec(folder, (stage,), url=url)
+        spec = make_spec(folder, url=url)
         # One instance serves 400 ms each: the tail of twelve waits longer than the grace of one second.
         slow = {"baseline": Arm(url, "tiny", 3), "candidate": Arm(url, "tiny", 3)}
         with Generator(replace(spec, arms=slow), folder / "load.log") as generator:
             generator.start()
-            generator.stage(0)
+            generator.stage(stage)
             wait_for(generator, "stage_begun", 0)
             assert generator.events(0.5) == []
             generator.stop()
@@ -195,14 +195,14 @@ def test_requests_in_flight_are_cancelled_when_the_run_is_stopped(triton: Embedd
 def test_a_server_that_dies_in_mid_run_leaves_refused_samples_and_no_exception(
     repository: Path, tmp_path: Path
 ) -> None:
-    stages = (StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0),)
+    stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
     with EmbeddedServer(repository, tmp_path / "triton.log") as server:
         server.start({"tiny": [1, 2]})
         arms = {"baseline": Arm(server.grpc_url, "tiny", 1), "candidate": Arm(server.http_url, "tiny", 1)}
-        spec = replace(make_spec(tmp_path, stages), arms=arms)
+        spec = replace(make_spec(tmp_path), arms=arms)
         with Generator(spec, tmp_path / "load.log") as generator:
             generator.start()
-            generator.stage(0)
+            generator.stage(stage)
             until(lambda: len(rows(tmp_path)) > 20)
             os.kill(server.pid, signal.SIGKILL)
             until(lambda: all(refused(tmp_path, arm) > 5 for arm in arms))
@@ -225,7 +225,7 @@ def test_a_closed_loop_on_nothing_does_not_spin(tmp_path: Path) -> None:
     for url in ("grpc://127.0.0.1:1", "http://127.0.0.1:1"):
         folder = tmp_path / url.partition(":")[0]
         folder.mkdir()
-        samples = drive(make_spec(folder, (stage,), url=url), folder / "load.log")
+        samples = drive(make_spec(folder, url=url), folder / "load.log", stage)
         assert {s["status"] for s in samples} == {"refused"}
         # Two slots, two arms, a pause of 50 ms a turn: 80 at most, give or take the ends.
         assert 4 <= len(samples) <= 88
@@ -236,7 +236,7 @@ def test_the_same_seed_gives_the_same_requests(triton: EmbeddedServer, tmp_path:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        samples = drive(make_spec(folder, (replace(OPEN_SPLIT, index=0),), url=triton.grpc_url), folder / "load.log")
+        samples = drive(make_spec(folder, url=triton.grpc_url), folder / "load.log", replace(OPEN_SPLIT, index=0))
         begin = min(s["due_ns"] for s in samples)
         seen.append(sorted((s["pair_id"], s["request_id"], s["arm"], s["due_ns"] - begin) for s in samples))
     assert seen[0] == seen[1]
@@ -246,18 +246,18 @@ HARNESS = """
 import sys, time
 from pathlib import Path
 from harness.load import Generator, LoadSpec
+from harness.types import StagePlan
 spec = LoadSpec.from_json(Path(sys.argv[1]).read_text())
 generator = Generator(spec, spec.folder / "load.log")
 generator.start()
-generator.stage(0)
+generator.stage(StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0))
 print(generator.pid, flush=True)
 time.sleep(600)
 """
 
 
 def test_killed_with_its_harness_the_acknowledged_samples_are_readable(triton: EmbeddedServer, tmp_path: Path) -> None:
-    stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
-    spec = make_spec(tmp_path, (stage,), url=triton.grpc_url)
+    spec = make_spec(tmp_path, url=triton.grpc_url)
     (tmp_path / "spec.json").write_text(spec.to_json())
     with subprocess.Popen(
         [sys.executable, "-c", HARNESS, str(tmp_path / "spec.json")], stdout=subprocess.PIPE, text=True
@@ -275,9 +275,9 @@ def test_killed_with_its_harness_the_acknowledged_samples_are_readable(triton: E
 
 def test_a_locust_killed_alone_is_told_and_loses_nothing_acknowledged(triton: EmbeddedServer, tmp_path: Path) -> None:
     stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
-    with Generator(make_spec(tmp_path, (stage,), url=triton.grpc_url), tmp_path / "load.log") as generator:
+    with Generator(make_spec(tmp_path, url=triton.grpc_url), tmp_path / "load.log") as generator:
         generator.start()
-        generator.stage(0)
+        generator.stage(stage)
         wait_for(generator, "stage_begun", 0)
         until(lambda: len(rows(tmp_path)) > 20)
         acknowledged = rows(tmp_path)
@@ -287,14 +287,14 @@ def test_a_locust_killed_alone_is_told_and_loses_nothing_acknowledged(triton: Em
         with pytest.raises(ServerDied, match="load generator ended by itself"):
             generator.events(30)
         with pytest.raises(ServerDied):
-            generator.stage(0)
+            generator.stage(stage)
     assert rows(tmp_path)[: len(acknowledged)] == acknowledged
 
 
 def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "samples.arrow").touch()
+    (tmp_path / "samples-0.arrow").touch()
     generator = Generator(make_spec(tmp_path), tmp_path / "load.log")
-    with generator, pytest.raises(WorldError, match=r"samples\.arrow") as caught:
+    with generator, pytest.raises(WorldError, match=r"samples-0\.arrow") as caught:
         generator.start()
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, ServerDied)
@@ -303,15 +303,15 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> No
 def test_a_disk_that_is_full_in_mid_run_is_told_and_ends_it(triton: EmbeddedServer, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk."""
     stage = StagePlan(0, "paired", "constant", 600.0, 0.5, rate=40.0)
-    with Generator(make_spec(tmp_path, (stage,), url=triton.grpc_url), tmp_path / "load.log") as generator:
+    with Generator(make_spec(tmp_path, url=triton.grpc_url), tmp_path / "load.log") as generator:
         generator.start()
         assert generator.pid is not None
         locust = psutil.Process(generator.pid)
         locust.rlimit(psutil.RLIMIT_FSIZE, (40_000, 40_000))
-        generator.stage(0)
+        generator.stage(stage)
         wait_for(generator, "stage_begun", 0)
         until(lambda: len(rows(tmp_path)) > 0)
-        with pytest.raises(WorldError, match=r"samples\.arrow: cannot be written") as caught:
+        with pytest.raises(WorldError, match=r"samples-0\.arrow: cannot be written") as caught:
             generator.events(60)
         assert not isinstance(caught.value, ServerDied)
         assert locust.wait(15) != 0
@@ -320,9 +320,9 @@ def test_a_disk_that_is_full_in_mid_run_is_told_and_ends_it(triton: EmbeddedServ
 
 def test_ctrl_c_is_the_harness_s_to_handle(triton: EmbeddedServer, tmp_path: Path) -> None:
     stage = StagePlan(0, "interleaved", "closed", 600.0, 0.5, in_flight=2)
-    with Generator(make_spec(tmp_path, (stage,), url=triton.grpc_url), tmp_path / "load.log") as generator:
+    with Generator(make_spec(tmp_path, url=triton.grpc_url), tmp_path / "load.log") as generator:
         generator.start()
-        generator.stage(0)
+        generator.stage(stage)
         wait_for(generator, "stage_begun", 0)
         assert generator.pid is not None
         assert os.getpgid(generator.pid) != os.getpgid(0)
@@ -333,17 +333,12 @@ def test_ctrl_c_is_the_harness_s_to_handle(triton: EmbeddedServer, tmp_path: Pat
 
 
 def test_a_wrong_wish_starts_no_process(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path, url="http://127.0.0.1:1", model=SMOLLM2, prompts=("a",))
+    spec = make_spec(tmp_path, url="http://127.0.0.1:1", model=SMOLLM2, prompts=(Prompt("a"),))
     generator = Generator(spec, tmp_path / "load.log")
     with pytest.raises(UsageError, match="decoupled models stream over gRPC"):
         generator.start()
     assert generator.pid is None
     generator.kill()
-
-
-def test_a_share_that_no_stage_has_is_a_wrong_wish(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="30%"):
-        Generator(make_spec(tmp_path, model=TINY), tmp_path / "load.log").route(0.3)
 
 
 @pytest.mark.weights
@@ -357,15 +352,14 @@ def test_a_language_model_is_compared_and_scored(tmp_path: Path) -> None:
         server.start({"smollm2": [1, 2]})
         spec = make_spec(
             tmp_path,
-            stages,
             url=server.grpc_url,
             model=SMOLLM2,
-            prompts=("What is the capital of France?",),
+            prompts=(Prompt("What is the capital of France?"),),
             max_tokens=4,
             logprobs_k=5,
             chunks=True,
         )
-        samples = drive(spec, tmp_path / "load.log")
+        samples = drive(spec, tmp_path / "load.log", *stages)
     assert {(s["status"], s["error"]) for s in samples} == {("ok", "")}
     plan = [s for s in samples if s["assignment"] == "plan"]
     score = [s for s in samples if s["assignment"] == "score"]

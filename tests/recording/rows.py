@@ -1,5 +1,8 @@
-"""Sample rows for the tests of the recording."""
+"""Sample rows for the tests of the recording, and folders of them."""
 
+from pathlib import Path
+
+from harness.recording import SCHEMAS, StreamWriter, read_table, stream_path
 from harness.types import Sample
 
 
@@ -27,3 +30,19 @@ def sample(number: int, **changes: object) -> Sample:
         worker=0,
     )
     return row._replace(**changes)
+
+
+def write_samples(folder: Path, rows: int = 10, *, first: int = 0, worker: int | None = None) -> None:
+    """A stream of `rows` samples, numbered from `first`, in several batches."""
+    with StreamWriter(stream_path(folder, "samples", worker), SCHEMAS["samples"]) as writer:
+        for number in range(first, first + rows):
+            writer.append(sample(number, worker=worker or 0))
+            if number % 4 == 3:
+                writer.flush()
+
+
+def ids(folder: Path) -> list[str]:
+    table = read_table(folder, "samples")
+    assert table is not None
+    assert table.schema == SCHEMAS["samples"]
+    return list(table.column("request_id").to_pylist())

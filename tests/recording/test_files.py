@@ -1,152 +1,15 @@
-"""Sealing and the small files: each step leaves the folder readable."""
+"""The small files: whole or absent."""
 
-import hashlib
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import RecordingError
-from harness.recording import SCHEMAS, StreamWriter, atomic_write, changed_files, files, read_table, seal
-from tests.recording.rows import sample
-
-SAMPLES = SCHEMAS["samples"]
-
-
-def write_samples(folder: Path, rows: int = 10) -> None:
-    with StreamWriter(folder / "samples.arrow", SAMPLES) as writer:
-        for number in range(rows):
-            writer.append(sample(number))
-            if number % 4 == 3:
-                writer.flush()
-
-
-def ids(folder: Path) -> list[str]:
-    table = read_table(folder, "samples")
-    assert table is not None
-    assert table.schema == SAMPLES
-    return list(table.column("request_id").to_pylist())
-
-
-ALL = [f"r{i}" for i in range(10)]
+from harness.recording import atomic_write, files
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_sealed_files_hold_the_same_rows_and_have_their_checksums(tmp_path: Path) -> None:
-    write_samples(tmp_path)
-    StreamWriter(tmp_path / "readings.arrow", SCHEMAS["readings"]).close()
-    before = read_table(tmp_path, "samples")
-    sums = seal(tmp_path)
-    assert names(tmp_path) == ["readings.parquet", "samples.parquet"]
-    assert read_table(tmp_path, "samples").equals(before)
-    assert read_table(tmp_path, "readings").num_rows == 0
-    assert read_table(tmp_path, "chunks") is None
-    content = (tmp_path / "samples.parquet").read_bytes()
-    assert sums["samples.parquet"] == hashlib.sha256(content).hexdigest()
-    assert set(sums) == {"readings.parquet", "samples.parquet"}
-
-
-def test_sealing_twice_changes_nothing(tmp_path: Path) -> None:
-    write_samples(tmp_path)
-    first = seal(tmp_path)
-    assert seal(tmp_path) == first
-    assert changed_files(tmp_path, first) == ()
-    assert ids(tmp_path) == ALL
-
-
-def test_a_changed_or_removed_file_is_named(tmp_path: Path) -> None:
-    write_samples(tmp_path)
-    sums = seal(tmp_path)
-    (tmp_path / "samples.parquet").write_bytes(b"other")
-    assert changed_files(tmp_path, {**sums, "outputs.parquet": "00"}) == (
-        "outputs.parquet",
-        "samples.parquet",
-    )
-
-
-@pytest.mark.parametrize("step", ["_convert", "fsync", "replace", "unlink"])
-def test_a_kill_between_two_steps_loses_nothing(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object, **__: object) -> None:
-        raise Killed
-
-    write_samples(tmp_path)
-    with monkeypatch.context() as patch:
-        target = {"_convert": files, "fsync": files.os, "replace": Path, "unlink": Path}[step]
-        patch.setattr(target, step, killed)
-        with pytest.raises(Killed):
-            seal(tmp_path)
-    assert ids(tmp_path) == ALL
-    assert seal(tmp_path).keys() == {"samples.parquet"}
-    assert names(tmp_path) == ["samples.parquet"]
-    assert ids(tmp_path) == ALL
-
-
-def test_a_parquet_with_fewer_rows_than_the_stream_is_made_again(tmp_path: Path) -> None:
-    write_samples(tmp_path, 3)
-    seal(tmp_path)
-    write_samples(tmp_path, 10)
-    seal(tmp_path)
-    assert ids(tmp_path) == ALL
-    assert names(tmp_path) == ["samples.parquet"]
-
-
-def test_a_damaged_parquet_beside_its_stream_is_made_again(tmp_path: Path) -> None:
-    write_samples(tmp_path)
-    (tmp_path / "samples.parquet").write_bytes(b"PAR1 half")
-    seal(tmp_path)
-    assert ids(tmp_path) == ALL
-
-
-def test_a_torn_stream_is_sealed_as_far_as_it_is_whole(tmp_path: Path) -> None:
-    write_samples(tmp_path)
-    path = tmp_path / "samples.arrow"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert ids(tmp_path) == ALL[:8]
-    seal(tmp_path)
-    assert ids(tmp_path) == ALL[:8]
-
-
-def test_an_empty_stream_file_is_sealed(tmp_path: Path) -> None:
-    (tmp_path / "samples.arrow").touch()
-    assert ids(tmp_path) == []
-    seal(tmp_path)
-    assert ids(tmp_path) == []
-
-
-def test_many_small_batches_become_few_row_groups(tmp_path: Path) -> None:
-    with StreamWriter(tmp_path / "samples.arrow", SAMPLES) as writer:
-        for number in range(2000):
-            writer.append(sample(number))
-            if number % 10 == 0:
-                writer.flush()
-    seal(tmp_path)
-    assert pq.read_metadata(tmp_path / "samples.parquet").num_row_groups == 1
-    assert ids(tmp_path) == [f"r{i}" for i in range(2000)]
-
-
-def test_a_full_disk_while_sealing_keeps_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    write_samples(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "_convert", full)
-        with pytest.raises(RecordingError, match=r"samples\.parquet: cannot be written: No space left on device"):
-            seal(tmp_path)
-    assert names(tmp_path) == ["samples.arrow"]
-    assert ids(tmp_path) == ALL
-
-
-def test_a_damaged_parquet_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "samples.parquet").write_bytes(b"PAR1 half")
-    with pytest.raises(RecordingError, match=r"samples\.parquet: is not a whole Parquet file$"):
-        read_table(tmp_path, "samples")
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_every_built_in_loads_and_is_described() -> None:
 
 
 def test_the_questions() -> None:
-    texts = load("fp8-canary").load.texts
+    texts = [prompt.text for prompt in load("fp8-canary").prompts]
     assert len(texts) >= 160
     assert len({text.lower() for text in texts}) == len(texts)
     assert all(4 <= len(text.split()) <= 14 for text in texts)
@@ -105,7 +105,7 @@ def test_the_assets_reach_a_wheel(tmp_path: Path) -> None:
         archive.extractall(site)
     code = (
         "import harness.assets, harness.scenario as s;"
-        "print(harness.assets.locustfiles_dir() / 'canary.py'); print(len(s.load('fp8-canary').load.texts))"
+        "print(harness.assets.locustfiles_dir() / 'canary.py'); print(len(s.load('fp8-canary').prompts))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import ScenarioError
 from harness.scenario import from_gate, load_rules, plan
-from harness.types import Gate, StagePlan
+from harness.types import Gate, Prompt, StagePlan
 
 V1, V2 = "grpc://host:8001/llm:1", "grpc://host:8001/llm:2"
 
@@ -37,7 +37,7 @@ def test_one_paired_stage_and_no_action(tmp_path: Path) -> None:
         Gate("quality.kl", limit=0.06),
     )
     assert plan(scenario).stages == (StagePlan(0, "paired", "closed", 120.0, 0.5, in_flight=3),)
-    assert plan(scenario).prompts == ("Hello?",)
+    assert plan(scenario).prompts == (Prompt("Hello?"),)
     assert scenario.on_fail is None
     assert scenario.on_promote is None
 

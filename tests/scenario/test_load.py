@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import ScenarioError
 from harness.scenario import Scenario, load
-from harness.types import Gate
+from harness.types import Gate, Prompt
 from tests.scenario.conftest import changed
 
 
@@ -33,7 +33,7 @@ def test_the_issues_example_is_read_as_it_stands(scenario_file: Path) -> None:
         2,
         "fp8",
     )
-    assert scenario.load.texts == ("One?", "Two?", "Three?")
+    assert [prompt.text for prompt in scenario.prompts] == ["One?", "Two?", "Three?"]
     assert (scenario.load.max_tokens, scenario.load.timeout_s, scenario.load.logprobs) == (8, 30.0, 10)
     assert scenario.gates == (
         Gate("errors", 0.03, "absolute"),
@@ -117,8 +117,8 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
         ("server: embedded", "server: embeded", "2:18: target.server: expected 'embedded', found 'embeded'"),
         ("server: embedded", 'server: embedded, url: "grpc://a:1"', "2:33: target.url: the embedded server has its own url"),  # noqa: E501
         ("server: embedded", 'url: "grpc://a:1"', "4:48: candidate.build: only the embedded server builds models"),
-        ("server: embedded", "url: triton", "2:15: target.url: expected grpc://host:port or http://host:port, found 'triton'"),  # noqa: E501
-        ("server: embedded", 'url: "grpc://triton"', "2:15: target.url: expected grpc://host:port or http://host:port, found 'grpc://triton': no port"),  # noqa: E501
+        ("server: embedded", "url: triton", "2:15: target.url: expected grpc://host:port or http://host:port or grpcs://host:port or https://host:port, found 'triton'"),  # noqa: E501
+        ("server: embedded", 'url: "grpc://triton"', "2:15: target.url: expected grpc://host:port or http://host:port or grpcs://host:port or https://host:port, found 'grpc://triton': no port"),  # noqa: E501
         ("server: embedded", 'url: "grpc://a:99999"', "2:15: target.url: expected grpc://host:port"),
         ("{server: embedded}", "{}", "2:9: target: give server: embedded, or the url of a Triton"),
         ("{server: embedded}", "embedded", "2:9: target: expected a mapping (key: value), found 'embedded'"),
@@ -287,9 +287,9 @@ def test_a_path_in_an_argument_is_seen_from_here(
     here = tmp_path_factory.mktemp("here")
     (here / "mine.jsonl").write_text('{"prompt": "Mine?"}\n')
     monkeypatch.chdir(here)
-    assert load(str(scenario_file), ["load.prompts=mine.jsonl"]).load.texts == ("Mine?",)
+    assert load(str(scenario_file), ["load.prompts=mine.jsonl"]).prompts == (Prompt("Mine?"),)
     relative = os.path.relpath(scenario_file, here)
-    assert load(relative).load.texts == ("One?", "Two?", "Three?")
+    assert load(relative).prompts == (Prompt("One?"), Prompt("Two?"), Prompt("Three?"))
 
 
 def test_gates_have_default_margins(scenario_file: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.scenario import load, plan, requests
-from harness.types import PlannedRequest, StagePlan
+from harness.types import PlannedRequest, Prompt, StagePlan
 
 PAIRED = StagePlan(0, "paired", "poisson", 50.0, 0.5, rate=20.0)
 INTERLEAVED = StagePlan(1, "interleaved", "constant", 50.0, 0.5, rate=20.0)
@@ -30,7 +30,7 @@ def candidates(planned: list[PlannedRequest]) -> int:
 
 def test_the_issues_example(scenario_file: Path) -> None:
     planned = plan(load(str(scenario_file)))
-    assert planned.prompts == ("One?", "Two?", "Three?")
+    assert planned.prompts == (Prompt("One?"), Prompt("Two?"), Prompt("Three?"))
     assert planned.seed == 1
     assert planned.stages == (
         StagePlan(0, "paired", "closed", 90.0, 0.5, in_flight=1),

@@ -1,100 +1,177 @@
-"""Triton's gRPC from prepared bytes, for the Locust process: `grpc.experimental.gevent` must be initialised.
-
-A message that is already serialized costs a third of one built by the client library. Both kinds of call go
-through the channel's own poller, so that open requests cost no thread each and can be cancelled.
-"""
+"""Triton's gRPC from prepared HTTP/2 frames: unary calls, and one stream for each request of a decoupled model."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import grpc
-
+from harness.errors import UsageError
 from harness.load import outcome
-from harness.load.payload import encode_grpc, with_id
-from harness.load.reply import Exchange
-from harness.load.spec import host_of
+from harness.load.engine.address import resolve
+from harness.load.engine.exchange import Exchange
+from harness.load.engine.grpc_call import Call, request_block
+from harness.load.engine.h2 import Connection
+from harness.load.engine.h2_frames import MAX_WINDOW
+from harness.load.engine.loop import Loop
+from harness.load.payload import encode
+from harness.load.spec import wire_of
+from harness.load.template import Template
 from harness.tensors import Tensor
 from harness.types import Arm, ModelInfo
 
-SERVICE = "/inference.GRPCInferenceService/"
-OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # Each arm has its own connection, also on one server: neither waits behind the other's bytes.
-    ("grpc.use_local_subchannel_pool", 1),
-    # A measurement through a proxy that an environment variable names would be a surprise.
-    ("grpc.enable_http_proxy", 0),
-    # A server that comes back is noticed within a second, not within two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+PAUSE_S, MAX_PAUSE_S = 0.1, 1.0
+"""Between a failed attempt to connect and the next one: doubled from the one to the other."""
+REFUSAL_S = 0.01
+"""Refused without an attempt, a request ends so much later: a closed loop without a server must not spin."""
+CONNECTIONS = 1
 
 
 class GrpcSender:
-    """One arm over gRPC: a unary call for each request, or a stream for each where the model is decoupled."""
+    """One arm over gRPC. See `Sender`.
 
-    def __init__(self, arm: Arm, model: ModelInfo, now_ns: Callable[[], int]) -> None:
+    Requests are spread over `connections`, each to the one with the fewest in flight. None: one, and a further one
+    whenever the server allows no more streams on those there are. `sent_ns` is when a request was given here: where it
+    must wait for a connection or for the server's leave, that is the server's time and not the generator's.
+    """
+
+    def __init__(self, loop: Loop, arm: Arm, model: ModelInfo, connections: int | None = None) -> None:
+        """Raises UsageError or WorldError for an address or headers that cannot be used."""
+        self._loop = loop
+        self._now_ns = loop.now_ns
         self._arm = arm
         self._model = model
-        self._now_ns = now_ns
-        self._live: set[Any] = set()
-        self._metadata = tuple((name.lower(), value) for name, value in arm.headers.items()) or None
-        self._channel = grpc.insecure_channel(host_of(arm.url), options=OPTIONS)
-        if model.decoupled:
-            # One request and then end of sending: on the wire a stream opened so is a server stream.
-            self._stream = self._channel.unary_stream(SERVICE + "ModelStreamInfer", None, None)
-            self.send = self._send_stream
+        self._address = resolve(arm)
+        self._block = request_block(arm, self._address, "ModelStreamInfer" if model.decoupled else "ModelInfer")
+        self._wanted, self._grows = connections or CONNECTIONS, connections is None
+        self._open: list[Connection[Call]] = []
+        self._connecting: set[Connection[Call]] = set()
+        self._leaving: set[Connection[Call]] = set()
+        self._waiting: deque[tuple[Call, bytes]] = deque()
+        self._refused: deque[Call] = deque()
+        self._refusal = outcome.EMPTY
+        self._retry_ns = 0
+        self._pause_s = PAUSE_S
+        self._over: Callable[[], None] | None = None
+
+    def prepare(self, tensors: Sequence[Tensor]) -> Template:
+        template = encode(wire_of(self._arm, self._model), self._arm, self._model, tensors)
+        if template.size > MAX_WINDOW:
+            raise UsageError(f"a request of {template.size} bytes is more than gRPC carries")
+        return template
+
+    def connect(self, connections: int, over: Callable[[], None]) -> None:
+        self._over = over
+        for _ in range(min(connections, self._wanted) - len(self._open) - len(self._connecting)):
+            self._connect()
+        self._settle()
+
+    def send(self, template: Template, request_id: bytes, key: bytes, exchange: Exchange) -> None:
+        body = b"\0" + template.size.to_bytes(4, "big") + template.fill(request_id, key)
+        call, there = Call(exchange), self._open
+        exchange.sent_ns = now_ns = self._now_ns()
+        if len(there) == 1 == self._wanted and there[0].room and not self._waiting:
+            there[0].request(call, self._block, body)
+        elif there or self._connecting or now_ns >= self._retry_ns:
+            self._waiting.append((call, body))
+            self._distribute()
+            if len(there) + len(self._connecting) < self._wanted and now_ns >= self._retry_ns:
+                self._connect()
         else:
-            self._unary = self._channel.unary_unary(SERVICE + "ModelInfer", None, None)
-            self.send = self._send_unary
+            self._refuse(call)
 
-    def prepare(self, tensors: Sequence[Tensor]) -> bytes:
-        return encode_grpc(self._model, self._arm, tensors)
-
-    def connect(self, timeout_s: float) -> None:
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout=timeout_s)
-        except grpc.FutureTimeoutError:
-            return
-
-    def _send_unary(self, payload: bytes, request_id: str, timeout_s: float) -> Exchange:
-        message = with_id(payload, request_id)
-        sent_ns = self._now_ns()
-        call = self._unary.future(message, timeout=timeout_s, metadata=self._metadata)
-        self._live.add(call)
-        try:
-            answer = call.result()
-            done_ns = self._now_ns()
-            return Exchange(sent_ns, done_ns, [(done_ns, answer)])
-        except (grpc.RpcError, grpc.FutureCancelledError):
-            return Exchange(sent_ns, self._now_ns(), [], outcome.of_grpc(call.code().name, call.details() or ""))
-        finally:
-            self._live.discard(call)
-
-    def _send_stream(self, payload: bytes, request_id: str, timeout_s: float) -> Exchange:
-        message = with_id(payload, request_id)
-        frames: list[tuple[int, bytes]] = []
-        sent_ns = self._now_ns()
-        call = self._stream(message, timeout=timeout_s, metadata=self._metadata)
-        self._live.add(call)
-        try:
-            for frame in call:
-                frames.append((self._now_ns(), frame))  # noqa: PERF401  each is stamped as it comes
-            # The last message ends the answer; the stream's trailer comes later and says nothing more.
-            done_ns = frames[-1][0] if frames else self._now_ns()
-            return Exchange(sent_ns, done_ns, frames)
-        except (grpc.RpcError, grpc.FutureCancelledError):
-            failure = outcome.of_grpc(call.code().name, call.details() or "")
-            return Exchange(sent_ns, self._now_ns(), frames, failure)
-        finally:
-            self._live.discard(call)
+    def expire(self, sent_before_ns: int) -> None:
+        for connection in self._all():
+            streams = connection.streams
+            while streams and (call := next(iter(streams.values()))).exchange.sent_ns < sent_before_ns:
+                connection.abandon(call)
+                call.fail(outcome.TIMEOUT, self._now_ns())
+        while self._waiting and self._waiting[0][0].exchange.sent_ns < sent_before_ns:
+            self._waiting.popleft()[0].fail(outcome.TIMEOUT, self._now_ns())
 
     def cancel(self) -> None:
-        for call in tuple(self._live):
-            call.cancel()
+        calls = [call for call, _ in self._waiting]
+        self._waiting.clear()
+        for connection in self._all():
+            for call in tuple(connection.streams.values()):
+                connection.abandon(call)
+                calls.append(call)
+        for call in calls:
+            call.fail(outcome.CANCELLED, self._now_ns())
 
     def close(self) -> None:
-        self._channel.close()
+        for connection in self._all():
+            connection.close()
+        self._open.clear()
+        self._connecting.clear()
+        self._leaving.clear()
+
+    # ------------------------------------------------------------ connections
+
+    def ready(self, connection: Connection[Call]) -> None:
+        if connection in self._connecting:
+            self._connecting.discard(connection)
+            self._open.append(connection)
+            self._pause_s, self._retry_ns = PAUSE_S, 0
+            self._settle()
+        self._distribute()
+
+    def leaving(self, connection: Connection[Call]) -> None:
+        if connection in self._open:
+            self._open.remove(connection)
+            self._leaving.add(connection)
+
+    def lost(self, connection: Connection[Call], error: OSError | None) -> None:
+        self._leaving.discard(connection)
+        if connection in self._open:
+            self._open.remove(connection)
+        elif connection in self._connecting:
+            self._connecting.discard(connection)
+            assert error
+            self._refusal = outcome.of_os_error(error)
+            self._retry_ns = self._now_ns() + int(self._pause_s * 1e9)
+            self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
+            self._settle()
+        self._distribute()
+
+    def _connect(self) -> None:
+        self._connecting.add(Connection(self._loop, self._address, self))
+
+    def _settle(self) -> None:
+        if self._over and not self._connecting:
+            over, self._over = self._over, None
+            over()
+
+    def _distribute(self) -> None:
+        """Waiting requests to the connections with room, the least busy first; another connection where that helps."""
+        while self._waiting:
+            best = min((one for one in self._open if one.room), key=_busy, default=None)
+            if best is None:
+                break
+            call, body = self._waiting.popleft()
+            best.request(call, self._block, body)
+        if not self._waiting or self._connecting:
+            return
+        may_connect = self._now_ns() >= self._retry_ns
+        if may_connect and (self._grows or len(self._open) < self._wanted):
+            self._connect()
+        elif not self._open:
+            waiting, self._waiting = self._waiting, deque()
+            for call, _ in waiting:
+                self._refuse(call)
+
+    def _refuse(self, call: Call) -> None:
+        if not self._refused:
+            self._loop.after(REFUSAL_S, self._tell_refused)
+        self._refused.append(call)
+
+    def _tell_refused(self) -> None:
+        refused, self._refused = self._refused, deque()
+        for call in refused:
+            call.fail(self._refusal, self._now_ns())
+
+    def _all(self) -> tuple[Connection[Call], ...]:
+        return (*self._open, *self._connecting, *self._leaving)
+
+
+def _busy(connection: Connection[Call]) -> int:
+    return len(connection.streams)

@@ -1,125 +1,140 @@
-"""Triton's HTTP from prepared bytes over keep-alive connections, for the Locust process (gevent sockets)."""
+"""One arm over HTTP/1.1 from prepared bytes: kept connections, one for each request in flight."""
 
 from __future__ import annotations
 
-import errno
-import socket
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import gevent
-from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from harness.load import outcome
+from harness.load.engine.address import resolve
+from harness.load.engine.exchange import Exchange
+from harness.load.engine.http1 import Connection
+from harness.load.engine.loop import Loop
 from harness.load.outcome import Failure
-from harness.load.payload import HttpBody, encode_http, http_message
-from harness.load.reply import Exchange
-from harness.load.spec import host_of
+from harness.load.payload import encode
+from harness.load.spec import wire_of
+from harness.load.template import Template
 from harness.tensors import Tensor
 from harness.types import Arm, ModelInfo
 
-BLOCK = 65536
-
 
 class HttpSender:
-    """One arm over HTTP/1.1: a connection for each request in flight, kept and reused."""
+    """`connections`: at most so many; a request that finds none free waits for one, and is sent late.
 
-    def __init__(self, arm: Arm, model: ModelInfo, now_ns: Callable[[], int]) -> None:
+    Raises UsageError and WorldError as `address.resolve` does.
+    """
+
+    def __init__(self, loop: Loop, arm: Arm, model: ModelInfo, connections: int | None = None) -> None:
+        self._loop = loop
         self._arm = arm
         self._model = model
-        self._now_ns = now_ns
-        host, _, port = host_of(arm.url).rpartition(":")
-        self._address = (host.strip("[]"), int(port)) if host else (port, 80)
-        self._idle: list[Any] = []
-        self._live: set[Any] = set()
-        self._cancelled = False
+        self._wire = wire_of(arm, model)
+        self._most = connections
+        self._address = resolve(arm)
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._live: dict[Exchange, Connection] = {}
+        self._waiting: deque[tuple[bytes, Exchange]] = deque()
+        self._connecting: Callable[[], None] | None = None
+        self._unsettled = 0
 
-    def prepare(self, tensors: Sequence[Tensor]) -> HttpBody:
-        return encode_http(self._model, self._arm, tensors)
+    def prepare(self, tensors: Sequence[Tensor]) -> Template:
+        return encode(self._wire, self._arm, self._model, tensors)
 
-    def connect(self, timeout_s: float) -> None:
-        try:
-            self._idle.append(self._open(timeout_s))
-        except OSError:
+    def connect(self, connections: int, over: Callable[[], None]) -> None:
+        wanted = min(connections, self._most or connections) - len(self._all)
+        if wanted <= 0:
+            over()
             return
+        self._connecting, self._unsettled = over, wanted
+        for _ in range(wanted):
+            self._open()
 
-    def send(self, payload: HttpBody, request_id: str, timeout_s: float) -> Exchange:
-        message = http_message(self._arm, payload, request_id)
-        sent_ns = self._now_ns()
-        connection: Any = None
-        deadline = gevent.Timeout.start_new(timeout_s)
-        try:
-            connection = self._take() or self._open(timeout_s)
-            self._live.add(connection)
-            connection.sendall(message)
-            response = _receive(connection)
-            done_ns = self._now_ns()
-            if response.should_keep_alive():
-                self._live.discard(connection)
-                self._idle.append(connection)
-                connection = None
-            return _exchange(sent_ns, done_ns, response)
-        except gevent.Timeout as error:
-            if error is not deadline:
-                raise
-            return Exchange(sent_ns, self._now_ns(), [], outcome.TIMEOUT)
-        except OSError as error:
-            failure = outcome.CANCELLED if self._cancelled else outcome.of_os_error(error)
-            return Exchange(sent_ns, self._now_ns(), [], failure)
-        except HTTPParseError as error:
-            return Exchange(sent_ns, self._now_ns(), [], Failure("error", "undecodable", "HTTP", str(error)))
-        finally:
-            deadline.close()
-            if connection is not None:
-                self._live.discard(connection)
-                connection.close()
-
-    def _take(self) -> Any:
-        """An idle connection that the server has not closed meanwhile; None if there is none."""
-        while self._idle:
+    def send(self, template: Template, request_id: bytes, key: bytes, exchange: Exchange) -> None:
+        message = template.fill(request_id, key)
+        if self._idle:
             connection = self._idle.pop()
-            try:
-                connection._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return connection
-            except OSError as error:
-                if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT):
-                    raise
-            # Closed, or bytes that nobody asked for: neither is usable.
-            connection.close()
-        return None
+        elif self._most is None or len(self._all) < self._most:
+            connection = self._open()
+        else:
+            exchange.sent_ns = self._loop.now_ns()  # until it really is: what a deadline counts from
+            self._waiting.append((message, exchange))
+            return
+        self._live[exchange] = connection
+        connection.begin(message, exchange)
 
-    def _open(self, timeout_s: float) -> Any:
-        connection = socket.create_connection(self._address, timeout=timeout_s)
-        connection.settimeout(None)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+    def opened(self, connection: Connection) -> None:
+        self._next(connection)
+        self._settled()
+
+    def answered(self, connection: Connection, exchange: Exchange, keep: bool) -> None:
+        del self._live[exchange]
+        if keep:
+            self._next(connection)
+        else:
+            self.ended(connection, None, None)
+        exchange.on_done(exchange)
+
+    def ended(self, connection: Connection, exchange: Exchange | None, failure: Failure | OSError | None) -> None:
+        self._all.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not connection.is_open:
+            self._settled()
+        if exchange:
+            self._end(exchange, outcome.of_os_error(failure) if isinstance(failure, OSError) else failure)
+        if self._waiting and (self._most is None or len(self._all) < self._most):
+            self._next(self._open())
+
+    def expire(self, sent_before_ns: int) -> None:
+        while self._waiting and self._waiting[0][1].sent_ns < sent_before_ns:
+            self._end(self._waiting.popleft()[1], outcome.TIMEOUT)
+        while self._live and (oldest := next(iter(self._live))).sent_ns < sent_before_ns:
+            self._drop(oldest, outcome.TIMEOUT)
 
     def cancel(self) -> None:
-        # A closed connection wakes whoever waits for it.
-        self._cancelled = True
-        for connection in tuple(self._live):
-            connection.close()
+        while self._waiting:
+            self._end(self._waiting.popleft()[1], outcome.CANCELLED)
+        for exchange in tuple(self._live):
+            self._drop(exchange, outcome.CANCELLED)
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        self.cancel()
+        while self._all:
+            self._all.pop().close()
+        self._idle.clear()
 
+    def _next(self, connection: Connection) -> None:
+        if not self._waiting:
+            self._idle.append(connection)
+            return
+        message, exchange = self._waiting.popleft()
+        self._live[exchange] = connection
+        connection.begin(message, exchange)
 
-def _receive(connection: Any) -> HTTPResponse:
-    response = HTTPResponse("POST")
-    while not response.message_complete:
-        data = connection.recv(BLOCK)
-        if not data:
-            raise ConnectionResetError(errno.ECONNRESET, "closed before the answer was complete")
-        response.feed(data)
-    return response
+    def _open(self) -> Connection:
+        connection = Connection(self._loop, self._address, self)
+        self._all.add(connection)
+        return connection
 
+    def _settled(self) -> None:
+        """One of the connections that were opened ahead is there, or will not be."""
+        if self._connecting:
+            self._unsettled -= 1
+            if self._unsettled <= 0:
+                over, self._connecting = self._connecting, None
+                over()
 
-def _exchange(sent_ns: int, done_ns: int, response: HTTPResponse) -> Exchange:
-    body = bytes(response._body_buffer)
-    if response.status_code != 200:
-        message = body[:2000].decode(errors="replace")
-        return Exchange(sent_ns, done_ns, [], outcome.of_http(response.status_code, message))
-    size = response.get("inference-header-content-length")
-    return Exchange(sent_ns, done_ns, [(done_ns, body)], json_size=int(str(size)) if size else -1)
+    def _drop(self, exchange: Exchange, failure: Failure) -> None:
+        """An answer that may still come would be taken for the next one's: its connection goes, too."""
+        connection = self._live[exchange]
+        connection.exchange = None
+        connection.close()
+        self._all.discard(connection)
+        self._end(exchange, failure)
+
+    def _end(self, exchange: Exchange, failure: Failure | None) -> None:
+        self._live.pop(exchange, None)
+        exchange.done_ns = self._loop.now_ns()
+        exchange.failure = failure
+        exchange.on_done(exchange)

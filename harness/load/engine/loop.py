@@ -158,8 +158,10 @@ class Loop:
         return -1
 
     def _due(self) -> None:
+        """One turn of what is due: what that makes due, too, comes after a look at the sockets."""
         timers = self._timers
-        while timers and timers[0][0] <= self.now_ns():
+        first_new = next(self._order)
+        while timers and timers[0][0] <= self.now_ns() and timers[0][1] < first_new:
             _, _, timer = heapq.heappop(timers)
             if timer.call:
                 timer.call(*timer.args)

@@ -6,6 +6,7 @@ not be are named. Whatever dies in between, the journal knows what there was bef
 """
 
 from harness.run.models.deploy import Deployed, publish, sync_and_load
+from harness.run.models.hold import Hold, held
 from harness.run.models.leak import Cycle, Trend
 from harness.run.models.loading import load, unload
 from harness.run.models.memory import Cycles, Memory, cycles
@@ -15,12 +16,14 @@ from harness.run.models.retiring import Retired, Then, retire
 from harness.run.models.rules import Changed, Rules
 from harness.run.models.site import Site, open_site, state_folder
 from harness.run.models.traffic import Strays, unversioned
+from harness.run.models.tune import Tuned, settings, tune
 
 __all__ = [
     "Changed",
     "Cycle",
     "Cycles",
     "Deployed",
+    "Hold",
     "Memory",
     "ModelStatus",
     "Retired",
@@ -31,15 +34,19 @@ __all__ = [
     "Strays",
     "Then",
     "Trend",
+    "Tuned",
     "cycles",
+    "held",
     "load",
     "open_site",
     "publish",
     "restore",
     "retire",
+    "settings",
     "state_folder",
     "status",
     "sync_and_load",
+    "tune",
     "unload",
     "unversioned",
 ]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from harness.run.journal import Entry
 
 CHANGE = "models.change"
-STEPS = ("models.set", "config.write", "version.move", "version.archive", "version.remove")
+TUNE = "models.tune"
+HOLD = "models.hold"
+STEPS = ("models.set", TUNE, "config.write", "version.move", "version.archive", "version.remove")
 Served = Mapping[str, tuple[int, ...]]
 
 
@@ -31,6 +33,12 @@ class Past:
     def config(self) -> Entry | None:
         """The first write of config.pbtxt: its `before` is the text that there was."""
         return next((step for step in self.steps if step.action == "config.write" and step.undoes is None), None)
+
+    def tuned(self, when: Literal["before", "wanted"]) -> Mapping[str, Any]:
+        """The dynamic batcher's setting by server URL, of a change that was about it; {} of any other."""
+        said = getattr(self.entry, when)
+        found = said.get(TUNE, {}) if isinstance(said, dict) else {}
+        return dict(found)
 
     @property
     def was_nothing(self) -> bool:
@@ -68,7 +76,15 @@ def history(entries: Sequence[Entry], model: str) -> History:
 
 def models(entries: Sequence[Entry]) -> tuple[str, ...]:
     """Every model that the journal knows, in the order of their first change."""
-    return tuple(dict.fromkeys(entry.target for entry in entries if entry.action == CHANGE))
+    return tuple(dict.fromkeys(entry.target for entry in entries if entry.action in (CHANGE, HOLD)))
+
+
+def setting_of(tuned: Mapping[str, Any], url: str) -> tuple[bool, Any]:
+    """Whether the journal knows the setting of `url` (a server that joined later has what all others have), and it."""
+    if url in tuned:
+        return True, tuned[url]
+    different = [section for section in tuned.values() if section != next(iter(tuned.values()))]
+    return (True, next(iter(tuned.values()))) if tuned and not different else (False, None)
 
 
 def for_server(served: Served, url: str) -> tuple[int, ...] | None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.errors import CanaryError, UsageError, WorldError
 from harness.run.journal import Entry
-from harness.run.models.history import CHANGE, Past, Served, for_server, history, models
+from harness.run.models.history import CHANGE, TUNE, Past, Served, for_server, history, models, setting_of
+from harness.run.models.hold import give_back, holds
 from harness.run.models.remains import Remains
 from harness.run.models.rules import Rules
 from harness.run.models.site import Site
 from harness.run.signals import interruptible
 from harness.run.world import apply_versions
-from harness.triton import Control, write_config
+from harness.triton import Batching, Control, write_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ def restore(
     """Bring `model`, or every model that the journal knows, to the last state that was reached.
 
     A change that was cut off goes back to what was before it: directories, versions, config.pbtxt. `undo`: to what was
-    before the last change, config.pbtxt included. Every server gets its turn whatever happens to the others.
+    before the last change, config.pbtxt included. A setting that was only lent (`hold`) is given back, and a change of
+    the dynamic batcher's setting is a change like any other. Every server gets its turn whatever happens to the others.
     Raises UsageError where the journal knows nothing of it, WorldError naming what could not be restored.
     """
     rules = rules or Rules()
@@ -51,7 +53,9 @@ def restore(
         restored, failures = [], list[str]()
         for name, plan in plans.items():
             try:
-                restored.append(_Restore(site, plan, rules).run() if plan else _untouched(site, name))
+                found = _Restore(site, plan, rules).run() if plan else _untouched(site, name)
+                given = [line for hold in holds(entries, name) for line in give_back(site, hold)]
+                restored.append(replace(found, done=(*found.done, *given)))
             except CanaryError as error:
                 failures.append(str(error))
         if failures:
@@ -66,28 +70,32 @@ class _Plan:
     served: Served
     undone: Sequence[Past] = ()
     config: Entry | None = None
+    tuned: Mapping[str, Any] = field(default_factory=dict)
     mark: dict[str, Any] = field(default_factory=dict)
 
 
 def _plan(site: Site, entries: Sequence[Entry], model: str, undo: bool) -> _Plan | None:
     """None where a change was announced and cut off before its first step."""
     known = history(entries, model)
+    open_holds = holds(entries, model)
+    lent = dict((open_holds[0].before or {}).get(TUNE, {})) if open_holds else {}
     if known.unfinished:
         first = known.unfinished[0]
         return _Plan(
-            model, "before a change that was cut off", first.before, known.unfinished, _config(known.unfinished)
-        )
+            model, "before a change that was cut off", first.before, known.unfinished, _config(known.unfinished),
+            lent or next((tuned for past in known.unfinished if (tuned := past.tuned("before"))), {}),
+        )  # fmt: skip
     if known.last is None and model in models(entries):
         return None
     if known.last is None:
         raise UsageError(f"{model}: the journal in {site.journal.folder} knows nothing of it")
     if not undo:
-        return _Plan(model, "after the last change", known.last.wanted)
+        return _Plan(model, "after the last change", known.last.wanted, tuned=lent or known.last.tuned("wanted"))
     if (known.last.entry.wanted or {}).get("undid"):
         raise UsageError(f"{model}: the last change was undone already")
     return _Plan(
         model, "before the last change", known.last.before, (known.last,), _config((known.last,)),
-        {"undid": known.last.entry.seq},
+        lent or known.last.tuned("before"), {"undid": known.last.entry.seq},
     )  # fmt: skip
 
 
@@ -146,7 +154,11 @@ class _Restore:
         except CanaryError:
             return False
         self._after[control.url] = now
-        return now == versions
+        return now == versions and self._setting_is_so(control)
+
+    def _setting_is_so(self, control: Control) -> bool:
+        known, wanted = setting_of(self._plan.tuned, control.url)
+        return not known or all(now == Batching(wanted) for now in control.batching(self._plan.model).values())
 
     def _step(self, step: Callable[[], None]) -> None:
         try:
@@ -168,6 +180,11 @@ class _Restore:
                 apply_versions(control, model, versions, self._site.repository)
             self._done.append(f"{url}: {_listed(now)} -> {_listed(versions)}")
         self._after[url] = versions
+        if versions and not self._setting_is_so(control):
+            wanted = Batching(setting_of(self._plan.tuned, url)[1])
+            with self._site.journal.action(TUNE, f"{url}/{model}", wanted=wanted.section):
+                control.set_batching(model, wanted)
+            self._done.append(f"{url}: {wanted}")
         for version in versions if self._rules.probe else ():
             control.probe(model, version)
 

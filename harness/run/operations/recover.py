@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import CanaryError
 from harness.run.models import Site, open_site, restore
 from harness.run.models.history import history, models
+from harness.run.models.hold import holds
 from harness.triton import access
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _undo(site: Site, say: Say, known: int = 0) -> list[str]:
     failures = []
     entries = site.journal.entries()
     for model in models(entries[known:]):
-        if not history(entries, model).unfinished:
+        if not history(entries, model).unfinished and not holds(entries, model):
             continue
         try:
             for restored in restore(site, model):

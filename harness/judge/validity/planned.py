@@ -1,0 +1,137 @@
+"""Whether what was recorded is what the plan says: versions, shares, whole pairs, and arms that work at all."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from harness.judge import words
+from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE
+from harness.judge.failures import busy_baseline, tally
+from harness.judge.validity.fault import Fault, everything, fault
+from harness.judge.view import StageView
+from harness.types import ArmName
+
+MAX_LOST = 0.10
+SHARE_ALPHA = 0.001
+
+
+def version(view: StageView) -> Fault | None:
+    """The version is the one that the response named, not the one that was asked for."""
+    samples = view.samples
+    for arm in (BASELINE, CANDIDATE):
+        wanted = view.evidence.versions.get(ARMS[arm])
+        if not wanted:
+            continue
+        other = [i for i, name in enumerate(samples.version_names) if name not in ("", wanted)]
+        answered = (samples.arm == arm) & (samples.status == OK)
+        wrong = answered & np.isin(samples.version, other)
+        if wrong.any():
+            name = samples.version_names[samples.version[np.flatnonzero(wrong)[0]]]
+            return fault(
+                view,
+                "version",
+                f"{int(wrong.sum())} of {int(answered.sum())} answers that the plan gave to {ARMS[arm]} "
+                f"(version {wanted}) came from version {name}: nothing can be said of either",
+                voids=everything,
+            )
+    return None
+
+
+def requests(view: StageView) -> Fault | None:
+    if len(view.baseline) + len(view.candidate):
+        return None
+    return fault(view, "requests", "no request of this stage came to an end", missing=True)
+
+
+def share(view: StageView) -> Fault | None:
+    """The observed split against the planned one, at 99.9 %: the candidate's part, and of three the baseline's, too."""
+    planned = view.plan.shares
+    arms: dict[ArmName, int] = {"candidate": len(view.candidate), "baseline": len(view.baseline)}
+    total = sum(arms.values())
+    if total == 0 or (view.plan.mode == "paired" and not view.final):
+        return None
+    if "stable" in planned:
+        total += int(((view.samples.arm == STABLE) & ~view.samples.score).sum())
+    else:
+        del arms["baseline"]
+    for name, count in arms.items():
+        share = planned.get(name, 0.0)
+        # The test holds for no share and the whole one, too: it is then 0 or 1.
+        if float(stats.binomtest(count, total, min(share, 1.0)).pvalue) < SHARE_ALPHA:
+            return fault(
+                view,
+                "share",
+                f"{view.arm_name(ARMS.index(name))} got {words.percent(count / total)} of requests ({count} of {total}), "
+                f"planned were {words.percent(share)}: the split is not the one of the plan",
+            )
+    return None
+
+
+def pairs(view: StageView) -> Fault | None:
+    """Pairs lost for other reasons than an arm's failure: a partner missing, or cancelled."""
+    if view.plan.mode != "paired" or not view.final:
+        return None
+    kept = [arm.pair_id[arm.status != CANCELLED] for arm in view.arms]
+    every = np.union1d(view.baseline.pair_id, view.candidate.pair_id).size
+    whole = np.intersect1d(*kept).size
+    if every == 0 or every - whole <= MAX_LOST * every:
+        return None
+    return fault(
+        view,
+        "pairs",
+        f"{every - whole} of {every} pairs are not whole (a partner is missing or was cancelled); at most "
+        f"{words.percent(MAX_LOST)} may be",
+    )
+
+
+def duplicates(view: StageView) -> Fault | None:
+    if view.plan.mode != "paired":
+        return None
+    twice = sum(len(arm) - np.unique(arm.pair_id).size for arm in view.arms)
+    total = sum(len(arm) for arm in view.arms)
+    if twice <= 0.01 * total:
+        return None
+    return fault(view, "pairs", f"{twice} of {total} requests repeat the pair id of another of the same arm")
+
+
+def clock(view: StageView) -> Fault | None:
+    samples = view.samples
+    known = samples.sent_ns >= 0
+    wrong = (samples.done_ns < samples.due_ns) | (known & (samples.done_ns < samples.sent_ns))
+    wrong |= (samples.first_ns >= 0) & (samples.first_ns > samples.done_ns)
+    count = int(wrong.sum())
+    if count <= 0.001 * len(samples):
+        return None
+    return fault(
+        view,
+        "clock",
+        f"{count} of {len(samples)} requests ended before they began: a clock was set while measuring",
+    )
+
+
+def baseline(view: StageView) -> Fault | None:
+    first = tally(view.samples, BASELINE, view.planned_s)
+    if not busy_baseline(first):
+        return None
+    return fault(
+        view,
+        "baseline",
+        f"{view.names[0]} itself fails {words.percent(first.rate)} of requests ({first.failures} of "
+        f"{first.requests}): a comparison with a broken baseline says little",
+    )
+
+
+def scores(view: StageView) -> Fault | None:
+    """The floor cannot be measured where the baseline fails to score its own text."""
+    samples = view.samples
+    mine = samples.score & (samples.arm == BASELINE) & (samples.status != CANCELLED)
+    failed = int((mine & samples.failed).sum())
+    total = int(mine.sum())
+    if failed <= MAX_LOST * total:
+        return None
+    return fault(
+        view,
+        "scores",
+        f"{view.names[0]} failed {failed} of {total} requests that score its own text: no floor is known",
+    )

@@ -1,0 +1,57 @@
+"""Load workers that died, fell silent, or came late."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.judge import words
+from harness.judge.validity.fault import Fault, fault, informs
+from harness.judge.validity.signals import span
+from harness.judge.view import StageView
+
+GAP_SHARE, GAP_S = 0.25, 5.0
+FEW = 10
+
+
+def judge(view: StageView) -> list[Fault]:
+    """What run.json says of lost workers; where it says nothing of one, what its requests say."""
+    found = _lost(view)
+    if not found:
+        quiet = _quiet(view)
+        found = [quiet] if quiet else []
+    return found
+
+
+def _lost(view: StageView) -> list[Fault]:
+    begin, end = span(view)
+    found = []
+    for worker in view.evidence.workers:
+        if worker.lost_ns is None or worker.lost_ns > end:
+            continue
+        who = f"load worker {worker.worker}" + (f" on {worker.host}" if worker.host else "")
+        if worker.lost_ns >= begin:
+            at = words.duration((worker.lost_ns - begin) / 1e9)
+            left = "what it had sent until then is kept, and its share of the load is missing from then on"
+            found.append(fault(view, "workers", f"{who} was lost {at} into the stage: {left}"))
+        else:
+            found.append(informs(view, "workers", f"{who} had been lost before this stage began"))
+    return found
+
+
+def _quiet(view: StageView) -> Fault | None:
+    """A worker that fell silent while others went on, began long after them, or sent nothing at all."""
+    samples = view.samples
+    workers, counts = np.unique(samples.worker, return_counts=True)
+    gone = np.setdiff1d(view.so_far.worker, workers)
+    if len(gone) and len(samples) >= FEW * (len(workers) + len(gone)):
+        return fault(view, "workers", f"load worker {int(gone[0])} of earlier stages sent nothing in this one")
+    if len(workers) < 2:
+        return None
+    begin, end = int(samples.due_ns.min()), int(samples.due_ns.max())
+    bar = max(GAP_SHARE * (end - begin), GAP_S * 1e9)
+    for worker, count in zip(workers.tolist(), counts.tolist(), strict=True):
+        due = samples.due_ns[samples.worker == worker]
+        gap = max(int(due.min()) - begin, end - int(due.max()))
+        if count >= FEW and gap > bar:
+            return fault(view, "workers", f"load worker {worker} sent nothing for {words.duration(gap / 1e9)}")
+    return None

@@ -1,0 +1,47 @@
+"""The generator looks at itself: what it cost, and how long its loop was away. Once a second, beside the samples."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Protocol
+
+from harness.load.engine.loop import Loop
+from harness.types import Reading
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Sink(Protocol):
+    def reading(self, reading: Reading) -> None: ...
+
+
+class Audit:
+    """`cpu` is of the whole process, in cores; `stall_max` the longest turn of the loop since the last look."""
+
+    def __init__(self, worker: int, loop: Loop) -> None:
+        self._device = f"worker{worker}"
+        self._loop = loop
+        self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
+
+    def look(self, sink: Sink, *, backlog: int, in_flight: int, unsent: int) -> None:
+        cpu_s, wall_s = time.process_time(), time.monotonic()
+        share = (cpu_s - self._cpu_s) / max(wall_s - self._wall_s, 1e-6)
+        self._cpu_s, self._wall_s = cpu_s, wall_s
+        t_ns = self._loop.now_ns()
+        for metric, value, unit in (
+            ("cpu", share, "ratio"),
+            ("stall_max", self._loop.take_worst() / 1e9, "s"),
+            ("stalls", self._loop.stalls, "1"),
+            ("backlog", backlog, "1"),
+            ("in_flight", in_flight, "1"),
+            ("unsent", unsent, "1"),
+            ("lead", self._loop.lead_ns / 1e9, "s"),
+            ("rss", _rss_bytes(), "bytes"),
+        ):
+            sink.reading(Reading(t_ns, "generator", self._device, metric, float(value), unit))
+
+
+def _rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE

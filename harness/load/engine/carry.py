@@ -1,0 +1,222 @@
+"""One planned request, from due to recorded: out to its arms, in again, read when there is time, scored."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from harness.load.engine.dispatch import Over, Route
+from harness.load.engine.exchange import Exchange, Sender
+from harness.load.engine.loop import Loop
+from harness.load.payload import can_compare, can_score, generation, scoring
+from harness.load.recorder import Recorder
+from harness.load.reply import Reader, Reply
+from harness.load.spec import LoadSpec, host_of, wire_of
+from harness.load.template import Template, request_id, unique_key
+from harness.types import ArmName, Output, PlannedRequest, Sample, StagePlan
+
+Observe = Callable[[str, str, float, str], None]
+"""Told of every sample: wire, name, response time in ms, error class ("" if none). For Locust's own statistics."""
+
+# Answers read in one idle turn; and how many may wait before they are read whether or not there is time.
+FEW, TOO_MANY = 4, 2048
+
+
+class Reference(NamedTuple):
+    """The baseline's answer to a prompt in a paired stage: what the candidate is asked to score later."""
+
+    pair_id: int
+    prompt: int
+    token_ids: Sequence[int]
+
+
+class Flight:
+    """A request, or a pair, on its way. `over` is None once it was called."""
+
+    __slots__ = ("assignment", "due_ns", "exchanges", "left", "over", "pair_id", "prompt", "stage")
+
+    def __init__(self, stage: StagePlan, pair_id: int, prompt: int, due_ns: int, assignment: str, over: Over) -> None:
+        self.stage, self.pair_id, self.prompt, self.due_ns = stage, pair_id, prompt, due_ns
+        self.assignment = assignment
+        self.over: Over | None = over
+        self.exchanges: dict[ArmName, Exchange] = {}
+        self.left = 0
+
+
+class Carrier:
+    """Carries out planned requests. Payloads are prepared here, once: UsageError if one cannot be made."""
+
+    def __init__(
+        self, spec: LoadSpec, senders: Mapping[ArmName, Sender], recorder: Recorder, route: Route, loop: Loop,
+        observe: Observe,
+    ) -> None:  # fmt: skip
+        self._spec, self._senders, self._recorder, self._route, self._loop = spec, senders, recorder, route, loop
+        self._observe = observe
+        self._wires = {arm: wire_of(spec.arms[arm], spec.models[arm]) for arm in spec.arms}
+        self._readers = {
+            arm: Reader(spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0)
+            for arm, wire in self._wires.items()
+        }
+        self._servers = {arm: host_of(spec.arms[arm].url) for arm in spec.arms}
+        self._references: dict[int, Reference] = {}
+        self._scores = spec.logprobs_k > 0 and all(can_score(model) for model in spec.models.values())
+        self._kept = {
+            arm for arm, m in spec.models.items() if spec.keeps_outputs and (can_compare(m) or not m.is_token_model)
+        }
+        self._unique = spec.cache == "unique"
+        self._templates: dict[ArmName, list[Template]] = {
+            arm: [sender.prepare(generation(spec, arm, number)) for number in range(spec.payloads)]
+            for arm, sender in senders.items()
+        }
+        self._finished: deque[Flight] = deque()
+
+    @property
+    def backlog(self) -> int:
+        """Answers that nobody has read yet."""
+        return len(self._finished)
+
+    def carry(self, stage: StagePlan, request: PlannedRequest, due_ns: int, over: Over) -> None:
+        """`over` is called once everything that belongs to the request is over."""
+        flight = Flight(stage, request.pair_id, request.prompt, due_ns, "plan", over)
+        arms = self._route.arms(request.arms)
+        templates = self._templates
+        self._launch(flight, {arm: templates[arm][request.prompt] for arm in arms})
+
+    def warm(self, arms: Sequence[ArmName], over: Callable[[], None]) -> None:
+        """Every payload once to each of `arms`, a few at a time, unrecorded; then `over`."""
+        waiting = deque((arm, template) for arm in arms for template in self._templates[arm])
+        flying = 0
+
+        def landed(_: Exchange) -> None:
+            nonlocal flying
+            flying -= 1
+            more()
+
+        def more() -> None:
+            nonlocal flying
+            while waiting and flying < FEW:
+                flying += 1
+                arm, template = waiting.popleft()
+                self._recorder.begun(arm)
+                key = unique_key(len(waiting)).encode()
+                self._senders[arm].send(template, request_id(0, arm).encode(), key, Exchange(landed))
+            if not waiting and not flying:
+                over()
+
+        more()
+
+    def drain(self) -> None:
+        """Reads every answer that is there."""
+        while self._finished:
+            self._read(self._finished.popleft())
+
+    def _launch(self, flight: Flight, templates: Mapping[ArmName, Template]) -> None:
+        """To all arms at the same time, the first one first."""
+        score = flight.assignment == "score"
+        pair_id = flight.pair_id
+        key = unique_key(pair_id).encode() if self._unique else b""
+        flight.left = len(templates)
+        for arm in templates:
+            self._recorder.begun(arm)
+        for arm, template in templates.items():
+            exchange = flight.exchanges[arm] = Exchange(self._landed, flight)
+            self._senders[arm].send(template, request_id(pair_id, arm, score=score).encode(), key, exchange)
+
+    def _landed(self, exchange: Exchange) -> None:
+        flight: Flight = exchange.owner
+        exchange.owner = None
+        flight.left -= 1
+        if flight.left:
+            return
+        if not (self._scores and flight.assignment == "plan"):
+            self._end(flight)
+        if not self._finished:
+            self._loop.when_idle(self._read_some)
+        self._finished.append(flight)
+        if len(self._finished) > TOO_MANY:
+            self._read(self._finished.popleft())
+
+    def _end(self, flight: Flight) -> None:
+        if flight.over:
+            over, flight.over = flight.over, None
+            over(all(_refused(exchange) for exchange in flight.exchanges.values()))
+
+    def _read_some(self) -> bool:
+        for _ in range(FEW):
+            if not self._finished:
+                return False
+            self._read(self._finished.popleft())
+        return bool(self._finished)
+
+    def _read(self, flight: Flight) -> None:
+        replies = {arm: self._record(flight, arm, exchange) for arm, exchange in flight.exchanges.items()}
+        kind = "scored" if flight.assignment == "score" else "generated"
+        for arm, reply in replies.items():
+            if reply.failure is None and (kind == "scored" or arm in self._kept):
+                self._recorder.output(_output(flight.stage.index, flight.pair_id, arm, kind, reply))
+        if flight.over and not self._score(flight, replies):
+            self._end(flight)
+
+    def _record(self, flight: Flight, arm: ArmName, exchange: Exchange) -> Reply:
+        reply = self._readers[arm].read(exchange)
+        failure = reply.failure
+        status, error, code = (failure.status, failure.error, failure.code) if failure else ("ok", "", "")
+        score = flight.assignment == "score"
+        # A scoring request is due when it is sent: its times do not count.
+        due_ns = exchange.sent_ns if score else flight.due_ns
+        self._recorder.sample(
+            Sample(
+                arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, arm, score=score), "",
+                flight.assignment, due_ns, exchange.sent_ns, reply.first_ns, exchange.done_ns, status, error, code,
+                reply.finish_reason, self._servers[arm], self._spec.arms[arm].model, reply.version, reply.isl, reply.osl,
+                self._spec.worker,
+            )
+        )  # fmt: skip
+        if not score and reply.chunks_ns:
+            self._recorder.chunks(flight.pair_id, arm, reply.chunks_ns)
+        self._observe(self._wires[arm], f"{arm} {flight.assignment}", (exchange.done_ns - due_ns) / 1e6, error)
+        return reply
+
+    def _score(self, flight: Flight, replies: Mapping[ArmName, Reply]) -> bool:
+        """Teacher forcing: what each arm thinks of the baseline's own words, token by token. False: nothing to ask."""
+        if any(reply.failure is not None for reply in replies.values()):
+            return False
+        if flight.stage.mode == "paired" and {"baseline", "candidate"} <= replies.keys():
+            reference = Reference(flight.pair_id, flight.prompt, replies["baseline"].token_ids)
+            self._references[flight.prompt] = reference
+        elif flight.stage.mode == "split" and "candidate" in replies and self._references:
+            reference = self._reference(flight)
+        else:
+            return False
+        # A rollback that came while the answers were under way keeps the candidate out of this, too.
+        arms = [arm for arm in replies if arm in self._route.arms((arm,))]
+        if not arms:
+            return False
+        over, flight.over = flight.over, None
+        assert over
+        scored = Flight(flight.stage, reference.pair_id, reference.prompt, -1, "score", over)
+        self._launch(
+            scored,
+            {
+                arm: self._senders[arm].prepare(scoring(self._spec, arm, reference.prompt, reference.token_ids))
+                for arm in arms
+            },
+        )
+        return True
+
+    def _reference(self, flight: Flight) -> Reference:
+        """What the baseline said to the same prompt; to another one if it was never asked this."""
+        known = list(self._references.values())
+        return self._references.get(flight.prompt, known[flight.pair_id % len(known)])
+
+
+def _refused(exchange: Exchange) -> bool:
+    return exchange.status == 503 or (exchange.failure is not None and exchange.failure.status == "refused")
+
+
+def _output(stage: int, pair_id: int, arm: str, kind: str, reply: Reply) -> Output:
+    return Output(
+        stage, pair_id, arm, kind, reply.text, reply.digest, reply.finish_reason, reply.token_ids, reply.k,
+        reply.topk_ids, reply.topk_logprobs,
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""A run's load on one thread: told what to do from any other, and telling by `emit` what happened."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from harness.load.engine.audit import Audit
+from harness.load.engine.carry import Carrier, Observe
+from harness.load.engine.dispatch import Route, Stage
+from harness.load.engine.exchange import Sender
+from harness.load.engine.grpc import GrpcSender
+from harness.load.engine.http import HttpSender
+from harness.load.engine.loop import Loop
+from harness.load.recorder import Recorder
+from harness.load.spec import LoadSpec, wire_of
+from harness.types import ArmName, PlannedRequest, StagePlan
+
+Emit = Callable[[dict[str, Any]], None]
+
+FLUSH_S = 0.25
+AUDIT_S = 1.0
+# How long requests in flight may take once the run is told to stop; then they are cancelled.
+GRACE_S = 1.0
+CONNECT_S = 2.0
+# Connections that are there before the first request.
+AHEAD = 8
+
+
+class Requests(Protocol):
+    """The plan: a stage to this worker's share of its requests."""
+
+    def __call__(
+        self, stage: StagePlan, seed: int, prompts: int, trace_ns: tuple[int, ...], *, worker: int, workers: int
+    ) -> Iterator[PlannedRequest]: ...
+
+
+class Engine:
+    """`run` blocks, in a thread of its own, until `stop` has been carried out; all else may be called from any thread.
+
+    Events (`t_ns` from the run's start): {"event": "ready"}, "stage_begun" and "stage_done" with index and t_ns,
+    "stopped". What goes wrong (UsageError: a payload cannot be made; RecordingError: the disk is full) ends `run` and
+    is raised there. What was recorded is written, whatever ends it.
+    """
+
+    def __init__(
+        self, spec: LoadSpec, requests: Requests, emit: Emit, observe: Observe, poller: Callable[[], Any] | None = None
+    ) -> None:
+        self._spec, self._requests, self._emit, self._observe = spec, requests, emit, observe
+        self._loop = Loop(spec.t0_ns, poller)
+        self._route = Route()
+        self._senders: dict[ArmName, Sender] = {}
+        self._stages: list[Stage] = []
+        self._warmed: set[ArmName] = set()
+        self._stopping = False
+        self._recorder: Recorder
+        self._carrier: Carrier
+
+    def run(self) -> None:
+        self._recorder = Recorder(
+            self._spec.folder, worker=self._spec.worker, outputs=self._spec.keeps_outputs, chunks=self._spec.chunks
+        )
+        try:
+            self._prepare()
+            self._loop.run()
+        finally:
+            for sender in self._senders.values():
+                sender.close()
+            try:
+                if hasattr(self, "_carrier"):
+                    self._carrier.drain()
+            finally:
+                self._recorder.close()
+                self._loop.close()
+        self._emit({"event": "stopped"})
+
+    def stage(self, plan: StagePlan, begin_ns: int | None = None) -> None:
+        """Begins a stage, at `begin_ns` or at once; one that still runs issues nothing more."""
+        self._loop.post(self._begin, plan, begin_ns)
+
+    def end_stage(self) -> None:
+        """The stage that runs issues nothing more."""
+        self._loop.post(self._end_stages)
+
+    def route(self, candidate_share: float | None) -> None:
+        self._loop.post(self._route.override, candidate_share)
+
+    def stop(self) -> None:
+        """Nothing new, a moment for what is in flight, then cancel; all that happened is written."""
+        self._loop.post(self._wind_down)
+
+    def _prepare(self) -> None:
+        spec, loop = self._spec, self._loop
+        spec.check()
+        for name, arm in spec.arms.items():
+            kind = GrpcSender if wire_of(arm, spec.models[name]).startswith("grpc") else HttpSender
+            self._senders[name] = kind(loop, arm, spec.models[name], spec.connections)
+        self._carrier = Carrier(spec, self._senders, self._recorder, self._route, loop, self._observe)
+        self._tick_s = min(max(spec.timeout_s / 20, 0.005), 0.05)
+        self._connecting = len(self._senders)
+        patience = loop.after(CONNECT_S, self._ready)
+        for sender in self._senders.values():
+            sender.connect(AHEAD, lambda: self._connected(patience))
+
+    def _connected(self, patience: Any) -> None:
+        self._connecting -= 1
+        if self._connecting == 0:
+            patience.cancel()
+            self._ready()
+
+    def _ready(self) -> None:
+        self._connecting = -1
+        self._audit = Audit(self._spec.worker, self._loop)
+        # A collection of everything that was imported would stop the traffic for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
+        self._expire()
+        self._flush()
+        self._look()
+        self._loop.take_worst()
+        self._emit({"event": "ready"})
+
+    def _begin(self, plan: StagePlan, begin_ns: int | None) -> None:
+        self._end_stages()
+        arms = [arm for arm in self._senders if self._spec.cache == "warm" and arm not in self._warmed]
+        arms = [arm for arm in arms if _takes_part(plan, arm)]
+        if arms:
+            self._warmed.update(arms)
+            self._carrier.warm(arms, lambda: self._start(plan, begin_ns))
+        else:
+            self._start(plan, begin_ns)
+
+    def _start(self, plan: StagePlan, begin_ns: int | None) -> None:
+        if self._stopping:
+            return
+        spec = self._spec
+        requests = self._requests(
+            plan, spec.seed, spec.payloads, spec.trace_ns, worker=spec.worker, workers=spec.workers
+        )
+        stage = Stage(
+            plan, requests, lambda request, due_ns, over: self._carrier.carry(plan, request, due_ns, over),
+            self._loop, lambda: self._done(stage), spec.worker, spec.workers,
+        )  # fmt: skip
+        self._stages.append(stage)
+        begin_ns = self._loop.now_ns() if begin_ns is None else begin_ns
+        self._recorder.stage(plan, begin_ns)
+        stage.begin(begin_ns)
+        self._emit({"event": "stage_begun", "index": plan.index, "t_ns": begin_ns})
+
+    def _done(self, stage: Stage) -> None:
+        self._stages.remove(stage)
+        # What the parent reads after this event is complete.
+        self._carrier.drain()
+        self._recorder.flush()
+        self._emit({"event": "stage_done", "index": stage.plan.index, "t_ns": self._loop.now_ns()})
+        if self._stopping and not self._stages:
+            self._loop.stop()
+
+    def _end_stages(self) -> None:
+        for stage in self._stages:
+            stage.stop()
+
+    def _wind_down(self) -> None:
+        self._stopping = True
+        self._end_stages()
+        if not self._stages:
+            self._loop.stop()
+            return
+        self._loop.after(GRACE_S, self._cancel)
+        self._loop.after(2 * GRACE_S, self._loop.stop)
+
+    def _cancel(self) -> None:
+        for sender in self._senders.values():
+            sender.cancel()
+
+    def _expire(self) -> None:
+        limit_ns = self._loop.now_ns() - int(self._spec.timeout_s * 1e9)
+        for sender in self._senders.values():
+            sender.expire(limit_ns)
+        self._loop.after(self._tick_s, self._expire)
+
+    def _flush(self) -> None:
+        self._recorder.flush()
+        self._loop.after(FLUSH_S, self._flush)
+
+    def _look(self) -> None:
+        self._audit.look(
+            self._recorder,
+            backlog=self._carrier.backlog,
+            in_flight=sum(stage.in_flight for stage in self._stages),
+            unsent=sum(stage.overdue for stage in self._stages),
+        )
+        self._loop.after(AUDIT_S, self._look)
+
+
+def _takes_part(plan: StagePlan, arm: ArmName) -> bool:
+    if plan.mode != "split":
+        return arm != "stable"
+    baseline = 1 - plan.candidate_share if plan.baseline_share is None else plan.baseline_share
+    shares = {"candidate": plan.candidate_share, "baseline": baseline, "stable": 1 - baseline - plan.candidate_share}
+    return shares[arm] > 1e-9

@@ -1,0 +1,120 @@
+"""Token models, as TensorRT-LLM's and vLLM's Triton backends name their inputs.
+
+Greedy, with a fixed seed, unless an arm's parameters say otherwise: a comparison needs answers that can be repeated.
+Sources: all_models/inflight_batcher_llm of triton-inference-server/tensorrtllm_backend and src/ of its vllm_backend.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.errors import UsageError
+from harness.load.payload.rows import given, values_of
+from harness.load.spec import LoadSpec
+from harness.load.template import UNIQUE
+from harness.tensors import Tensor
+from harness.types import Api, Arm, ModelInfo, Prompt
+
+# What Triton itself reads from a request's parameters; everything else is the model's.
+TRITON_PARAMETERS = frozenset({"priority", "timeout", "sequence_id", "sequence_start", "sequence_end"})
+# Inputs that older TensorRT-LLM ensembles require though there is nothing to say.
+_BLANK = {"bad_words": [""], "stop_words": [""]}
+
+
+def can_compare(model: ModelInfo, api: Api = "kserve") -> bool:
+    """Whether the model gives the top-k log-probabilities of its tokens over this api."""
+    outputs = {t.name for t in model.outputs}
+    asked = any(t.name == "logprobs" for t in model.inputs)
+    return api != "openai" and asked and {"token_ids", "topk_ids", "topk_logprobs"} <= outputs
+
+
+def can_score(model: ModelInfo, api: Api = "kserve") -> bool:
+    """Whether the model can be made to say given tokens, for their log-probabilities."""
+    return can_compare(model, api) and any(t.name == "forced_ids" for t in model.inputs)
+
+
+def text_of(spec: LoadSpec, prompt: Prompt) -> str:
+    """The prompt's text, behind a key of its own where no prefix of it may come from a cache."""
+    return f"{UNIQUE} {prompt.text}" if spec.cache == "unique" else prompt.text
+
+
+def max_tokens_of(spec: LoadSpec, prompt: Prompt) -> int:
+    return spec.max_tokens if prompt.max_tokens is None else prompt.max_tokens
+
+
+def seed_of(spec: LoadSpec) -> int:
+    """The sampler's seed: it fits every integer type that such an input has."""
+    return spec.seed % 2**31
+
+
+def inputs(spec: LoadSpec, arm: Arm, model: ModelInfo, prompt: Prompt) -> list[Tensor]:
+    """The inputs of a generation. Raises UsageError where a required one is unknown."""
+    names = {t.name for t in model.inputs}
+    max_tokens = max_tokens_of(spec, prompt)
+    known: dict[str, Any] = {
+        "text_input": [text_of(spec, prompt)],
+        "max_tokens": [max_tokens],
+        "stream": [arm.stream and (model.decoupled or arm.api == "generate")],
+        "exclude_input_in_output": [True],
+        # Greedy: TensorRT-LLM by top_k, others by temperature.
+        **({"top_k": [1]} if "top_k" in names else {"temperature": [0.0]}),
+        "seed": [seed_of(spec)],
+        "random_seed": [seed_of(spec)],
+        "sampling_parameters": [_sampling(spec, arm, model, max_tokens)],
+        # vLLM counts and says why it stopped only when asked to.
+        "return_finish_reason": [True],
+        "return_num_input_tokens": [True],
+        "return_num_output_tokens": [True],
+    }
+    if spec.logprobs_k and can_compare(model):
+        known["logprobs"] = [spec.logprobs_k]
+    return _tensors(model, arm, known)
+
+
+def scoring(spec: LoadSpec, arm: Arm, model: ModelInfo, prompt: Prompt, forced_ids: Sequence[int]) -> list[Tensor]:
+    """The inputs of a request that scores `forced_ids` after the prompt."""
+    known = {
+        "text_input": [text_of(spec, prompt)],
+        "forced_ids": forced_ids,
+        "logprobs": [spec.logprobs_k],
+        "stream": [False],
+    }
+    return _tensors(model, arm, known)
+
+
+def parameters(model: ModelInfo, arm: Arm) -> dict[str, Any]:
+    """The arm's parameters that travel as the request's own: neither inputs nor part of sampling_parameters."""
+    names = {t.name for t in model.inputs}
+    if model.is_token_model and "sampling_parameters" in names:
+        names |= arm.parameters.keys() - TRITON_PARAMETERS
+    return {name: value for name, value in arm.parameters.items() if name not in names}
+
+
+def _sampling(spec: LoadSpec, arm: Arm, model: ModelInfo, max_tokens: int) -> str:
+    """vLLM's JSON. Once it is there vLLM reads no request parameters, so all that the arm says belongs in it."""
+    own = arm.parameters.get("sampling_parameters", {})
+    if isinstance(own, str):
+        try:
+            own = json.loads(own)
+        except ValueError as error:
+            raise UsageError(f"sampling_parameters of {model.name} is not JSON: {error}") from error
+    names = {t.name for t in model.inputs} | TRITON_PARAMETERS
+    rest = {name: value for name, value in arm.parameters.items() if name not in names}
+    return json.dumps({"max_tokens": max_tokens, "temperature": 0, "seed": seed_of(spec), **rest, **own})
+
+
+def _tensors(model: ModelInfo, arm: Arm, known: Mapping[str, Any]) -> list[Tensor]:
+    made: list[Tensor] = []
+    for t in model.inputs:
+        values = known.get(t.name)
+        if t.name in arm.parameters and t.name not in ("sampling_parameters", "text_input"):
+            values = values_of(arm.parameters[t.name])
+        if values is None and not t.optional:
+            values = _BLANK.get(t.name)
+            if values is None:
+                raise UsageError(f"{model.name} needs the input {t.name}: give it in the arm's parameters")
+        if values is not None:
+            made.append(given(t, model, values))
+    return made

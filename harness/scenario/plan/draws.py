@@ -1,0 +1,34 @@
+"""Uniform numbers that a seed fixes for good.
+
+Only raw 64-bit draws of PCG64 are used, seeded by (seed, stage, purpose): numpy guarantees those across its versions,
+which it does not for its distributions. Each purpose has a stream of its own, so that another rate leaves arms and
+prompts as they were.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_STREAMS = {"due": 0, "arms": 1, "prompts": 2}
+
+
+class Draws:
+    """`draws(n)`: the next n numbers of the stream, in [0, 1), multiples of 2^-53."""
+
+    def __init__(self, seed: int, stage: int, purpose: Literal["due", "arms", "prompts"]) -> None:
+        self._bits = np.random.PCG64(np.random.SeedSequence([seed, stage, _STREAMS[purpose]]))
+
+    def __call__(self, count: int) -> Floats:
+        raw = self._bits.random_raw(count)
+        return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def ranks(values: Floats) -> NDArray[np.intp]:
+    """The place of each value among those of its row (the last axis): a random order, from random values."""
+    return values.argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")

@@ -1,0 +1,120 @@
+"""A scenario's stages as they are carried out.
+
+Steps and sweeps become stages of their own, each judged like any other: the first load at which the candidate is worse
+ends the run. Before the first comes the deploy, before a stage its warm-up, and behind a last split at 100 % the soak
+for which the baseline is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.scenario.sections import Leg, LoadConfig, StageConfig
+from harness.types import Arrival, Prompt, StagePlan
+
+if TYPE_CHECKING:
+    from harness.scenario.model import Scenario
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`prompts`: what PlannedRequest.prompt numbers; () for a model that takes none. `trace_ns`: when the rows of a
+    trace are due, at the speed that is asked for; each asks the prompt of its number.
+    """
+
+    stages: tuple[StagePlan, ...]
+    seed: int
+    prompts: tuple[Prompt, ...]
+    trace_ns: tuple[int, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of load; starting servers and loading models (also in a deploy stage) come on top."""
+        return sum(stage.duration_s for stage in self.stages if stage.purpose != "deploy")
+
+
+def plan(scenario: Scenario) -> Plan:
+    """Everything that a run of the scenario will send, and when. Pure."""
+    return Plan(stages(scenario), scenario.seed, scenario.prompts, scenario.trace_ns)
+
+
+def stages(scenario: Scenario) -> tuple[StagePlan, ...]:
+    """In order, with their indices."""
+    return tuple(replace(stage, index=index) for index, stage in enumerate(_stages(scenario)))
+
+
+def reach(scenario_stages: Sequence[StageConfig], trace_ns: Sequence[int]) -> int:
+    """How many rows of a trace any stage will ask: all of them where no stage replays it, or one to its end."""
+    replays = [stage for stage in scenario_stages if stage.arrival == "trace"]
+    if not replays or any(stage.duration_s is None for stage in replays):
+        return len(trace_ns)
+    longest_s = max(stage.duration_s or 0.0 for stage in replays)
+    return bisect_left(trace_ns, math.ceil(longest_s * 1e9))
+
+
+def _stages(scenario: Scenario) -> Iterator[StagePlan]:
+    """Their indices are all 0."""
+    load = scenario.load
+    if scenario.deploy is not None:
+        deploy = scenario.deploy
+        leg = Leg(deploy.within_s, deploy.rate, deploy.in_flight)
+        yield StagePlan(
+            0, "split", "closed" if leg.rate is None else load.arrival, leg.duration_s, 0.0, leg.in_flight, leg.rate,
+            "deploy", burstiness=_burstiness(load, None, load.arrival),
+        )  # fmt: skip
+    for config in scenario.stages:
+        for stage in _of_section(config, load, scenario.trace_ns):
+            if config.warm_up_s is not None:
+                yield _warm_up(stage, config.warm_up_s)
+            last = stage
+            yield stage
+    keep_s = scenario.on_promote.keep_baseline_s if scenario.on_promote else None
+    if keep_s is not None and last.mode == "split" and last.candidate_share == 1:
+        yield replace(
+            last, duration_s=keep_s, purpose="soak", series=1,
+            rate=last.rate if last.rate_to is None else last.rate_to, rate_to=None,
+            in_flight=last.in_flight if last.in_flight_to is None else last.in_flight_to, in_flight_to=None,
+        )  # fmt: skip
+
+
+def _of_section(config: StageConfig, load: LoadConfig, trace_ns: tuple[int, ...]) -> Iterator[StagePlan]:
+    if config.arrival == "trace":
+        yield _replay(config, trace_ns)
+        return
+    legs = config.legs()
+    for leg in legs:
+        arrival: Arrival = "closed" if leg.rate is None else config.arrival or load.arrival
+        yield StagePlan(
+            0, config.mode, arrival, leg.duration_s, config.share, leg.in_flight, leg.rate,
+            rate_to=leg.rate_to, in_flight_to=leg.in_flight_to, baseline_share=config.baseline_share,
+            burstiness=_burstiness(load, config, arrival), series=len(legs),
+        )  # fmt: skip
+
+
+def _replay(config: StageConfig, trace_ns: tuple[int, ...]) -> StagePlan:
+    # To the millisecond after the last row.
+    whole_s = (trace_ns[-1] // 10**6 + 1) / 1e3
+    duration_s = min(config.duration_s or whole_s, whole_s)
+    rows = bisect_left(trace_ns, math.ceil(duration_s * 1e9))
+    return StagePlan(
+        0, config.mode, "trace", duration_s, config.share, rate=rows / duration_s, baseline_share=config.baseline_share
+    )
+
+
+def _warm_up(stage: StagePlan, seconds: float) -> StagePlan:
+    """The load with which the stage begins; of a trace, its mean rate."""
+    arrival: Arrival = "poisson" if stage.arrival == "trace" else stage.arrival
+    return replace(
+        stage, arrival=arrival, duration_s=seconds, purpose="warm-up", rate_to=None, in_flight_to=None, series=1
+    )
+
+
+def _burstiness(load: LoadConfig, config: StageConfig | None, arrival: Arrival) -> float:
+    if arrival != "gamma":
+        return 1.0
+    own = config.burstiness if config else None
+    return own or load.burstiness or 1.0

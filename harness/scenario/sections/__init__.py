@@ -1,0 +1,27 @@
+"""The sections of a scenario file, each checked by itself; what must hold between them is in `rules`.
+
+The field descriptions are the reference of the file format; the JSON Schema for editors is made from them.
+"""
+
+from harness.scenario.sections.gate import GateConfig, GateField
+from harness.scenario.sections.load import LoadConfig, SyntheticConfig
+from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, TelemetryConfig
+from harness.scenario.sections.stage import DeployConfig, Leg, StageConfig, SweepConfig
+from harness.scenario.sections.target import ArmConfig, TargetConfig, TlsConfig
+
+__all__ = [
+    "ArmConfig",
+    "DeployConfig",
+    "GateConfig",
+    "GateField",
+    "Leg",
+    "LoadConfig",
+    "OnFailConfig",
+    "OnPromoteConfig",
+    "StageConfig",
+    "SweepConfig",
+    "SyntheticConfig",
+    "TargetConfig",
+    "TelemetryConfig",
+    "TlsConfig",
+]

@@ -1,0 +1,257 @@
+"""Stages: a mode, a load, a time. One section may stand for several stages: steps and sweeps."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from harness.scenario.fields import DAY_S, Burstiness, Duration, Level, Levels, Rate, Section, Share, Wrong, between
+from harness.scenario.units import format_level
+from harness.types import Mode
+
+MOST_IN_FLIGHT = 10_000
+MOST_RATE = 1_000_000.0
+MOST_STAGES = 100
+
+OpenArrival = Literal["poisson", "constant", "gamma"]
+
+
+class Leg(NamedTuple):
+    """What one section plans for one stage: a rate or a number in flight, and where a ramp leads."""
+
+    duration_s: float
+    rate: float | None = None
+    in_flight: int | None = None
+    rate_to: float | None = None
+    in_flight_to: int | None = None
+
+    @classmethod
+    def of(cls, duration_s: float, level: Level, to: Level | None = None) -> Leg:
+        if isinstance(level, int):
+            return cls(duration_s, in_flight=level, in_flight_to=None if to is None else int(to))
+        return cls(duration_s, rate=level, rate_to=to)
+
+
+class SweepConfig(Section):
+    """The same stage at one load after another: values that are listed, or from one to another."""
+
+    rate: Levels | None = Field(None, description="open loop: a list such as [10/s, 20/s, 40/s]")
+    in_flight: Levels | None = Field(None, description="closed loop: a list such as [1, 2, 4, 8]")
+    from_: Level | None = Field(None, alias="from", description="the first value: a rate, or a number in flight")
+    to: Level | None = Field(None, description="the last value")
+    count: int | None = Field(None, ge=2, le=MOST_STAGES, description="how many values, both ends included")
+    spacing: Literal["geometric", "linear"] = Field(
+        "geometric", description="geometric: each a constant factor above the one before; linear: a constant step"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> SweepConfig:
+        spaced = [self.from_, self.to, self.count]
+        given = [self.rate is not None, self.in_flight is not None, any(part is not None for part in spaced)]
+        if sum(given) != 1:
+            raise Wrong("give rate, in_flight, or from, to and count (such as from: 10/s, to: 160/s, count: 5)")
+        if given[2]:
+            for key, value in zip(("from", "to", "count"), spaced, strict=True):
+                if value is None:
+                    raise Wrong("is missing", key)
+            same_kind(self.from_, self.to, "to")
+        elif self.spacing != "geometric":
+            raise Wrong("only between from and to; a list says its values", "spacing")
+        for key, kind in (("rate", float), ("in_flight", int)):
+            for index, level in enumerate(getattr(self, key) or ()):
+                if not isinstance(level, kind):
+                    raise Wrong(_other_kind(level), key, index)
+        values = self.values()
+        for level in values:
+            within_limits(level)
+        if len(set(values)) < len(values):
+            key = "count" if given[2] else "rate" if given[0] else "in_flight"
+            twice = next(level for index, level in enumerate(values) if level in values[:index])
+            raise Wrong(f"{format_level(twice)} comes twice; each value once", key)
+        return self
+
+    def values(self) -> tuple[Level, ...]:
+        """In the order in which they are run."""
+        listed = self.rate or self.in_flight
+        if listed:
+            return listed
+        assert self.from_ is not None
+        assert self.to is not None
+        assert self.count is not None
+        first, last, steps = self.from_, self.to, self.count - 1
+        if self.spacing == "linear":
+            between_ends = [first + (last - first) * i / steps for i in range(1, steps)]
+        else:
+            between_ends = [first * (last / first) ** (i / steps) for i in range(1, steps)]
+        if isinstance(first, int):
+            return (first, *(round(value) for value in between_ends), last)
+        # Six digits: what a person would write, and what is shown.
+        return (first, *(float(f"{value:.6g}") for value in between_ends), last)
+
+
+class StageConfig(Section):
+    """One stage, or with steps or a sweep several: a mode, a load, a time."""
+
+    mode: Mode = Field(
+        description="paired: every prompt to both at once; interleaved: in random order; split: by share"
+    )
+    duration_s: Duration | None = Field(
+        None, alias="for", description="how long; of a trace, all of it unless this is shorter"
+    )
+    in_flight: int | None = Field(
+        None, ge=1, le=MOST_IN_FLIGHT, description="closed loop: requests (in paired mode pairs) that are under way"
+    )
+    rate: Rate | None = Field(None, description="open loop: requests (in paired mode pairs) a second")
+    to: Level | None = Field(None, description="a ramp: from rate or in_flight evenly to this by the stage's end")
+    steps: Levels | None = Field(
+        None,
+        min_length=2,
+        max_length=MOST_STAGES,
+        description="rates or numbers in flight, for equal parts of the time",
+    )
+    sweep: SweepConfig | None = Field(None, description="the same stage, for its whole time each, at several loads")
+    arrival: Literal["poisson", "constant", "gamma", "trace"] | None = Field(
+        None, description="with a rate, otherwise load.arrival; trace: when load.trace says, instead of a rate"
+    )
+    burstiness: Burstiness | None = Field(None, description="with gamma arrivals; otherwise load.burstiness")
+    candidate: Share | None = Field(None, description="in split mode: the candidate's share of the requests")
+    baseline: Share | None = Field(
+        None, description="in split mode: the baseline's share, the rest goes to stable; otherwise all that is left"
+    )
+    warm_up_s: Duration | None = Field(
+        None, alias="warm_up", description="the same load for this long before; nothing of it is judged"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> StageConfig:
+        if self.duration_s is None and self.arrival != "trace":
+            raise Wrong("is missing", "for")
+        if self.duration_s is not None:
+            between(self.duration_s, 0.001, 7 * DAY_S, "for")
+        if self.warm_up_s is not None:
+            between(self.warm_up_s, 0.001, DAY_S, "warm_up")
+        self._one_load()
+        self._two_shares()
+        return self
+
+    def _one_load(self) -> None:
+        more = {"steps": self.steps, "sweep": self.sweep}
+        given = [key for key, value in more.items() if value is not None]
+        single = [key for key, value in (("rate", self.rate), ("in_flight", self.in_flight)) if value is not None]
+        if self.arrival == "trace":
+            for key in (*single, *given, *(["to"] if self.to is not None else [])):
+                raise Wrong("a trace has its own times; to replay it faster, use load.speed (such as 2x)", key)
+            return
+        if given and single:
+            raise Wrong(f"give {single[0]} or {given[0]}, not both", given[0])
+        if len(given) == 2:
+            raise Wrong("give steps or sweep, not both", "sweep")
+        if not given:
+            one_load(self.in_flight, self.rate)
+        if self.to is not None:
+            if given:
+                raise Wrong(f"a ramp leads from rate or in_flight; {given[0]} has its own values", "to")
+            same_kind(self.in_flight if self.rate is None else self.rate, self.to, "to")
+            within_limits(self.to, "to")
+        for index, level in enumerate(self.steps or ()):
+            same_kind((self.steps or ())[0], level, "steps", index)
+            within_limits(level, "steps", index)
+        if isinstance(self._levels()[0], int):
+            for key in ("arrival", "burstiness"):
+                if getattr(self, key) is not None:
+                    raise Wrong("needs a rate: with in_flight a request leaves when another has ended", key)
+        if self.burstiness is not None and self.arrival not in (None, "gamma"):
+            raise Wrong(f"only gamma arrivals have it; found arrival: {self.arrival}", "burstiness")
+
+    def _two_shares(self) -> None:
+        if self.mode == "split" and self.candidate is None:
+            raise Wrong("a split needs the candidate's share (such as candidate: 10%)")
+        for key in ("candidate", "baseline"):
+            if self.mode != "split" and getattr(self, key) is not None:
+                raise Wrong(f"only a split has shares; {self.mode} gives both arms the same", key)
+        if self.baseline is None:
+            return
+        if self.baseline == 0:
+            raise Wrong("expected a share above 0%: the candidate is compared with the baseline", "baseline")
+        if self.share + self.baseline > 1 + 1e-9:
+            raise Wrong("candidate and baseline get more than 100% together", "baseline")
+
+    @property
+    def share(self) -> float:
+        """The candidate's share of the requests: 0.5 unless the stage splits."""
+        return 0.5 if self.candidate is None else self.candidate
+
+    @property
+    def baseline_share(self) -> float | None:
+        """None where the baseline gets all that the candidate does not."""
+        if self.baseline is None or self.share + self.baseline > 1 - 1e-9:
+            return None
+        return self.baseline
+
+    @property
+    def equal(self) -> bool:
+        """Baseline and candidate get as many requests."""
+        other = 1 - self.share if self.baseline is None else self.baseline
+        return abs(self.share - other) < 1e-9
+
+    def legs(self) -> tuple[Leg, ...]:
+        """One for each stage that this section stands for; () for a trace, whose length is not known here."""
+        if self.duration_s is None or self.arrival == "trace":
+            return ()
+        levels = self._levels()
+        # Steps share the time, a sweep takes it for each of its values.
+        each_s = self.duration_s / (len(levels) if self.steps else 1)
+        return tuple(Leg.of(each_s, level, self.to) for level in levels)
+
+    def _levels(self) -> tuple[Level, ...]:
+        if self.sweep is not None:
+            return self.sweep.values()
+        if self.steps is not None:
+            return self.steps
+        level = self.in_flight if self.rate is None else self.rate
+        assert level is not None
+        return (level,)
+
+
+class DeployConfig(Section):
+    """The candidate is brought while the baseline serves: a first stage in which all traffic stays with it."""
+
+    in_flight: int | None = Field(None, ge=1, le=MOST_IN_FLIGHT, description="closed loop: requests that are under way")
+    rate: Rate | None = Field(None, description="open loop: requests a second")
+    within_s: Duration = Field(300.0, alias="within", description="until the candidate is loaded, at most this long")
+
+    @model_validator(mode="after")
+    def _fits(self) -> DeployConfig:
+        between(self.within_s, 5.0, DAY_S, "within")
+        one_load(self.in_flight, self.rate)
+        return self
+
+
+def one_load(in_flight: int | None, rate: float | None) -> None:
+    """Raises Wrong unless the load is given, and in one way."""
+    if in_flight is None and rate is None:
+        raise Wrong("give rate (such as rate: 1/s) or in_flight (such as in_flight: 1), found neither")
+    if in_flight is not None and rate is not None:
+        raise Wrong("give rate or in_flight, not both", "in_flight")
+    if rate is not None:
+        within_limits(rate, "rate")
+
+
+def same_kind(first: Level | None, other: Level | None, *at: str | int) -> None:
+    """Raises Wrong at `at` where one is a rate and the other a number in flight."""
+    if isinstance(first, int) != isinstance(other, int) and other is not None:
+        raise Wrong(_other_kind(other), *at)
+
+
+def within_limits(level: Level, *at: str | int) -> None:
+    """Raises Wrong at `at` for a load that no machine can carry."""
+    if isinstance(level, int) and level > MOST_IN_FLIGHT:
+        raise Wrong(f"expected at most {MOST_IN_FLIGHT} in flight, found {level}", *at)
+    if level > MOST_RATE:
+        raise Wrong(f"expected at most {MOST_RATE:.0f}/s", *at)
+
+
+def _other_kind(level: Level) -> str:
+    expected = "a rate such as 10/s" if isinstance(level, int) else "a number in flight such as 8"
+    return f"expected {expected}, as the other values are, found {format_level(level)}"

@@ -1,0 +1,96 @@
+"""Where Triton is, and who is compared."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from harness.scenario.fields import MODEL, Build, ControlUrl, MetricsUrl, Section, Wrong, path_of
+from harness.scenario.units import found
+from harness.types import Api, Tls
+
+
+class TargetConfig(Section):
+    """Where Triton is."""
+
+    server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
+    url: ControlUrl | None = Field(None, description="a Triton that runs already: grpc://host:port")
+    metrics_url: MetricsUrl | None = Field(None, description="its metrics: http://host:8002/metrics")
+    repository: str | None = Field(
+        None,
+        min_length=1,
+        description="its model repository, where this machine sees it; from the file's folder",
+    )
+    versioned_clients: bool = Field(
+        False, description="every client names its version, so a higher one may be loaded while requests arrive"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TargetConfig:
+        if self.server is None:
+            return self
+        for key in ("url", "metrics_url", "repository"):
+            if getattr(self, key) is not None:
+                raise Wrong(f"the embedded server has its own {key}; give server or {key}, not both", key)
+        return self
+
+    def url_of(self, arm: ArmConfig) -> str | None:
+        """The arm's own server, else this one; None for the embedded one."""
+        return arm.url or self.url
+
+    @field_validator("repository", mode="after")
+    @classmethod
+    def _from_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return path_of(value, "target.repository", info) if value else value
+
+
+class TlsConfig(Section):
+    """Certificates for grpcs:// and https://; without any, the system's authorities are trusted."""
+
+    ca: str | None = Field(None, min_length=1, description="PEM file: the authorities to trust; from the file's folder")
+    cert: str | None = Field(None, min_length=1, description="PEM file: the client's own certificate (mTLS)")
+    key: str | None = Field(None, min_length=1, description="PEM file: its key, where cert does not hold it, too")
+    server_name: str | None = Field(None, min_length=1, description="the name in the server's certificate")
+
+    @model_validator(mode="after")
+    def _whole(self) -> TlsConfig:
+        if self.key and not self.cert:
+            raise Wrong("a key without a certificate; give cert, too", "key")
+        return self
+
+    def seen_from(self, key: str, info: ValidationInfo) -> TlsConfig:
+        """With the paths that it means, written at `key` such as "candidate.tls"."""
+        files = {name: getattr(self, name) for name in ("ca", "cert", "key")}
+        return self.model_copy(
+            update={name: path_of(path, f"{key}.{name}", info) for name, path in files.items() if path}
+        )
+
+    def tls(self) -> Tls:
+        return Tls(self.ca, self.cert, self.key, self.server_name)
+
+
+class ArmConfig(Section):
+    """One side of the comparison."""
+
+    model: str = Field(min_length=1, pattern=MODEL, description="the model's name in the repository")
+    version: int | None = Field(None, ge=1, description="the version; without one Triton picks the highest")
+    build: Build | None = Field(None, description="embedded server only: which build of the demonstration model")
+    url: ControlUrl | None = Field(None, description="this arm's own server; otherwise target.url")
+    api: Api = Field(
+        "kserve",
+        description="how requests are worded; kserve: the v2 protocol; generate: Triton's generate extension; "
+        "openai: the OpenAI-compatible front end (these two over HTTP)",
+    )
+    stream: bool = Field(True, description="tokens as they come, where api and model can")
+    tls: TlsConfig | None = Field(None, description="certificates, where the address is grpcs:// or https://")
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with each request of this arm")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="request parameters of this arm")
+
+    @field_validator("parameters", mode="after")
+    @classmethod
+    def _scalars(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, part in value.items():
+            if not isinstance(part, str | int | float | bool):
+                raise Wrong(f"expected text, a number, true or false, found {found(part)}", name)
+        return value
