@@ -12,7 +12,16 @@ from rich.table import Table
 
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
-from harness.embedded import MODELS, EmbeddedServer, available, build_repository, s3_available, weights_available
+from harness.embedded import (
+    MODELS,
+    EmbeddedServer,
+    available,
+    build_repository,
+    embedding_available,
+    reference_build,
+    s3_available,
+    weights_available,
+)
 from harness.errors import ServerDied, UsageError
 from harness.run import Interrupted, interruptible
 from harness.telemetry import hardware
@@ -63,7 +72,7 @@ def _version(wish: str) -> tuple[str, int, str]:
     name, _, version = place.partition(":")
     if name not in MODELS or not version.isdecimal():
         raise UsageError(f"--model {wish}: expected NAME:VERSION[=BUILD], NAME one of {', '.join(MODELS)}")
-    return name, int(version), build or "fp16"
+    return name, int(version), build or reference_build(name)
 
 
 def _doctor(_args: argparse.Namespace) -> int:
@@ -73,6 +82,7 @@ def _doctor(_args: argparse.Namespace) -> int:
     table.add_row("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB")
     table.add_row("embedded Triton", available() or "yes")
     table.add_row("its language model", weights_available() or "yes")
+    table.add_row("its embedding model", embedding_available() or "yes")
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
     table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
     table.add_row("ingress", "the harness's own split")

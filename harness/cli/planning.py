@@ -9,7 +9,7 @@ from rich.table import Table
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stdout
-from harness.embedded import available, s3_available, weights_available
+from harness.embedded import available, embedding_available, s3_available, weights_available
 from harness.scenario import GateFacts
 
 
@@ -35,7 +35,8 @@ def _check(args: argparse.Namespace) -> int:
     console = stdout()
     console.print(f"{facts.name}: {facts.summary}" if facts.summary else facts.name, markup=False)
     if facts.stages:
-        console.print(f"{facts.duration_s:.0f} s of load, {facts.prompts} prompts, seed {facts.seed}")
+        workers = f", {facts.workers} workers" if facts.workers > 1 else ""
+        console.print(f"{facts.duration_s:.0f} s of load, {facts.prompts} prompts, seed {facts.seed}{workers}")
     console.print()
     for number, step in enumerate(facts.steps, 1):
         console.print(f"{number:3}. {step}", markup=False)
@@ -57,6 +58,7 @@ def _scenarios(_args: argparse.Namespace) -> int:
     problems = {
         scenario.EMBEDDED_TRITON: available(),
         scenario.LANGUAGE_MODEL: weights_available(),
+        scenario.EMBEDDING_MODEL: embedding_available(),
         scenario.EMBEDDED_S3: s3_available(),
     }
     table = Table("scenario", "what", "needs", "here", box=None, pad_edge=False)

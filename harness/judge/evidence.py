@@ -15,6 +15,7 @@ from harness.judge.metrics import default_gates, normalise
 from harness.judge.outputs import Answer, answers, seen
 from harness.recording import Recording, stage_records
 from harness.recording import gates as recorded_gates
+from harness.recording.steps import Pipeline, pipelines
 from harness.types import Gate, StagePlan, StageRecord
 
 
@@ -35,7 +36,7 @@ class Evidence:
     0 unknown. `versions`: the version that each arm's answers should name, where known. `finished`: the run
     came to its own end. `seed` fixes every resampling. `guarded`: the `model/version` at which requests were
     looked for that the run did not send; "" if at none. `devices`: what readings call each arm, `model/version`.
-    `workers`: the load workers that run.json lists.
+    `workers`: the load workers that run.json lists. `pipelines`: the steps of the arms that are ensembles.
     """
 
     samples: Columns
@@ -50,6 +51,7 @@ class Evidence:
     guarded: str = ""
     devices: Mapping[str, str] = field(default_factory=dict)
     workers: tuple[LoadWorker, ...] = ()
+    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -68,6 +70,7 @@ class Evidence:
             guarded=str(meta.get("guarded") or ""),
             devices=_devices(meta),
             workers=_workers(meta),
+            pipelines=pipelines(meta),
         )
 
     @classmethod
@@ -86,6 +89,7 @@ class Evidence:
         guarded: str = "",
         devices: Mapping[str, str] | None = None,
         workers: Sequence[LoadWorker] = (),
+        pipelines: Mapping[str, Pipeline] | None = None,
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -102,6 +106,7 @@ class Evidence:
             guarded=guarded,
             devices=dict(devices or {}),
             workers=tuple(workers),
+            pipelines=dict(pipelines or {}),
         )
 
     def upto(self, now_ns: int) -> Evidence:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from harness.judge import failures, latency, objective, quality, throughput, traffic, validity, words
+from harness.judge import failures, latency, objective, quality, steps, throughput, traffic, validity, words
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import QUALITY, is_latency
 from harness.judge.rule import Rule, family
@@ -126,6 +126,7 @@ def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iter
     split = traffic.share(view)
     if split is not None:
         yield split
+    yield from steps.information(view)
     yield from throughput.information(view, drift=all(gate.metric != "osl" for gate in gates))
 
 

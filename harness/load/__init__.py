@@ -6,6 +6,7 @@ gevent.
 """
 
 from harness.load.client import Generator
+from harness.load.payload import FRONT_END
 from harness.load.spec import LoadSpec, wire_of
 
-__all__ = ["Generator", "LoadSpec", "wire_of"]
+__all__ = ["FRONT_END", "Generator", "LoadSpec", "wire_of"]

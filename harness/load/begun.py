@@ -70,9 +70,9 @@ class Begun:
 
     def _sums(self) -> dict[str, int]:
         try:
-            for entry in os.scandir(self._folder):
-                if entry.name.startswith(_PREFIX) and entry.name not in self._counts:
-                    self._counts[entry.name] = _mapped(self._folder / entry.name)
+            for path in self._folder.iterdir():
+                if path.name.startswith(_PREFIX) and path.name not in self._counts:
+                    self._counts[path.name] = _mapped(path)
         except (OSError, ValueError) as error:
             raise RecordingError(f"{self._folder}: the counters of requests: {error}") from error
         sums = dict.fromkeys(_PLACE, 0)

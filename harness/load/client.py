@@ -1,21 +1,23 @@
-"""The parent's handle of the Locust process: commands in, events out. Knows no locust, gevent or grpc."""
+"""The parent's handle of the Locust processes: commands in, events out. Knows no locust, gevent or grpc."""
 
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from harness.assets import locustfiles_dir
 from harness.errors import ServerDied, UsageError, WorldError
+from harness.load import launch
 from harness.load.begun import Begun
+from harness.load.launch import LOOPBACK, Listen, Process
+from harness.load.process.join import new_token
+from harness.load.roster import Roster
 from harness.load.spec import LoadSpec
 from harness.types import ArmName, StagePlan
 
@@ -26,20 +28,25 @@ STOP_S = 10.0
 
 
 class Generator:
-    """One Locust process for a whole run. It ends by itself when this process is gone.
+    """The load of a whole run: one Locust process, or with `workers` > 1 a master and that many on this machine.
 
-    `log` takes what Locust prints; `hold`: file descriptors that stay open until it has ended (a lock). Every method
-    but `kill` raises WorldError with the generator's own line (disk full, say), or ServerDied if it ended without one.
+    `listen`: the workers come from other hosts instead (`triton-canary worker`), and are awaited there.
+    `log` takes what Locust prints; `hold`: file descriptors that stay open until all have ended (a lock). They end by
+    themselves when this process is gone. Every method but `kill` raises WorldError with the generator's own line (disk
+    full, say), or ServerDied if it ended without one. Workers may be lost without any of that: see `roster`.
     """
 
     def __init__(
-        self, spec: LoadSpec, log: Path, *, locustfile: Path | None = None, hold: tuple[int, ...] = ()
-    ) -> None:
+        self, spec: LoadSpec, log: Path, *, locustfile: Path | None = None, hold: tuple[int, ...] = (),
+        workers: int = 1, listen: Listen | None = None,
+    ) -> None:  # fmt: skip
         self.spec = spec
         self.log = log
-        self._locustfile = locustfile
-        self._hold = hold
-        self._process: subprocess.Popen[bytes] | None = None
+        self.roster = Roster()
+        self._locustfile, self._hold = locustfile, hold
+        self._workers, self._listen = workers, listen
+        self._process: Process | None = None
+        self._local: list[Process] = []
         self._reader: threading.Thread | None = None
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._ended: WorldError | UsageError | None = None
@@ -54,36 +61,31 @@ class Generator:
 
     @property
     def pid(self) -> int | None:
+        """Of the process that speaks with this one."""
         return self._process.pid if self._process else None
 
-    def start(self, deadline_s: float = START_S) -> None:
-        """Returns when every payload is prepared. Raises UsageError (nothing was started), WorldError."""
+    @property
+    def counts_begun(self) -> bool:
+        """Whether `begun` can be relied on: what workers on other hosts have begun is not known here."""
+        return self._listen is None
+
+    def start(self, deadline_s: float = START_S, waiting: Callable[[list[Event]], None] = lambda _: None) -> None:
+        """Returns when every payload is prepared, by all workers. Raises UsageError (nothing was started), WorldError.
+
+        `waiting` is called with the events so far, several times a second; what it raises ends the start.
+        """
         self.spec.check()
-        locustfile = self._locustfile or locustfiles_dir() / "canary.py"
-        command = [sys.executable, "-m", "locust", "-f", str(locustfile.resolve()), "--headless"]
-        command += ["--users", "1", "--spawn-rate", "1", "--only-summary", "--loglevel", "WARNING"]
-        # Locust takes options from the environment: somebody's own must not reach this run.
-        env = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=self.log.parent,
-                env=env,
-                pass_fds=self._hold,
-                start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
-            )
-        self._reader = threading.Thread(target=self._read, name="load-events", daemon=True)
-        self._reader.start()
-        self._send({"do": "prepare", "spec": json.loads(self.spec.to_json())})
-        self._await("ready", deadline_s)
+        if self._workers == 1 and self._listen is None:
+            self._launch(launch.alone())
+            self._send({"do": "prepare", "spec": json.loads(self.spec.to_json())})
+        else:
+            self._start_crew(waiting)
+        self._await("ready", deadline_s, waiting)
         self._begun = Begun(self.spec.folder)
 
     def begun(self, arm: ArmName) -> int:
         """Requests that have left for `arm`, or are about to: never fewer than a server can have counted. 0 before
-        `start`; may be called from any thread.
+        `start`; may be called from any thread. Of workers on this machine only (`counts_begun`).
         """
         return self._begun.read(arm) if self._begun else 0
 
@@ -102,6 +104,7 @@ class Generator:
 
     def events(self, wait_s: float = 0.0) -> list[Event]:
         """What the generator said since the last call; waits up to `wait_s` if it said nothing."""
+        self._tell_the_gone()
         events: list[Event] = []
         deadline = time.monotonic() + wait_s
         while True:
@@ -117,6 +120,7 @@ class Generator:
                 kind = UsageError if event.get("kind") == "usage" else WorldError
                 self._ended = kind(event["message"])
                 continue
+            self.roster.note(event)
             events.append(event)
         if not events:
             self.poll()
@@ -132,52 +136,90 @@ class Generator:
                 raise self._ended
 
     def stop(self, deadline_s: float = STOP_S) -> None:
-        """Ends the load; returns when every sample is on disk and the process is gone. Twice is fine."""
+        """Ends the load; returns when every sample is on disk and the processes are gone. Twice is fine.
+
+        As long as files of workers on other hosts arrive it waits for them, however long that takes.
+        """
         if self._process is None or self._stopping:
             return
         self._stopping = True
         self._send({"do": "stop"})
         try:
             self._await("stopped", deadline_s)
-            self._process.wait(deadline_s)
+            for process in (self._process, *self._local):
+                process.wait(deadline_s)
         except subprocess.TimeoutExpired:
             pass  # everything is written; only Locust's own farewell hangs
         finally:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the process at once, if it still runs. What it flushed stays readable. Never raises."""
-        process = self._process
-        if process is None:
+        """Ends the processes at once, if they still run. What they flushed stays readable. Never raises."""
+        if self._process is None:
             return
         self._stopping = True
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        for process in (self._process, *self._local):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        if self._begun:
+            self._begun.close()
         if self._reader:
             self._reader.join()
-        for pipe in (process.stdin, process.stdout):
-            if pipe and not pipe.closed:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
+        for process in (self._process, *self._local):
+            launch.end(process)
 
-    def _await(self, name: str, deadline_s: float) -> None:
+    def _start_crew(self, waiting: Callable[[list[Event]], None]) -> None:
+        listen = self._listen or Listen(LOOPBACK, 0, new_token())
+        self._launch(launch.as_master(self._workers, listen.host, listen.port))
+        port = self._await("listening", START_S, waiting)["port"]
+        spec = json.loads(self.spec.to_json())
+        self._send({"do": "prepare", "spec": spec, "workers": self._workers, "token": listen.token})
+        if self._listen:
+            return
+        for _ in range(self._workers):
+            options, how = launch.as_worker(listen.host, port), {"token": listen.token, "local": True}
+            worker = launch.launch(
+                options, self.log, locustfile=self._locustfile, hold=self._hold, events=subprocess.DEVNULL
+            )
+            self._local.append(worker)
+            launch.tell(worker, {**how, "folder": str(self.spec.folder)})
+
+    def _launch(self, options: list[str]) -> None:
+        self._process = launch.launch(options, self.log, locustfile=self._locustfile, hold=self._hold)
+        self._reader = threading.Thread(target=self._read, name="load-events", daemon=True)
+        self._reader.start()
+
+    def _await(
+        self, name: str, deadline_s: float, waiting: Callable[[list[Event]], None] = lambda _: None
+    ) -> Event:
+        """The next event of that name. Word that files still arrive ("closing") extends the time."""
         deadline = time.monotonic() + deadline_s
         while (left := deadline - time.monotonic()) > 0:
-            if any(event["event"] == name for event in self.events(min(left, 0.5))):
-                return
+            events = self.events(min(left, 0.5))
+            for event in events:
+                if event["event"] == name:
+                    return event
+                if event["event"] == "closing":
+                    deadline = time.monotonic() + deadline_s
             if self._ended:
                 raise self._ended
+            waiting(events)
         raise WorldError(f"the load generator did not answer within {deadline_s:g} s; see {self.log}")
 
+    def _tell_the_gone(self) -> None:
+        """The master would take a silence for a slow line, but we know."""
+        for process in [process for process in self._local if process.poll() is not None]:
+            if not self._stopping:
+                self._send({"do": "gone", "pid": process.pid, "reason": launch.how_ended(process)})
+                self._local.remove(process)
+                launch.end(process)
+
     def _send(self, command: dict[str, Any]) -> None:
-        if self._process is None or self._process.stdin is None:
+        if self._process is None:
             raise ServerDied("the load generator was not started")
         try:
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
+            launch.tell(self._process, command)
         except (BrokenPipeError, ValueError):
             self._process.wait(STOP_S)
             self.events(1.0)

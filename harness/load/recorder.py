@@ -38,6 +38,7 @@ class Recorder:
         self._sketcher = Sketcher()
         self._sketched: list[tuple[StreamWriter, pa.RecordBatch]] = []
         self._arrivals: list[tuple[int, str, Sequence[int]]] = []
+        self._open = True
         self._begun = BegunCounter(folder, worker)
         self.begun: Callable[[ArmName], None] = self._begun.add
         """To be called before a request leaves."""
@@ -77,6 +78,9 @@ class Recorder:
         """Writes what is left and ends the files; what one cannot take does not cost the others. Raises the first
         RecordingError. A second call does nothing.
         """
+        if not self._open:
+            return
+        self._open = False
         steps: list[Callable[[], object]] = [self.flush, lambda: self._flush_sketches(self._sketcher.rest())]
         writers = (self._readings, self._outputs, self._chunks, self._samples, self._sketches, self._sums)
         steps += [writer.close for writer in writers if writer is not None]

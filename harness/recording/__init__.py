@@ -7,8 +7,8 @@ from harness.recording.parts import PartsTail, stream_parts, stream_path
 from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_records
 from harness.recording.schema import BLOCK_NS, FORMAT_VERSION, SCHEMAS
 from harness.recording.sealing import changed_files, checksums, parquet_path, read_table, seal
-from harness.recording.sketches import histogram, merge, quantile
 from harness.recording.sketcher import Sketcher, sketch
+from harness.recording.sketches import histogram, merge, quantile
 from harness.recording.stream import StreamWriter, Tail, read_batches
 
 __all__ = [

@@ -64,9 +64,9 @@ BLOCK_NS = 5_000_000_000
 BIN_RATIO = 1.01
 _SKETCHED: dict[str | bytes, str | bytes] = {"block_ns": str(BLOCK_NS), "bin_ratio": str(BIN_RATIO)}
 
-# How often a value of `metric` fell into `bin` (see recording.sketches for metrics and bins). `paired`: the values whose
-# partner in the other arm is known, too. Rows of one key may come several times, from one worker or from many: their
-# counts add up.
+# How often a value of `metric` fell into `bin` (see recording.sketches for metrics and bins). `paired`: the values
+# whose partner in the other arm is known, too. Rows of one key may come several times, from one worker or from many:
+# their counts add up.
 SKETCHES = pa.schema(
     [
         ("stage", pa.int32()),

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.recording import stage_records
-from harness.report import words
+from harness.report import steps, words
 from harness.report.about import arm_titles, reasons, summary_line, title
 from harness.types import Verdict
 
@@ -55,6 +55,10 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
             lines += ["", f"{len(rows) - _MOST_ROWS} more are in report.html."]
     else:
         lines.append("No rule had anything to judge.")
+    for table in steps.tables(recording):
+        lines += ["", f"Steps in stage {escape(table.stage)}:", ""]
+        lines += [f"| {' | '.join(steps.HEADINGS)} |", "|---|---|" + "--:|" * (len(steps.HEADINGS) - 2)]
+        lines += ["| " + " | ".join(map(escape, row)) + " |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
 

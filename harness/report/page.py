@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.recording import gates, stage_records
-from harness.report import facts, figures, panels, words
+from harness.report import facts, figures, panels, steps, words
 from harness.report.about import arm_titles, summary_line, title
 from harness.report.facts import Bools, Requests
 from harness.report.quality import Quality, quality
@@ -73,6 +73,9 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
         "forest": Markup(figures.forest(compared, name)),
         "latencies": _latencies(data, chosen, rules, time),
         "chosen_words": chosen_words,
+        "steps": steps.tables(recording),
+        "steps_headings": steps.HEADINGS,
+        "steps_words": steps.MEANING,
         "totals": _totals(data),
         "errors": failed[:_MOST_ERROR_ROWS],
         "errors_left": max(0, len(failed) - _MOST_ERROR_ROWS),

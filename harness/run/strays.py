@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from harness.errors import Unreachable, UnsafeChange
 from harness.judge import STRAYS
@@ -46,7 +47,14 @@ class StrayCount:
 
     def _total(self) -> int:
         counts = self._control.counts(self._model).get(self.version)
-        return counts.total if counts else 0
+        if counts is None:
+            return 0
+        return counts.success + (counts.failure // self._counted_as if counts.failure else 0)
+
+    @cached_property
+    def _counted_as(self) -> int:
+        """How often one failed request is counted: twice where the model is an ensemble (seen in Triton 2.51)."""
+        return 2 if self._control.steps(self._model) else 1
 
 
 class Guard:

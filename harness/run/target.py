@@ -8,7 +8,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.embedded import EmbeddedServer, add_version, available, build_repository, s3_available, weights_available
+from harness.embedded import (
+    EmbeddedServer,
+    add_version,
+    available,
+    build_repository,
+    model_available,
+    reference_build,
+    s3_available,
+)
 from harness.errors import UsageError
 from harness.run.embedded_store import build_and_publish, start_store
 from harness.run.folder import RunFolder
@@ -16,7 +24,7 @@ from harness.run.journal import Journal
 from harness.scenario import ArmConfig, Scenario
 from harness.store import Store, open_store
 from harness.triton import Access, Control
-from harness.types import Arm, ArmName
+from harness.types import Arm, ArmName, Tls
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,9 @@ class Target:
     """The two arms with their addresses, and what else is known of the place.
 
     `repository` is None where this machine does not see the server's model repository; `server_pid` where the
-    server is not ours. `ours_to_change`: versions may be loaded and unloaded there. `store`: where a deploy finds the
-    candidate. `check` raises ServerDied when our own server has ended by itself.
+    server is not ours. `ours_to_change`: versions may be loaded and unloaded there. `controls`: none for an arm
+    behind a front end that speaks no KServe, where `target.url` does not say who does. `store`: where a deploy finds
+    the candidate. `check` raises ServerDied when our own server has ended by itself.
     """
 
     arms: dict[ArmName, Arm]
@@ -48,10 +57,7 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
         _embedded(scenario, folder, journal, stack)
         if scenario.target.server == "embedded"
         else Target(
-            arms={
-                "baseline": _arm(scenario.baseline, scenario.target.url),
-                "candidate": _arm(scenario.candidate, scenario.target.url),
-            },
+            arms={name: _arm(config, scenario.target.url) for name, config in scenario.arms.items()},
             metrics_url=scenario.target.metrics_url,
             repository=Path(scenario.target.repository).resolve() if scenario.target.repository else None,
             server_pid=None,
@@ -64,7 +70,9 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
     if target.store is not None:
         stack.callback(target.store.close)
     for name, arm in target.arms.items():
-        target.controls[name] = stack.enter_context(Control(arm.url, Access(headers=arm.headers)))
+        url = arm.url if arm.api != "openai" else scenario.target.url
+        if url is not None:
+            target.controls[name] = stack.enter_context(Control(url, access_of(arm)))
     _baseline_serves(target)
     _config_is_there(scenario, target)
     return target
@@ -72,13 +80,13 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
 
 def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
     baseline, candidate = scenario.baseline, scenario.candidate
-    missing = available() or ("smollm2" in (baseline.model, candidate.model) and weights_available())
+    missing = available() or model_available(baseline.model) or model_available(candidate.model)
     missing = missing or (scenario.store is not None and s3_available())
     if missing:
         raise UsageError(missing)
     repository = folder.path / "models"
     first, second = baseline.version or 1, candidate.version or 1
-    build_repository(repository, {baseline.model: {first: baseline.build or "fp16"}})
+    build_repository(repository, {baseline.model: {first: baseline.build or reference_build(baseline.model)}})
     store = None
     if scenario.store is not None:
         with journal.action("store.start", "embedded", wanted={"model": candidate.model, "version": second}):
@@ -94,7 +102,7 @@ def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: Ex
         stack.callback(server.stop)
         server.start(load=load)
     return Target(
-        arms={"baseline": _arm(baseline, server.grpc_url), "candidate": _arm(candidate, server.grpc_url)},
+        arms={name: _arm(config, _embedded_url(server, config)) for name, config in scenario.arms.items()},
         metrics_url=server.metrics_url,
         repository=repository,
         server_pid=server.pid,
@@ -120,12 +128,28 @@ def _arm(config: ArmConfig, url: str | None) -> Arm:
         version=config.version,
         headers=config.headers,
         parameters=config.parameters,
+        api=config.api,
+        stream=config.stream,
+        tls=config.tls.tls() if config.tls else None,
     )
+
+
+def _embedded_url(server: EmbeddedServer, config: ArmConfig) -> str:
+    return server.grpc_url if config.api == "kserve" else server.http_url
+
+
+def access_of(arm: Arm) -> Access:
+    """How its server lets us in: as it does the arm's requests."""
+    tls = arm.tls or Tls()
+    ca, cert, key = (Path(name) if name else None for name in (tls.ca, tls.cert, tls.key))
+    return Access(headers=arm.headers, ca=ca, cert=cert, key=key, server_name=tls.server_name)
 
 
 def _baseline_serves(target: Target) -> None:
     arm = target.arms["baseline"]
-    control = target.controls["baseline"]
+    control = target.controls.get("baseline")
+    if control is None:
+        return
     control.live()
     served = control.loaded(arm.model)
     if not served:

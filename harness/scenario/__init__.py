@@ -5,6 +5,7 @@ from harness.scenario.editor_schema import json_schema
 from harness.scenario.loading import (
     EMBEDDED_S3,
     EMBEDDED_TRITON,
+    EMBEDDING_MODEL,
     LANGUAGE_MODEL,
     BuiltIn,
     built_in,
@@ -44,6 +45,7 @@ from harness.scenario.sections import (
 __all__ = [
     "EMBEDDED_S3",
     "EMBEDDED_TRITON",
+    "EMBEDDING_MODEL",
     "JUDGED",
     "LANGUAGE_MODEL",
     "MOST_DELAY_S",

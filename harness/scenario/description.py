@@ -57,6 +57,7 @@ class Description:
     stages: tuple[StageFacts, ...]
     gates: tuple[GateFacts, ...]
     prompts: int
+    workers: int = 1
 
 
 def describe(scenario: Scenario | Operation) -> Description:
@@ -74,6 +75,7 @@ def describe(scenario: Scenario | Operation) -> Description:
         stages=stages,
         gates=tuple(_gate(gate, stages) for gate in scenario.gates),
         prompts=len(planned.prompts),
+        workers=scenario.load.workers,
     )
 
 
@@ -81,6 +83,8 @@ def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...
     baseline, candidate = _arm(scenario.baseline), _arm(scenario.candidate)
     embedded = scenario.target.server is not None
     steps = [f"start a Triton that serves {baseline}" if embedded else f"check that {baseline} is served"]
+    if scenario.stable is not None and not embedded:
+        steps.append(f"check that {_arm(scenario.stable)} is served, which is stable")
     if scenario.store is not None:
         steps.append(_published(scenario.store, candidate))
     if scenario.candidate.version is not None and scenario.deploy is None:
@@ -128,14 +132,20 @@ def _stage(stage: StagePlan) -> StageFacts:
 def _load(stage: StagePlan) -> str:
     unit = "pairs" if stage.mode == "paired" else "requests"
     if stage.arrival == "trace":
-        return f"{expected(stage):.0f} {unit} of the trace (on average {format_rate(round(stage.rate or 0.0, 3))})"
+        return f"{expected(stage):.0f} {unit} of the trace (on average {_rate(stage.rate or 0.0)})"
     if stage.rate is None:
         if stage.in_flight_to is not None:
             return f"{stage.in_flight} to {stage.in_flight_to} {unit} in flight"
         return f"{stage.in_flight} {unit if stage.in_flight != 1 else unit[:-1]} in flight"
-    ramp = "" if stage.rate_to is None else f" to {format_rate(stage.rate_to)}"
+    ramp = "" if stage.rate_to is None else f" to {_rate(stage.rate_to)}"
     spaced = {"constant": ", evenly spaced", "gamma": f", gamma with burstiness {stage.burstiness:g}"}
-    return f"{unit} at {format_rate(stage.rate)}{ramp}{spaced.get(stage.arrival, '')}"
+    return f"{unit} at {_rate(stage.rate)}{ramp}{spaced.get(stage.arrival, '')}"
+
+
+def _rate(per_second: float) -> str:
+    """As it would be written, unless nobody would: a trace's mean."""
+    text = format_rate(per_second)
+    return text if len(text) <= 10 else f"{per_second:.3g}/s"
 
 
 def _split(stage: StagePlan) -> str:

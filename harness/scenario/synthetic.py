@@ -7,9 +7,10 @@ them whole. What a server puts around a prompt (a chat template, a system messag
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from harness.scenario.lengths import Lengths
 from harness.scenario.word_list import WORDS
@@ -17,6 +18,8 @@ from harness.types import Prompt
 
 Count = Callable[[str], int]
 
+_STREAM = 3
+"""Beside the plan's own (plan/draws.py), so that words and arrivals of one seed have nothing to do with each other."""
 # A count is corrected so often: after words that join with their neighbours to fewer or more tokens than they have.
 _CORRECTIONS = 16
 
@@ -35,15 +38,16 @@ def synthesise(
 
 def texts_of(lengths: Sequence[int], seed: int, tokenizer: Path | None = None) -> tuple[str, ...]:
     """A text of each of the lengths in tokens. Raises ValueError as `synthesise` does."""
-    rng = random.Random(f"words {seed}")
+    # Raw draws: numpy promises them to stay as they are.
+    bits = np.random.PCG64(np.random.SeedSequence([seed, _STREAM]))
     if tokenizer is None:
-        return tuple(" ".join(_some(rng, WORDS, length)) for length in lengths)
+        return tuple(" ".join(_some(bits, WORDS, length)) for length in lengths)
     counted = _tokens_of(tokenizer)
     one = counted("the")
     whole = [word for word in WORDS if counted(f"the {word}") == one + 1]
     if not whole:
         raise ValueError(f"{tokenizer}: none of {len(WORDS)} common English words is one token of it")
-    return tuple(_exactly(rng, whole, length, counted, tokenizer) for length in lengths)
+    return tuple(_exactly(bits, whole, length, counted, tokenizer) for length in lengths)
 
 
 def counted_by(tokenizer: Path | None) -> str:
@@ -51,23 +55,22 @@ def counted_by(tokenizer: Path | None) -> str:
     return "words, taken for tokens (no tokenizer was given)" if tokenizer is None else f"the tokenizer {tokenizer}"
 
 
-def _exactly(rng: random.Random, words: Sequence[str], length: int, count: Count, tokenizer: Path) -> str:
-    chosen = _some(rng, words, length)
+def _exactly(bits: np.random.PCG64, words: Sequence[str], length: int, count: Count, tokenizer: Path) -> str:
+    chosen = _some(bits, words, length)
     for _ in range(_CORRECTIONS):
         text = " ".join(chosen)
         over = count(text) - length
         if not over:
             return text
         # The first word has no space in front and may be more than one token: it changes last.
-        chosen = chosen[: max(1, len(chosen) - over)] if over > 0 else chosen + _some(rng, words, -over)
+        chosen = chosen[: max(1, len(chosen) - over)] if over > 0 else chosen + _some(bits, words, -over)
         if len(chosen) == 1:
-            chosen = _some(rng, words, 1)
+            chosen = _some(bits, words, 1)
     raise ValueError(f"{tokenizer}: found no words that make exactly {length} tokens")
 
 
-def _some(rng: random.Random, words: Sequence[str], count: int) -> list[str]:
-    # random() is the one draw that Python promises to keep as it is.
-    return [words[int(rng.random() * len(words))] for _ in range(count)]
+def _some(bits: np.random.PCG64, words: Sequence[str], count: int) -> list[str]:
+    return [words[at] for at in (bits.random_raw(count) % len(words)).tolist()]
 
 
 def _tokens_of(file: Path) -> Count:

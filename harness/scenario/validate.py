@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -78,7 +78,7 @@ def validate_gates(document: Document, key: Key) -> tuple[Gate, ...]:
 
 
 def _first(error: ValidationError, document: Document, top: type[BaseModel], above: Key = ()) -> ScenarioError:
-    mistakes = []
+    mistakes: list[tuple[tuple[bool, int, int], Key, ScenarioError]] = []
     for detail in error.errors(include_url=False):
         key: Key = (*above, *detail["loc"])
         cause = detail.get("ctx", {}).get("error")
@@ -88,8 +88,14 @@ def _first(error: ValidationError, document: Document, top: type[BaseModel], abo
         place = document.place_of_key(key) if unknown else document.place(key)
         message = _message(detail["type"], detail, key, top)
         order = (not unknown, place.line or 0, place.column or 0)
-        mistakes.append((order, place.error(key, message)))
-    return min(mistakes, key=lambda mistake: mistake[0])[1]
+        mistakes.append((order, key, place.error(key, message)))
+    # A list whose only entry is wrong counts as empty, too: the entry is the mistake.
+    first = min(mistakes, key=lambda mistake: (_holds_another(mistake[1], mistakes), mistake[0]))
+    return first[2]
+
+
+def _holds_another(key: Key, mistakes: Sequence[tuple[Any, Key, Any]]) -> bool:
+    return any(len(other) > len(key) and other[: len(key)] == key for _, other, _ in mistakes)
 
 
 def _message(kind: str, detail: Mapping[str, Any], key: Key, top: type[BaseModel]) -> str:
@@ -116,7 +122,8 @@ def _message(kind: str, detail: Mapping[str, Any], key: Key, top: type[BaseModel
     if kind == "string_pattern_mismatch":
         return f"expected {PATTERNS[context['pattern']]}, found {found(value)}"
     if kind == "too_short":
-        return "expected at least one entry, found none"
+        least, have = context["min_length"], context["actual_length"]
+        return f"expected at least {'one entry' if least == 1 else f'{least} entries'}, found {have or 'none'}"
     return f"{' '.join(str(detail['msg']).split())}, found {found(value)}"
 
 

@@ -13,7 +13,7 @@ from harness.triton.access import Access
 from harness.triton.address import open_transport
 from harness.triton.answer import Answer
 from harness.triton.batching import KEY, Batching, check_batches
-from harness.triton.dependents import dependents
+from harness.triton.dependents import dependents, steps
 from harness.triton.index import Index
 from harness.triton.info import decoupled, model_info
 from harness.triton.probe import fault, probe_inputs
@@ -163,6 +163,15 @@ class Control:
         index = self.index()
         others = [name for name in index.models if name != model and index.ready(name)]
         return dependents(model, {name: self._server.config(name, None) for name in others})
+
+    def steps(self, model: str, version: int | None = None) -> tuple[tuple[str, int], ...]:
+        """Model and version of each step of an ensemble, in order; () for any other model.
+
+        A step that names no version goes with the highest READY one: the one that is so now, which a load changes.
+        """
+        index = self.index()
+        named = steps(self._server.config(model, version))
+        return tuple((name, number if number > 0 else max(index.ready(name), default=-1)) for name, number in named)
 
     def set_versions(
         self,

@@ -1,4 +1,4 @@
-"""Which ensembles a change of a model would touch."""
+"""What ensembles are made of, and which of them a change of a model would touch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def dependents(model: str, configs: Mapping[str, Mapping[str, Any]]) -> tuple[st
     return tuple(sorted(found))
 
 
+def steps(config: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Model and version of each step of an ensemble, () for any other model. -1: whichever version is the highest."""
+    listed = config.get("ensemble_scheduling", {}).get("step", ())
+    # JSON has an int64 as text, and Triton leaves out what is the default.
+    return tuple((str(step.get("model_name", "")), int(step.get("model_version", -1))) for step in listed)
+
+
 def _steps(config: Mapping[str, Any]) -> set[str]:
-    steps = config.get("ensemble_scheduling", {}).get("step", ())
-    return {str(step.get("model_name", "")) for step in steps}
+    return {model for model, _ in steps(config)}

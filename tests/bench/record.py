@@ -3,8 +3,8 @@
     python -m tests.bench.record [--samples N] [--rows ROWS]
 
 Ends with one JSON line: `record_us` of CPU time a sample, all in (append, flush, sketch), and beside it `making_us` for
-the Sample itself; how long a flush stops the caller; and the resident size at the start, after a tenth and at the end,
-which says whether memory is constant.
+the Sample itself; for how long a flush stops the caller (CPU time as well, so that a busy machine does not count); and
+the resident size at the start, after a tenth and at the end, which says whether memory is constant.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ def measure(folder: Path, samples: int, rows: int) -> dict[str, float]:
         began = time.thread_time()
         for each in made:
             recorder.sample(each)
-        flushing = time.perf_counter()
+        flushing = time.thread_time()
         recorder.flush()
-        flushes.append(time.perf_counter() - flushing)
-        record_s += time.thread_time() - began
+        ended = time.thread_time()
+        flushes.append(ended - flushing)
+        record_s += ended - began
         if len(sizes) == 1 and first >= samples // 10:
             sizes.append(resident_mb())
     recorder.close()

@@ -21,8 +21,8 @@ Floats = np.ndarray
 class Stage:
     """One finished stage of `seconds` at `rate` pairs (or requests) a second; arrays have one entry a pair.
 
-    `lag`: seconds by which each left late. `times`: what baseline and candidate took from then. Change the arrays before
-    `evidence()`.
+    `lag`: seconds by which each left late. `times`: what baseline and candidate took from then. Change the arrays
+    before `evidence()`.
     """
 
     seed: int = 0
@@ -44,9 +44,7 @@ class Stage:
         self.due = np.sort(self.rng.uniform(0, self.seconds, n))
         self.lag = np.abs(self.rng.normal(0, 5e-5, n))
         shared = self.rng.normal(0, 0.05, n)
-        self.times = [
-            self.took * ratio * np.exp(shared + self.rng.normal(0, 0.1, n)) for ratio in (1.0, self.ratio)
-        ]
+        self.times = [self.took * ratio * np.exp(shared + self.rng.normal(0, 0.1, n)) for ratio in (1.0, self.ratio)]
         self.status = [np.full(n, "ok", object), np.full(n, "ok", object)]
         self.kept = np.ones(n, bool)
         self.worker = np.arange(n) % self.workers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -108,7 +110,7 @@ def test_time_outs_of_a_late_generator_break_no_limit(status: str, wanted: str) 
         arm[::5] = status
     assert judge_stage(stage.evidence(), 0).verdict == wanted
     stage.lag[:] = 0
-    assert judge_stage(stage.evidence(), 0).verdict == "inconclusive" if status == "" else "rollback"
+    assert judge_stage(stage.evidence(), 0).verdict == "rollback"
 
 
 # ------------------------------------------------------------------------------------------------ how many
@@ -131,8 +133,7 @@ def test_a_load_that_ends_early_is_a_fault(arrival: str) -> None:
     assert faults(judge_stage(stage.evidence(), 0)) == {}
     stage.kept = stage.due < 90
     found = faults(judge_stage(stage.evidence(), 0))
-    assert "45" in found["rate"].reason
-    assert "50.0/s were planned" in found["rate"].reason or "50/s were planned" in found["rate"].reason
+    assert re.search(r"^45(\.\d)? pairs/s were sent, 50/s were planned", found["rate"].reason)
 
 
 def test_chance_makes_a_short_stage_short() -> None:

@@ -24,7 +24,7 @@ from tests.load.test_payload import VLLM
 ASKED = (Prompt('Say "ü"\n', 3),)
 
 
-def message(tmp_path: Path, wire: Wire, arm: Arm, model: ModelInfo, **changes: Any) -> bytes:
+def sent(tmp_path: Path, wire: Wire, arm: Arm, model: ModelInfo, **changes: Any) -> bytes:
     prompts = ASKED if model.is_token_model else ()
     spec = make_spec(tmp_path, model=model, prompts=prompts, arms={"baseline": arm}, **changes)
     return filled(encode(wire, arm, model, generation(spec, "baseline", 0)))
@@ -43,7 +43,7 @@ def parted(message: bytes) -> tuple[str, dict[str, str], bytes]:
 def test_a_grpc_message_as_triton_reads_it(tmp_path: Path) -> None:
     own = {"lora": "x", "n": 3, "f": 1.5, "b": True, "max_tokens": 7}
     arm = Arm("grpc://h:1", "smollm2", 2, parameters=own)
-    request = service_pb2.ModelInferRequest.FromString(message(tmp_path, "grpc-stream", arm, SMOLLM2))
+    request = service_pb2.ModelInferRequest.FromString(sent(tmp_path, "grpc-stream", arm, SMOLLM2))
 
     assert (request.model_name, request.model_version, request.id) == ("smollm2", "2", request_id(1, "baseline"))
     parameters = request.parameters
@@ -59,8 +59,8 @@ def test_a_grpc_message_as_triton_reads_it(tmp_path: Path) -> None:
 
 def test_no_version_is_no_version(tmp_path: Path) -> None:
     arm = Arm("grpc://h:1", "tiny")
-    assert service_pb2.ModelInferRequest.FromString(message(tmp_path, "grpc", arm, TINY)).model_version == ""
-    line, _, _ = parted(message(tmp_path, "http", replace(arm, url="http://h:1"), TINY))
+    assert service_pb2.ModelInferRequest.FromString(sent(tmp_path, "grpc", arm, TINY)).model_version == ""
+    line, _, _ = parted(sent(tmp_path, "http", replace(arm, url="http://h:1"), TINY))
     assert line == "POST /v2/models/tiny/infer HTTP/1.1"
 
 
@@ -97,7 +97,7 @@ def _array(t: Tensor) -> Any:
 
 def test_generate_has_each_input_under_its_name(tmp_path: Path) -> None:
     arm = Arm("http://h:1", "smollm2", 2, parameters={"lora": "x"}, api="generate")
-    line, headers, body = parted(message(tmp_path, "generate-stream", arm, SMOLLM2))
+    line, headers, body = parted(sent(tmp_path, "generate-stream", arm, SMOLLM2))
     assert line == "POST /v2/models/smollm2/versions/2/generate_stream HTTP/1.1"
     assert headers["X-Request-Id"] == request_id(1, "baseline")
     assert json.loads(body) == {
@@ -106,23 +106,37 @@ def test_generate_has_each_input_under_its_name(tmp_path: Path) -> None:
         "stream": True,
         "parameters": {"lora": "x"},
     }
-    line, _, body = parted(message(tmp_path, "generate", replace(arm, stream=False), SMOLLM2))
+    line, _, body = parted(sent(tmp_path, "generate", replace(arm, stream=False), SMOLLM2))
     assert line == "POST /v2/models/smollm2/versions/2/generate HTTP/1.1"
     assert json.loads(body)["stream"] is False
 
 
-def test_generate_carries_lists_and_no_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_generate_carries_lists(tmp_path: Path) -> None:
     arm = Arm("http://h:1", "tiny", 1, api="generate")
-    _, _, body = parted(message(tmp_path, "generate", arm, TINY, inputs=({"INPUT": list(range(16))},)))
+    _, _, body = parted(sent(tmp_path, "generate", arm, TINY, inputs=({"INPUT": list(range(16))},)))
     assert json.loads(body) == {"INPUT": [float(n) for n in range(16)]}
-    image = ModelInfo("m", "p", (1,), (TensorSpec("X", "BYTES", (1,)),), (), 0, False)
-    with pytest.raises(UsageError, match="m X: the generate api carries text only"):
-        message(tmp_path, "generate", arm, image, inputs=({"X": {"b64": "/9j/"}},))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "row", "message"),
+    [
+        ("BYTES", (1,), {"b64": "/9j/"}, "carries text only"),
+        ("FP16", (1,), [1], "carries no FP16"),
+        ("BF16", (1,), [1], "carries no BF16"),
+        ("FP32", (2, 2), [1, 2, 3, 4], r"no shape \[2, 2\]"),
+    ],
+)
+def test_generate_says_what_it_cannot_carry(
+    datatype: str, shape: tuple[int, ...], row: Any, message: str, tmp_path: Path
+) -> None:
+    model = ModelInfo("m", "p", (1,), (TensorSpec("X", datatype, shape),), (), 0, False)
+    with pytest.raises(UsageError, match=f"m X: the generate api .*{message}"):
+        sent(tmp_path, "generate", Arm("http://h:1", "m", api="generate"), model, inputs=({"X": row},))
 
 
 def test_openai_chat(tmp_path: Path) -> None:
     arm = Arm("http://h:9000", "llm", headers={"Authorization": "Bearer x"}, api="openai")
-    line, headers, body = parted(message(tmp_path, "openai-stream", arm, FRONT_END))
+    line, headers, body = parted(sent(tmp_path, "openai-stream", arm, FRONT_END))
     assert line == "POST /v1/chat/completions HTTP/1.1"
     assert (headers["Authorization"], headers["Content-Type"]) == ("Bearer x", "application/json")
     assert json.loads(body) == {
@@ -139,9 +153,7 @@ def test_openai_chat(tmp_path: Path) -> None:
 def test_openai_completions_and_what_an_arm_changes(tmp_path: Path) -> None:
     own = {"endpoint": "completions", "temperature": 0.5, "seed": None, "top_p": 0.9}
     # A model that Triton describes is asked the front end's way all the same.
-    line, _, body = parted(
-        message(tmp_path, "openai", Arm("http://h:9000/x", "llm", parameters=own, api="openai"), VLLM)
-    )
+    line, _, body = parted(sent(tmp_path, "openai", Arm("http://h:9000/x", "llm", parameters=own, api="openai"), VLLM))
     assert line == "POST /x/v1/completions HTTP/1.1"
     assert json.loads(body) == {
         "model": "llm",
@@ -152,7 +164,7 @@ def test_openai_completions_and_what_an_arm_changes(tmp_path: Path) -> None:
         "top_p": 0.9,
     }
     with pytest.raises(UsageError, match="endpoint is chat or completions, not 'embeddings'"):
-        message(tmp_path, "openai", Arm("http://h:1", "llm", parameters={"endpoint": "embeddings"}), FRONT_END)
+        sent(tmp_path, "openai", Arm("http://h:1", "llm", parameters={"endpoint": "embeddings"}), FRONT_END)
 
 
 @pytest.mark.parametrize("wire", ["grpc-stream", "generate-stream", "openai-stream"])
@@ -169,9 +181,9 @@ def test_every_wire_has_a_hole_for_the_key_in_front_of_the_prompt(wire: Wire, tm
 
 def test_an_arms_header_takes_the_place_of_ours(tmp_path: Path) -> None:
     headers = {"host": "models.example", "content-type": "application/json; x", "x-request-id": "mine"}
-    _, sent, _ = parted(message(tmp_path, "generate", Arm("http://h:1", "smollm2", 1, headers), SMOLLM2))
-    assert {name: sent[name] for name in headers} == headers
-    assert "Host" not in sent
+    _, fields, _ = parted(sent(tmp_path, "generate", Arm("http://h:1", "smollm2", 1, headers), SMOLLM2))
+    assert {name: fields[name] for name in headers} == headers
+    assert "Host" not in fields
 
 
 @pytest.mark.parametrize(
@@ -189,7 +201,7 @@ def test_an_arms_header_takes_the_place_of_ours(tmp_path: Path) -> None:
 def test_a_header_cannot_break_the_message(wire: Wire, headers: dict[str, str], reason: str, tmp_path: Path) -> None:
     arm = Arm("http://h:8000", "smollm2", 1, headers, api="openai" if wire == "openai" else "kserve")
     with pytest.raises(UsageError, match=reason):
-        message(tmp_path, wire, arm, SMOLLM2)
+        sent(tmp_path, wire, arm, SMOLLM2)
 
 
 @pytest.mark.parametrize("wire", ["grpc", "http", "generate", "openai"])

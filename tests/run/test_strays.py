@@ -106,12 +106,17 @@ class Counter:
 
     def __init__(self) -> None:
         self.total: int | None = None
+        self.failed = 0
+        self.ensemble = False
         self.away = False
 
     def counts(self, _model: str) -> dict[int, Counts]:
         if self.away:
             raise Unreachable("grpc://h:1: no answer within 5 s")
-        return {} if self.total is None else {2: Counts(self.total, 0)}
+        return {} if self.total is None else {2: Counts(self.total, self.failed)}
+
+    def steps(self, _model: str) -> tuple[tuple[str, int], ...]:
+        return (("tokenizer", 1), ("llm", 1)) if self.ensemble else ()
 
 
 def counted(server: Counter, own: list[int]) -> StrayCount:
@@ -134,6 +139,16 @@ def test_whatever_the_order_our_own_requests_never_count() -> None:
         strays = rng.randrange(1, 9)
         server.total += strays
         assert count.look() == max(strays - flying, 0), "all but as many as are in flight"
+
+
+@pytest.mark.parametrize(("ensemble", "counted_as"), [(False, 1), (True, 2)])
+def test_a_failed_request_of_an_ensemble_is_counted_twice_and_is_one(ensemble: bool, counted_as: int) -> None:
+    server, own = Counter(), [0]
+    count = counted(server, own)
+    server.total, server.failed, server.ensemble, own[0] = 7, 3 * counted_as, ensemble, 10
+    assert count.look() == 0
+    server.failed += counted_as
+    assert count.look() == 1
 
 
 def test_a_count_never_falls_and_survives_an_unload() -> None:

@@ -92,7 +92,7 @@ def judge(view: StageView, seen: Lag | None, machine: Machine) -> Fault | None:
     middle_s = max(MIN_MEDIAN_LAG_S, LAG_SHARE * latency(view))
     if not often and not one and not (seen.n >= 20 and seen.p50_s > middle_s):
         return None
-    rate = words.number(seen.n / max(view.elapsed_s, 1e-9))
+    rate = words.number(seen.n / min(view.elapsed_s, view.plan.duration_s))
     if often or one:
         share = f"{words.percent(seen.share)} of requests ({seen.late} of {seen.n})"
         many = f"{share} left over {words.time(seen.limit_s)} late"

@@ -10,22 +10,22 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.judge import words
-from harness.judge.blocks import block_logs
-from harness.judge.columns import Columns
+from harness.judge.blocks import block_logs, log_of
+from harness.judge.columns import Columns, Floats
 from harness.judge.latency import matched
 from harness.judge.metrics import is_latency, quantile_of
 from harness.judge.times import seconds
 from harness.judge.validity.fault import Fault, fault, informs, nothing
-from harness.judge.validity.trend import kendall, theil_sen, transient
+from harness.judge.validity.trend import kendall, medians, theil_sen, transient
 from harness.judge.view import StageView
 from harness.types import Gate
 
 ALPHA = 0.001
 DIFFERENT = 0.10
 FEW = 50
+GROUPS, LEAST_PARTS, UNLIKE = 20, 9, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,30 @@ def _warm_up(view: StageView, number: int, arm: Columns) -> WarmUp | None:
     if len(values) < FEW:
         return None
     cut = transient(values)
-    if cut == 0:
+    if cut is None:
+        first, rest = (float(np.median(half)) for half in np.array_split(values, 2))
+        moves = abs(first - rest) > DIFFERENT * rest and kendall(medians(values, GROUPS))[1] < ALPHA
+        return WarmUp(number, None, first, rest) if moves else WarmUp(number, 0.0)
+    if cut == 0 or not _unlike(values[:cut], values[cut:]):
         return WarmUp(number, 0.0)
-    before, after = (values[:cut], values[cut:]) if cut else np.array_split(values, 2)
+    passed_s = (int(due[cut]) - view.record.begin_ns) / 1e9
+    return WarmUp(number, passed_s, float(np.median(values[:cut])), float(np.median(values[cut:])))
+
+
+def _unlike(before: Floats, after: Floats) -> bool:
+    """MSER always cuts where the error is least. It was a warm-up only if it is unlike later parts of its length, by
+    over three times what their logarithms scatter: queues come and go, so single requests would differ too easily.
+    """
     first, rest = float(np.median(before)), float(np.median(after))
-    differ = abs(first - rest) > DIFFERENT * rest and stats.mannwhitneyu(before, after).pvalue < ALPHA
-    if not differ:
-        return WarmUp(number, 0.0)
-    passed_s = (int(due[cut]) - view.record.begin_ns) / 1e9 if cut else None
-    return WarmUp(number, passed_s, first, rest)
+    later = log_of(medians(after, max(len(after) // len(before), LEAST_PARTS)))
+    away = abs(math.log(max(first, 1e-9)) - float(later.mean()))
+    return abs(first - rest) > DIFFERENT * rest and away > UNLIKE * float(later.std(ddof=1))
 
 
 def judge(view: StageView, seen: tuple[WarmUp, ...]) -> list[Fault]:
-    """`warm-up` informs; `steady`, of each gate on a difference, stops what that difference would decide wrongly."""
+    """`warm-up` informs; `steady`, of each gate on a difference, stops a promote. A difference that shrinks voids the
+    gate's failure, too; one that grows does not.
+    """
     if view.plan.purpose == "deploy":
         return []
     found = [_told(view, one) for one in seen if one.seconds is None or one.seconds > 0]
@@ -105,7 +116,7 @@ def _drift(view: StageView, gate: Gate) -> Fault | None:
     ended = f"{words.change(math.exp(end))} in the last"
     if change > 0 and end > bar:
         return fault(view, "steady", f"{ran}, {ended}: it grows, and where it ends is not known", voids=nothing)
-    if change < 0 and end <= bar:
+    if change < 0 and end <= bar < begin:
         text = f"{ran}, {ended}: it warms up, and a warm-up before the stage would leave it out"
-        return fault(view, "steady", text, voids=lambda failed: failed.metric == gate.metric, stops=False)
+        return fault(view, "steady", text, voids=lambda failed: failed.metric == gate.metric)
     return None

@@ -15,7 +15,7 @@ from harness.load.engine.http import HttpSender
 from harness.load.engine.loop import Loop
 from harness.load.recorder import Recorder
 from harness.load.spec import LoadSpec, wire_of
-from harness.types import ArmName, PlannedRequest, StagePlan
+from harness.types import ArmName, PlannedRequest, Reading, StagePlan
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -85,6 +85,10 @@ class Engine:
 
     def route(self, candidate_share: float | None) -> None:
         self._loop.post(self._route.override, candidate_share)
+
+    def clock_error(self, seconds: float) -> None:
+        """How uncertain this worker's time is, where the run's start was told by another host's clock."""
+        self._loop.post(self._note, "clock_error", seconds, "s")
 
     def stop(self) -> None:
         """Nothing new, a moment for what is in flight, then cancel; all that happened is written."""
@@ -183,6 +187,10 @@ class Engine:
     def _flush(self) -> None:
         self._recorder.flush()
         self._loop.after(FLUSH_S, self._flush)
+
+    def _note(self, metric: str, value: float, unit: str) -> None:
+        device = f"worker{self._spec.worker}"
+        self._recorder.reading(Reading(self._loop.now_ns(), "generator", device, metric, value, unit))
 
     def _look(self) -> None:
         self._audit.look(

@@ -28,6 +28,10 @@ def generate(arm: Arm, model: ModelInfo, tensors: Sequence[Tensor], *, stream: b
 
 
 def _value(model: ModelInfo, t: Tensor) -> Any:
+    if t.datatype in ("FP16", "BF16"):
+        raise UsageError(f"{model.name} {t.name}: the generate api carries no {t.datatype}: use kserve")
+    if sum(size > 1 for size in t.shape) > 1:
+        raise UsageError(f"{model.name} {t.name}: the generate api has no shape {list(t.shape)}: use kserve")
     values = decode(t.datatype, t.raw)
     if t.datatype == "BYTES":
         try:

@@ -4,7 +4,8 @@ Guarantee: what the keeper has confirmed is in its files, in order and without a
 cut on the way; and a file that both sides call whole has the same SHA-256 on both. The stream files of a recording only
 grow, and their readers take a torn tail, so the copy is readable at any moment.
 
-Ranges are compressed (zstd). Where the line is too thin for everything, what the judge needs first goes first.
+Files are shipped in the order in which the recorder writes them, each up to where it was before those ahead of it were
+looked at: a sample that is here has its output here. Ranges are compressed (zstd).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ RANGE = 128 << 10
 WINDOW = 1 << 20
 # A range that unpacks to more than this was not made here.
 MAX_RANGE = 4 << 20
-# What is shipped first. Sketches are what the judge needs; chunks are the bulk.
-ORDER = ("sketches", "samples", "readings", "outputs", "chunks")
+# The recorder's.
+ORDER = ("readings", "outputs", "chunks", "samples", "sketches", "sums")
 
 _NAME = re.compile(rf"({'|'.join(ORDER)})-(\d+)\.arrow")
 _CODEC = pa.Codec("zstd", compression_level=1)
@@ -74,8 +75,9 @@ class Shipper:
             self.rewind()
             in_flight = 0
         ranges = []
-        for file in self._files.values():
-            while in_flight < WINDOW and (data := file.read(RANGE)):
+        sizes = {name: file.size() for name, file in reversed(self._files.items())}
+        for name, file in self._files.items():
+            while in_flight < WINDOW and (data := file.read(min(RANGE, sizes[name] - file.sent))):
                 packed = _CODEC.compress(data, asbytes=True)
                 ranges.append(Range(file.name, file.sent, len(data), packed))
                 file.sent += len(data)
@@ -134,7 +136,7 @@ class _Growing:
         return os.fstat(self._fd).st_size
 
     def read(self, size: int) -> bytes:
-        return os.pread(self._fd, size, self.sent)
+        return os.pread(self._fd, size, self.sent) if size > 0 else b""
 
     def close(self) -> None:
         os.close(self._fd)

@@ -31,6 +31,8 @@ RECONNECT_S = 4.0
 """After so long a silence the connection is made anew: TCP may by then wait much longer between its own attempts."""
 GIVE_UP_S = 60.0
 """After so long a silence nobody will come for the rest of the files."""
+FAREWELL_S = 2.0
+"""A worker on the master's own host that nobody wants any more does not wait longer for its farewell."""
 ASKED = 8
 """Exchanges of clock stamps before the run's start is known well enough."""
 _SECOND = 1_000_000_000
@@ -74,7 +76,7 @@ class Worker:
         self._commands: deque[Message] = deque()
         self._offset_ns = 0
         self._told_ns: int | None = None
-        self._prepared = self._stopping = self._ended = False
+        self._prepared = self._stopping = self._ended = self._leaving = False
         self.over: int | None = None
         self.failure = ""
 
@@ -113,6 +115,15 @@ class Worker:
             self._post({"event": "closed", "digests": self._shipper.digests() if self._shipper else {}})
         self.tick()
 
+    def leave(self) -> None:
+        """Whoever started this worker is gone, or wants it to end: what was recorded is still shipped."""
+        self._leaving = True
+        if not self.joined:
+            self._fail("it was told to end before the run began")
+        elif not self._stopping:
+            self.failure = "it was told to end"
+            self._stop()
+
     def tick(self) -> None:
         """Several times a second, and whenever there is something to tell."""
         now_ns = self._now_ns()
@@ -126,8 +137,9 @@ class Worker:
         if silent_s > LOST_S and not self._stopping:
             self.failure = f"the master was silent for {LOST_S:g} s: the load was stopped"
             self._stop()
-        if silent_s > LOST_S and self._ended and self._link.empty and not self._behind:
-            # Everything is there; only the master's farewell is not.
+        # Everything is there; only the master's farewell is not.
+        patience_s = FAREWELL_S if self._local and self._leaving else LOST_S
+        if silent_s > patience_s and self._ended and (self._local or (self._link.empty and not self._behind)):
             self.over = WorldError.exit_code if self.failure else 0
         elif silent_s > GIVE_UP_S:
             self._fail(f"the master is gone; {self._behind} bytes of {self._folder} did not reach it")

@@ -47,13 +47,13 @@ def stages(scenario: Scenario) -> tuple[StagePlan, ...]:
     return tuple(replace(stage, index=index) for index, stage in enumerate(_stages(scenario)))
 
 
-def reach(scenario_stages: Sequence[StageConfig], trace_ns: Sequence[int]) -> int:
+def reach(scenario_stages: Sequence[StageConfig], due_ns: Sequence[int]) -> int:
     """How many rows of a trace any stage will ask: all of them where no stage replays it, or one to its end."""
     replays = [stage for stage in scenario_stages if stage.arrival == "trace"]
     if not replays or any(stage.duration_s is None for stage in replays):
-        return len(trace_ns)
+        return len(due_ns)
     longest_s = max(stage.duration_s or 0.0 for stage in replays)
-    return bisect_left(trace_ns, math.ceil(longest_s * 1e9))
+    return bisect_left(due_ns, math.ceil(longest_s * 1e9))
 
 
 def _stages(scenario: Scenario) -> Iterator[StagePlan]:
@@ -67,7 +67,7 @@ def _stages(scenario: Scenario) -> Iterator[StagePlan]:
             "deploy", burstiness=_burstiness(load, None, load.arrival),
         )  # fmt: skip
     for config in scenario.stages:
-        for stage in _of_section(config, load, scenario.trace_ns):
+        for stage in _of_section(config, load):
             if config.warm_up_s is not None:
                 yield _warm_up(stage, config.warm_up_s)
             last = stage
@@ -81,9 +81,9 @@ def _stages(scenario: Scenario) -> Iterator[StagePlan]:
         )  # fmt: skip
 
 
-def _of_section(config: StageConfig, load: LoadConfig, trace_ns: tuple[int, ...]) -> Iterator[StagePlan]:
+def _of_section(config: StageConfig, load: LoadConfig) -> Iterator[StagePlan]:
     if config.arrival == "trace":
-        yield _replay(config, trace_ns)
+        yield _replay(config, load.due_ns)
         return
     legs = config.legs()
     for leg in legs:
@@ -95,11 +95,11 @@ def _of_section(config: StageConfig, load: LoadConfig, trace_ns: tuple[int, ...]
         )  # fmt: skip
 
 
-def _replay(config: StageConfig, trace_ns: tuple[int, ...]) -> StagePlan:
+def _replay(config: StageConfig, due_ns: Sequence[int]) -> StagePlan:
     # To the millisecond after the last row.
-    whole_s = (trace_ns[-1] // 10**6 + 1) / 1e3
+    whole_s = (due_ns[-1] // 10**6 + 1) / 1e3
     duration_s = min(config.duration_s or whole_s, whole_s)
-    rows = bisect_left(trace_ns, math.ceil(duration_s * 1e9))
+    rows = bisect_left(due_ns, math.ceil(duration_s * 1e9))
     return StagePlan(
         0, config.mode, "trace", duration_s, config.share, rate=rows / duration_s, baseline_share=config.baseline_share
     )

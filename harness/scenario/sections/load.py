@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -94,8 +95,13 @@ class LoadConfig(Section):
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The trace, at its own speed; () where there is none."""
+        """The trace as it was recorded; () where there is none."""
         return self._rows
+
+    @cached_property
+    def due_ns(self) -> tuple[int, ...]:
+        """When the rows of the trace are due, at the speed that is asked for."""
+        return tuple(int(row.t_ns / self.speed) for row in self._rows)
 
     @property
     def given(self) -> tuple[Mapping[str, Any], ...]:

@@ -82,7 +82,7 @@ class Bench:
             "lag_p50_ms": median(o.lag_p50_ms for o in self._open),
             "lag_p99_ms": median(o.lag_p99_ms for o in self._open),
             "cpu_share": median(o.cpu_share for o in self._open),
-            "record_us": record.measure(200_000),
+            "record_us": record.measure(self._next_folder(), 200_000, 500)["record_us"],
         }
         for wire in ("http", "grpc"):
             self._table(wire)
@@ -100,14 +100,11 @@ class Bench:
     def _of(self, name: str, peer: peers.Peer | None) -> Figures:
         if peer is None:
             return ours.closed(self._server, name.split()[1], self._next(), self._in_flight, self._seconds)
-        folder = self._next()
-        folder.mkdir()
-        return peer.run(self._server, folder, self._in_flight, self._seconds)
+        return peer.run(self._server, self._next_folder(), self._in_flight, self._seconds)
 
     def _at_the_same_rate(self, reverse: bool) -> tuple[float, float]:
         """p50 in us of ours and of perf_analyzer, Poisson arrivals over HTTP."""
-        folder = self._next()
-        folder.mkdir()
+        folder = self._next_folder()
         load = ["--request-rate-range", f"{SAME_RATE:g}", "--request-distribution", "poisson", "--max-threads", "16"]
 
         def theirs() -> float:
@@ -119,6 +116,11 @@ class Bench:
         pair = (mine(), theirs()) if not reverse else (theirs(), mine())[::-1]
         _say(f"  p50 at {SAME_RATE:g}/s: ours {pair[0]:.0f} us, perf_analyzer {pair[1]:.0f} us")
         return pair
+
+    def _next_folder(self) -> Path:
+        folder = self._next()
+        folder.mkdir()
+        return folder
 
     def _next(self) -> Path:
         self._turn += 1

@@ -45,14 +45,14 @@ def test_what_is_appended_arrives_and_is_confirmed(here: Path, there: Path) -> N
     assert [(r.offset, r.size) for r in shipper.due(0)] == [(3, 3)]
 
 
-def test_only_its_own_files_and_what_the_judge_needs_first(here: Path, there: Path) -> None:
-    for name in ("chunks-1", "samples-1", "sketches-1", "samples-2"):
+def test_only_its_own_files_and_samples_after_their_outputs(here: Path, there: Path) -> None:
+    for name in ("sketches-1", "samples-1", "outputs-1", "samples-2"):
         append(there / f"{name}.arrow", b"x" * 10)
     append(there / "notes.txt", b"private")
     ranges = Shipper(there, 1).due(0)
-    assert [r.file for r in ranges] == ["sketches-1.arrow", "samples-1.arrow", "chunks-1.arrow"]
+    assert [r.file for r in ranges] == ["outputs-1.arrow", "samples-1.arrow", "sketches-1.arrow"]
     Keeper(here, 1).take(ranges)
-    assert sorted(path.name for path in here.iterdir()) == ["chunks-1.arrow", "samples-1.arrow", "sketches-1.arrow"]
+    assert sorted(path.name for path in here.iterdir()) == ["outputs-1.arrow", "samples-1.arrow", "sketches-1.arrow"]
 
 
 def test_a_window_bounds_what_is_on_its_way_and_a_silence_starts_it_again(there: Path, here: Path) -> None:

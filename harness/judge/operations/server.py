@@ -1,0 +1,127 @@
+"""multi-model-server: what each of two models does to the other, together against alone.
+
+Promote: they can live together within the limits. Rollback: a limit is proven to be broken (1 % over all limits of a
+model together). A quantile is judged where both conditions have requests enough for it; p50 has to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
+from harness.judge.operations.blocks import Block, enough, means, rates, times
+from harness.judge.operations.facts import amount, fact, failed
+from harness.judge.operations.loads import QUANTILES, as_asked, at_least, at_most, blocks_of, errors, windows_of
+from harness.types import Finding
+
+Facts = Mapping[str, Any]
+
+__all__ = ["done", "failed", "findings", "latencies"]
+
+GIB = 2**30
+
+
+def findings(observations: Facts) -> tuple[Finding, ...]:
+    """Of each model NAME: `NAME.errors`, `NAME.load`, `NAME.drift`, `NAME.<time>.pNN`, `NAME.request_throughput` (and
+    `output_token_throughput`); and `memory.peak`.
+    """
+    found: list[Finding] = []
+    for name in observations["models"]:
+        found += _model(observations, name)
+    return (*found, _memory(observations))
+
+
+def done(observations: Facts) -> str:
+    first, second = observations["models"]
+    limits = observations["limits"]
+    return (
+        f"{first} and {second} can live together: no time grew above {limits['latency']:.3g}x, no throughput fell by "
+        f"more than {limits['throughput']:.0%}, memory stayed below {limits['memory']:.0%}"
+    )
+
+
+def latencies(token_model: bool) -> tuple[str, ...]:
+    """The times that are compared."""
+    return ("response_time", "ttft", "tpot") if token_model else ("response_time",)
+
+
+def stages(observations: Facts, name: str) -> tuple[list[int], list[int]]:
+    """The phases in which it was alone, and those in which it was not."""
+    mine = [phase for phase in observations["phases"] if name in phase["models"]]
+    alone = [phase["index"] for phase in mine if len(phase["models"]) == 1]
+    return alone, [phase["index"] for phase in mine if len(phase["models"]) > 1]
+
+
+def _model(observations: Facts, name: str) -> list[Finding]:
+    limits, token_model = observations["limits"], bool(observations["models"][name]["token_model"])
+    windows = windows_of(observations, name)
+    phases_alone, phases_together = stages(observations, name)
+    alone, together = blocks_of(observations, name, phases_alone), blocks_of(observations, name, phases_together)
+    throughputs = ["done", "tokens"] if token_model else ["done"]
+    rules = [(metric, q) for metric in latencies(token_model) for q in QUANTILES if _judged(alone, together, metric, q)]
+    alpha = ALPHA_FAIL / (len(rules) + len(throughputs))
+    found = [errors(f"{name}.errors", windows, limits["errors"]), as_asked(f"{name}.load", windows)]
+    found.append(_drift(observations, name, phases_alone))
+    for metric, q in rules:
+        pair = times(alone, together, metric, QUANTILES[q], name)
+        found.append(at_most(f"{name}.{metric}.{q}", pair, limits["latency"], "together against alone", alpha))
+    for what in throughputs:
+        metric = {"done": "request_throughput", "tokens": "output_token_throughput"}[what]
+        pair = rates(alone, together, what, name)
+        least = 1 - limits["throughput"]
+        found.append(at_least(f"{name}.{metric}", pair, least, "together against alone", alpha))
+    return found
+
+
+def _judged(alone: Sequence[Block], together: Sequence[Block], metric: str, q: str) -> bool:
+    """The median always, and says so where it cannot be."""
+    return q == "p50" or (enough(alone, metric, QUANTILES[q]) and enough(together, metric, QUANTILES[q]))
+
+
+def _drift(observations: Facts, name: str, phases: Sequence[int]) -> Finding:
+    """Alone at the beginning, and alone at the end: what else changed on the machine meanwhile."""
+    metric, most = f"{name}.drift", observations["limits"]["drift"]
+    if len(phases) < 2:
+        return fact(metric, "no data", f"{name} was not measured alone twice")
+    first, last = (blocks_of(observations, name, [phase]) for phase in (phases[0], phases[-1]))
+    pair = times(first, last, "response_time", 0.5, name, "drift")
+    if pair is None:
+        return fact(metric, "no data", f"Too few requests to compare {name} alone with {name} alone")
+    low, high = pair.lower(ALPHA_PASS), pair.upper(ALPHA_PASS)
+    said = f"alone at the end against alone at the beginning: {pair.ratio:.3g}x ({low:.3g} to {high:.3g}), p50"
+    if low > 1 + most or high < 1 / (1 + most):
+        return fact(metric, "inconclusive", f"Something else changed meanwhile: {said}")
+    return fact(metric, "pass", f"No drift beyond {most:.0%} is shown: {said}")
+
+
+def _memory(observations: Facts) -> Finding:
+    metric, memory = "memory.peak", observations.get("memory")
+    if not memory or not memory.get("total") or not any(memory["phases"]):
+        why = (memory or {}).get("missing") or "it was not seen"
+        return fact(metric, "no data", f"Memory was not measured: {why}")
+    most, total = observations["limits"]["memory"], memory["total"]
+    peak = max(value for values in memory["phases"] for value in values)
+    alone: list[float] = []
+    together: list[float] = []
+    for phase, values in zip(observations["phases"], memory["phases"], strict=True):
+        (together if len(phase["models"]) > 1 else alone).extend(values)
+    pair = means(alone, together, "memory")
+    against = ""
+    if pair is not None:
+        against = f"; together {pair.ratio:.3g}x alone ({pair.lower(ALPHA_PASS):.3g} to {pair.upper(ALPHA_PASS):.3g})"
+    said = f"{peak / GIB:.3g} of {total / GIB:.3g} GiB at the peak ({peak / total:.0%}), {memory['what']}{against}"
+    if len(memory["phases"]) < len(observations["phases"]) or not together:
+        return fact(metric, "no data", f"Memory was not measured in every phase: {said}")
+    return Finding(
+        metric, "pass" if peak <= most * total else "fail", said, kind="watch", unit="bytes", candidate=peak,
+        effect=None if pair is None else pair.ratio,
+    )  # fmt: skip
+
+
+def few(observations: Facts, name: str) -> str:
+    """The quantiles that were not judged, and why; "" if there are none."""
+    alone, together = (blocks_of(observations, name, phases) for phases in stages(observations, name))
+    left = [q for q in QUANTILES if not _judged(alone, together, "response_time", q)]
+    n = min(sum(block["due"] for block in blocks) for blocks in (alone, together))
+    return f"{', '.join(left)} of {name} not judged: {amount(n, 'request')}" if left else ""

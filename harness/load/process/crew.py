@@ -1,0 +1,165 @@
+"""Locust's master and workers: its channel carries what `Master` and `Worker` say, its statistics add up by themselves.
+
+A message may be lost without a word (a broken connection, a full queue): both minds count on that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gevent
+import zmq
+from gevent.event import Event
+from locust.rpc import Message, rpc
+
+from harness.load.engine.engine import Requests
+from harness.load.process.drive import Drive
+from harness.load.process.master import Master
+from harness.load.process.runner import Role, as_event
+from harness.load.process.worker import Worker
+
+KIND = "triton-canary"
+TICK_S = 0.25
+SPAWNED_S = 3.0
+"""How long a worker waits for Locust to start its user: with that Locust's statistics begin anew."""
+QUIT_S = 5.0
+"""How long a worker that is through waits for Locust's master to collect its statistics."""
+
+
+class AtMaster(Role):
+    """Sends no load: tells the workers what the parent says, and the parent what they say."""
+
+    def attend(self) -> int:
+        runner = self.environment.runner
+        # A port of the kernel's choice is to stay the same if Locust binds anew.
+        runner.master_bind_port = runner.server.port
+        # A worker that connects anew is not to be turned away while its broken connection looks alive.
+        runner.server.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._failed: BaseException | None = None
+        self._over = Event()
+        self._master = Master(self._send, self.pipes.emit, time.monotonic_ns)
+        runner.register_message(KIND, lambda msg, **_: self._guarded(self._master.heard, msg.node_id, msg.data))
+        self.pipes.emit({"event": "listening", "port": runner.server.port})
+        gevent.spawn(self._listen)
+        gevent.spawn(self._tick)
+        self._over.wait()
+        if self._failed:
+            raise self._failed
+        return 0
+
+    def _listen(self) -> None:
+        for command in self.pipes.commands():
+            self._guarded(self._master.command, command)
+        self._guarded(self._master.command, {"do": "stop"})
+
+    def _tick(self) -> None:
+        while True:
+            gevent.sleep(TICK_S)
+            self._guarded(self._master.tick)
+
+    def _guarded(self, call: Any, *args: Any) -> None:
+        """What goes wrong (a full disk) ends the run."""
+        if self._over.is_set():
+            return
+        try:
+            call(*args)
+        except Exception as error:  # noqa: BLE001  `attend` raises it
+            self._failed = error
+        if self._failed or self._master.over:
+            self._over.set()
+
+    def _send(self, client: str, data: dict[str, Any]) -> None:
+        self.environment.runner.send_message(KIND, data, client_id=client)
+
+
+class AtWorker(Role):
+    """Carries out this worker's share. The first line of stdin says how to join."""
+
+    def __init__(self, environment: Any, requests: Requests) -> None:
+        super().__init__(environment)
+        self._happened: deque[dict[str, Any]] = deque()
+        self._wake = gevent.get_hub().loop.async_()
+        self._drive = Drive(environment, requests, self._happen)
+        self._drive.ended.rawlink(self._drive_ended)
+        self._spawned = Event()
+        environment.events.test_start.add_listener(lambda **_: self._spawned.set())
+
+    def attend(self) -> int:
+        runner = self.environment.runner
+        commands = self.pipes.commands()
+        how = next(commands)
+        own = tempfile.mkdtemp(prefix="triton-canary-worker-", dir=how["folder"]) if not how["local"] else ""
+        self._worker = Worker(
+            self._send, self._drive, token=how["token"], host=socket.gethostname(), pid=os.getpid(),
+            folder=Path(own or how["folder"]), local=how["local"], now_ns=time.monotonic_ns, reconnect=self._reconnect,
+        )  # fmt: skip
+        runner.register_message(KIND, lambda msg, **_: self._worker.heard(msg.data))
+        self._wake.start(self._tell)
+        gevent.spawn(self._listen, commands)
+        code = self._until_over(own)
+        self._drive.end()
+        self._drive.tell_statistics()
+        if self._worker.failure:
+            print(f"load worker: {self._worker.failure}", file=sys.stderr)
+        self.pipes.emit({"event": "over", "failure": self._worker.failure, "folder": own if code else ""})
+        if own and not code:
+            shutil.rmtree(own)
+        # Locust's master says "quit" to all when the run is over, and collects the last statistics.
+        runner.greenlet.join(QUIT_S)
+        return code
+
+    def _until_over(self, own: str) -> int:
+        joined = False
+        while self._worker.over is None:
+            self._worker.tick()
+            if self._worker.joined and not joined:
+                joined = True
+                self.pipes.emit({"event": "joined", "folder": own})
+            gevent.sleep(TICK_S)
+        return self._worker.over
+
+    def _listen(self, commands: Any) -> None:
+        """The end of stdin: whoever started this worker is gone, or wants it to end."""
+        for _ in commands:
+            continue
+        self._worker.leave()
+
+    def _happen(self, event: dict[str, Any]) -> None:
+        """In the engine's thread."""
+        self._happened.append(event)
+        self._wake.send()
+
+    def _drive_ended(self, ended: Any) -> None:
+        if ended.exception is not None:
+            self._happen(as_event(ended.exception))
+
+    def _tell(self) -> None:
+        gevent.spawn(self._tell_all)
+
+    def _tell_all(self) -> None:
+        while self._happened:
+            event = self._happened.popleft()
+            if event["event"] == "ready":
+                self._spawned.wait(SPAWNED_S)
+            self._worker.event(event)
+
+    def _send(self, data: dict[str, Any]) -> None:
+        runner = self.environment.runner
+        # Not by Locust's own `send`: it tries again for 9 s, in which nothing else would happen here.
+        with suppress(zmq.ZMQError):
+            runner.client.socket.send(Message(KIND, data, runner.client_id).serialize(), zmq.NOBLOCK)
+
+    def _reconnect(self) -> None:
+        """What waits in the old connection is thrown away: it would be sent under this worker's name later."""
+        runner = self.environment.runner
+        runner.client.close(linger=0)
+        runner.client = rpc.Client(runner.master_host, runner.master_port, runner.client_id)

@@ -1,0 +1,188 @@
+"""Loads of an operation: one generator for each, several at the same time, their recordings in folders of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CanaryError, UsageError, WorldError
+from harness.load import Generator, LoadSpec
+from harness.recording import read_table, seal
+from harness.run.operations.course import Course
+from harness.run.operations.windows import window
+from harness.scenario import SentLoad
+from harness.triton import Access, Control
+from harness.types import Arm, ModelInfo
+
+UNENDED_S = 86400.0
+FIRST_S = 30.0
+"""The first request of a load, and the last answer of one that was ended, take no longer."""
+TICK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One load: what it is called, and whom it asks."""
+
+    name: str
+    load: SentLoad
+    arm: Arm
+
+
+@dataclass
+class _Stage:
+    """When it began, on the clock of the recording; `counted`: (from its beginning, how long), in seconds."""
+
+    begin_ns: int | None = None
+    done: bool = False
+    counted: tuple[float, float] | None = None
+
+
+@dataclass
+class Drive:
+    """A load's generator, from its start until its recording is sealed. Use `driving`."""
+
+    asked: Asked
+    folder: Path
+    generator: Generator
+    stages: dict[int, _Stage] = field(default_factory=dict)
+
+    def begin(self, index: int, seconds: float) -> None:
+        """Send for `seconds`; another stage of it ends."""
+        self.stages[index] = _Stage()
+        self.generator.stage(self.asked.load.stage(index, seconds))
+
+    def poll(self) -> None:
+        """Take in what the generator said. Raises WorldError, ServerDied."""
+        for event in self.generator.events(0.0):
+            stage = self.stages.get(event.get("index", -1))
+            if stage is None:
+                continue
+            if event["event"] == "stage_begun":
+                stage.begin_ns = int(event["t_ns"])
+            elif event["event"] == "stage_done":
+                stage.done = True
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The windows of every stage that has begun. Once the recording is sealed."""
+        samples = read_table(self.folder, "samples")
+        found = []
+        for index, stage in sorted(self.stages.items()):
+            if samples is None or stage.begin_ns is None or stage.counted is None:
+                continue
+            offset_s, seconds = stage.counted
+            load = self.asked.load
+            begin_ns = stage.begin_ns + round(offset_s * 1e9)
+            found.append(
+                {
+                    "load": self.asked.name, "rate": load.rate, "in_flight": load.in_flight,
+                    **window(samples, index, begin_ns, seconds, open_loop=load.rate is not None),
+                }
+            )  # fmt: skip
+        return found
+
+
+@contextmanager
+def driving(course: Course, seed: int, asked: Sequence[Asked], folder: str, t0_ns: int) -> Iterator[list[Drive]]:
+    """The loads' generators, ready. At the end their windows are in the course's facts, as far as they came.
+
+    Recordings lie in `folder`/NAME of the run's folder. Raises UsageError where a model cannot be asked so.
+    """
+    drives: list[Drive] = []
+    try:
+        drives.extend(_start(course, one, seed, course.folder.path / folder / one.name, t0_ns) for one in asked)
+        yield drives
+        for drive in drives:
+            drive.generator.stop()
+    finally:
+        for drive in drives:
+            drive.generator.kill()
+        # Whatever ended the operation is the error to report.
+        with suppress(CanaryError):
+            for drive in drives:
+                seal(drive.folder)
+                course.facts.setdefault("windows", []).extend(
+                    {"part": folder, **facts} for facts in drive.facts()
+                )  # fmt: skip
+            course.save()
+
+
+def measure(course: Course, drives: Sequence[Drive], index: int, warm_up_s: float, seconds: float) -> None:
+    """Send all of `drives` at the same time; what is due in `seconds` after the warm-up is counted."""
+    for drive in drives:
+        drive.begin(index, warm_up_s + seconds)
+        drive.stages[index].counted = (warm_up_s, seconds)
+    patience_s = warm_up_s + seconds + FIRST_S + max(drive.asked.load.timeout_s for drive in drives)
+    _wait(course, drives, lambda drive: drive.stages[index].done, patience_s)
+
+
+def during(course: Course, drives: Sequence[Drive], index: int, change: Callable[[], Any], after_s: float = 1.0) -> Any:
+    """What `change` returns, called while all of `drives` send; every request of that time is counted."""
+    sent = {drive.asked.name: drive.generator.begun("baseline") for drive in drives}
+    for drive in drives:
+        drive.begin(index, UNENDED_S)
+    _wait(course, drives, lambda drive: drive.generator.begun("baseline") > sent[drive.asked.name] + 1, FIRST_S)
+    result = change()
+    ends = time.monotonic() + after_s
+    _wait(course, drives, lambda _: time.monotonic() >= ends, after_s + FIRST_S)
+    for drive in drives:
+        drive.generator.end_stage()
+    patience_s = FIRST_S + max(drive.asked.load.timeout_s for drive in drives)
+    ended_ns = time.monotonic_ns()
+    _wait(course, drives, lambda drive: drive.stages[index].done, patience_s)
+    for drive in drives:
+        stage = drive.stages[index]
+        assert stage.begin_ns is not None
+        stage.counted = (0.0, (ended_ns - drive.generator.spec.t0_ns - stage.begin_ns) / 1e9)
+    return result
+
+
+def _wait(course: Course, drives: Sequence[Drive], over: Callable[[Drive], bool], patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        for drive in drives:
+            drive.poll()
+        for place in course.places:
+            place.check()
+        if all(over(drive) for drive in drives):
+            return
+        if time.monotonic() > deadline:
+            raise WorldError(
+                f"the load generator is not done after {patience_s:.0f} s: see {drives[0].folder}/load.log"
+            )
+        time.sleep(TICK_S)
+
+
+def _start(course: Course, asked: Asked, seed: int, folder: Path, t0_ns: int) -> Drive:
+    folder.mkdir(parents=True)
+    with Control(asked.arm.url, Access(headers=asked.arm.headers)) as control:
+        served = control.loaded(asked.arm.model)
+        if not served or (asked.arm.version is not None and asked.arm.version not in served):
+            ready = ", ".join(map(str, served)) or "none"
+            raise UsageError(f"{asked.arm.model}: does not serve as asked on {asked.arm.url} (READY: {ready})")
+        info = control.metadata(asked.arm.model, asked.arm.version)
+    load = asked.load
+    spec = LoadSpec(
+        arms={"baseline": asked.arm}, models={"baseline": info}, seed=seed,
+        prompts=load.texts if info.is_token_model else (), max_tokens=load.max_tokens, timeout_s=load.timeout_s,
+        logprobs_k=0, chunks=False, t0_ns=t0_ns, folder=folder,
+        inputs=() if info.is_token_model else _rows(asked, info),
+    )  # fmt: skip
+    generator = Generator(spec, folder / "load.log", hold=(course.folder.lock_fd,))
+    course.stack.callback(generator.kill)
+    generator.start()
+    return Drive(asked, folder, generator)
+
+
+def _rows(asked: Asked, info: ModelInfo) -> tuple[dict[str, list[str]], ...]:
+    """The prompts as rows of the model's one text input."""
+    if not asked.load.texts:
+        return ()
+    texts = [tensor.name for tensor in info.inputs if tensor.datatype == "BYTES" and not tensor.optional]
+    if len(texts) != 1:
+        raise UsageError(f"{info.name}: prompts are for a model with one text input; it has {len(texts)}")
+    return tuple({texts[0]: [prompt.text]} for prompt in asked.load.texts)

@@ -1,0 +1,107 @@
+"""What a load was like in one span of time: counts and times by block, all that a verdict on it follows from.
+
+A window is cut into blocks of equal length, a second at least. A request belongs to the block in which it was due, what
+it got done (itself, its tokens) to the one in which it ended. Times are kept as counts in bins of 1 %
+(`recording.sketches`), so a quantile of any set of blocks is known within 1 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness.recording.sketches import bins_of, log_of
+
+BLOCK_S = 1.0
+MOST_BLOCKS = 30
+TIMES = ("response_time", "ttft", "tpot", "send_lag")
+_TIMED = ("ok", "timeout")
+_QUIET = ("ok", "cancelled")
+
+
+def window(samples: pa.Table, stage: int, begin_ns: int, seconds: float, *, open_loop: bool) -> dict[str, Any]:
+    """Facts of the requests of `stage` that were due, or ended, in `seconds` from `begin_ns` on.
+
+    `samples` has the columns of recording.schema.SAMPLES. `errors` counts failures by class. Time-outs have the times
+    that they had waited; other failures have none. `send_lag` (sent - due) only in an open loop.
+    """
+    rows = samples.filter(pa.compute.equal(samples["stage"], stage))
+    number = max(1, min(MOST_BLOCKS, int(seconds / BLOCK_S)))
+    edges = begin_ns + np.round(np.arange(number + 1) * (seconds * 1e9 / number)).astype(np.int64)
+    due, done, status = (rows[name].to_numpy() for name in ("due_ns", "done_ns", "status"))
+    by_due, by_done = (np.searchsorted(edges, t, side="right") - 1 for t in (due, done))
+    inside = (by_due >= 0) & (by_due < number)
+    failed = inside & ~np.isin(status, _QUIET)
+    ended = (by_done >= 0) & (by_done < number) & (status == "ok")
+    timed = inside & np.isin(status, _TIMED)
+    values, osl = _times(rows, open_loop), np.maximum(rows["osl"].to_numpy(), 0)
+    blocks = []
+    for block in range(number):
+        here = by_due == block
+        finished = ended & (by_done == block)
+        blocks.append(
+            {
+                "seconds": seconds / number,
+                "due": int((inside & here).sum()),
+                "failed": int((failed & here).sum()),
+                "done": int(finished.sum()),
+                "tokens": int(osl[finished].sum()),
+                "times": {
+                    name: found for name, of in values.items() if (found := _bins(of[timed & here]))
+                },
+            }
+        )  # fmt: skip
+    words = zip(rows["error"].to_numpy()[failed], status[failed], strict=True)
+    errors = Counter(str(error or word) for error, word in words)
+    return {"stage": stage, "begin_s": begin_ns / 1e9, "seconds": seconds, "blocks": blocks, "errors": dict(errors)}
+
+
+def _times(rows: pa.Table, open_loop: bool) -> dict[str, Any]:
+    """Seconds; NaN where there is none."""
+    due, sent, first, done = (
+        rows[name].to_numpy().astype(np.float64) / 1e9 for name in ("due_ns", "sent_ns", "first_ns", "done_ns")
+    )
+    osl = rows["osl"].to_numpy().astype(np.float64)
+    known = (rows["first_ns"].to_numpy() >= 0) & (rows["sent_ns"].to_numpy() >= 0)
+    tokens = known & (osl >= 1)
+    found = {
+        "response_time": done - due,
+        "ttft": np.where(tokens, first - sent, math.nan),
+        "tpot": np.where(tokens & (osl > 1), (done - first) / np.maximum(osl - 1, 1), math.nan),
+    }
+    if open_loop:
+        found["send_lag"] = np.where(rows["sent_ns"].to_numpy() >= 0, sent - due, math.nan)
+    return found
+
+
+def _bins(seconds: Any) -> list[list[int]]:
+    """Bins and counts, both ascending in the bin; [] where there is nothing."""
+    known = seconds[~np.isnan(seconds)]
+    if not len(known):
+        return []
+    bins, counts = np.unique(bins_of(log_of(known)), return_counts=True)
+    return [bins.tolist(), counts.tolist()]
+
+
+def memory(
+    readings: pa.Table | None, source: str, device: str, metric: str, begin_s: float, seconds: float
+) -> list[float]:
+    """The largest sum over all devices that start with `device`, in each block of a window; blocks without any are
+    left out.
+    """
+    if readings is None:
+        return []
+    rows = readings.filter(pa.compute.equal(readings["source"], source))
+    rows = rows.filter(pa.compute.equal(rows["metric"], metric))
+    rows = rows.filter(pa.compute.starts_with(rows["device"], device))
+    t, value = rows["t_ns"].to_numpy(), rows["value"].to_numpy()
+    moments, where = np.unique(t, return_inverse=True)
+    sums = np.bincount(where, weights=value) if len(t) else np.empty(0)
+    number = max(1, min(MOST_BLOCKS, int(seconds / BLOCK_S)))
+    edges = (begin_s + np.arange(number + 1) * seconds / number) * 1e9
+    block = np.searchsorted(edges, moments, side="right") - 1
+    return [float(sums[block == one].max()) for one in range(number) if (block == one).any()]

@@ -1,0 +1,144 @@
+"""Recorded loads: the public traces' columns, and one clear line for what cannot be read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ScenarioError
+from harness.scenario.replay import MOST_TOKENS, prompts_of, too_long
+from harness.scenario.trace import Row, read_trace
+
+# The first rows of AzureLLMInferenceTrace_conv.csv and of Mooncake's conversation_trace.jsonl.
+AZURE = """\
+TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.9951690,396,109
+2023-11-16 18:15:51.2224670,879,55
+"""
+MOONCAKE = """\
+{"timestamp": 0, "input_length": 1055, "output_length": 52, "hash_ids": [46, 47, 48]}
+{"timestamp": 27482, "input_length": 1200, "output_length": 26, "hash_ids": [46, 47, 2356]}
+"""
+
+
+def written(folder: Path, text: str, name: str = "trace.csv") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_azure(tmp_path: Path) -> None:
+    assert read_trace(written(tmp_path, AZURE)) == (
+        Row(0, 374, 44), Row(4_314_579_000, 396, 109), Row(4_541_877_000, 879, 55),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "second", ["2023-11-17 00:00:01", "2023-11-17T00:00:01.000", "2023-11-17 00:00:01.0000000+00:00"]
+)
+def test_dates_across_midnight(tmp_path: Path, second: str) -> None:
+    zone = "+00:00" if "+" in second else ""
+    text = f"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 23:59:59.5{zone},1,1\n{second},2,2\n"
+    assert [row.t_ns for row in read_trace(written(tmp_path, text))] == [0, 1_500_000_000]
+
+
+def test_zones_count(tmp_path: Path) -> None:
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-12 02:00:00+02:00,1,1\n2024-05-12 00:00:03+00:00,2,2\n"
+    assert [row.t_ns for row in read_trace(written(tmp_path, text))] == [0, 3_000_000_000]
+
+
+def test_mooncake(tmp_path: Path) -> None:
+    assert read_trace(written(tmp_path, MOONCAKE, "m.jsonl")) == (
+        Row(0, 1055, 52, (46, 47, 48)), Row(27_482_000_000, 1200, 26, (46, 47, 2356)),
+    )  # fmt: skip
+
+
+def test_plain_columns_in_any_order_and_among_others(tmp_path: Path) -> None:
+    rows = (Row(0, 10, 1), Row(500_000_000, 20, 2))
+    text = "user,output_length,timestamp,input_length\nada,1,100.25,10\n\nbob,2,100.75,20\n"
+    assert read_trace(written(tmp_path, text)) == rows
+    lines = '{"timestamp": 100.25, "input_length": 10, "output_length": 1}\n\n{"timestamp": 100.75, "input_length": 20, "output_length": 2}\n'  # noqa: E501
+    assert read_trace(written(tmp_path, lines)) == rows
+
+
+def test_rows_are_put_in_the_order_of_their_times(tmp_path: Path) -> None:
+    text = "timestamp,input_length,output_length\n3,30,3\n1,10,1\n3,31,3\n"
+    assert read_trace(written(tmp_path, text)) == (Row(0, 10, 1), Row(2 * 10**9, 30, 3), Row(2 * 10**9, 31, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("when,input_length,output_length\n", ":1: expected the columns timestamp, input_length, output_length or TIMESTAMP, ContextTokens, GeneratedTokens, found 'when', 'input_length', 'output_length'"),  # noqa: E501
+        ("", ":1: expected the columns"),
+        ("timestamp,input_length,output_length\n0,1,1\n1,many,1\n", ":3:3: input_length: expected a number of tokens from 1 to 1000000, found 'many'"),  # noqa: E501
+        ("timestamp,input_length,output_length\n0,0,1\n", ":2:3: input_length: expected a number of tokens from 1"),
+        ("timestamp,input_length,output_length\n0,1\n", ":2: output_length: expected a number of tokens from 0 to 1000000, found nothing"),  # noqa: E501
+        ("timestamp,input_length,output_length\nsoon,1,1\n", ":2:1: timestamp: expected a time in seconds, found"),
+        ("timestamp,input_length,output_length\nnan,1,1\n", ":2:1: timestamp: expected a time in seconds"),
+        (AZURE + "16.11.2023,1,1\n", ":5:1: TIMESTAMP: expected a date and time such as 2023-11-16 18:15:46.6805900, found '16.11.2023'"),  # noqa: E501
+        ('{"timestamp": 0}\n', ":1: expected a line such as {\"timestamp\": 0, \"input_length\": 512, \"output_length\": 64}, found the keys 'timestamp'"),  # noqa: E501
+        (MOONCAKE + "{oops\n", ":3:2: expected a line such as"),
+        (MOONCAKE + "[1]\n", ":3: expected a line such as"),
+        ('{"timestamp": true, "input_length": 1, "output_length": 1, "hash_ids": []}', ":1:2: timestamp: expected a time in milliseconds, found true"),  # noqa: E501
+        ('{"timestamp": 0, "input_length": 1.5, "output_length": 1}', ":1:18: input_length: expected a number of"),
+        ('{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": ["a"]}', ":1:57: hash_ids: expected a list of block numbers, found a list"),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_one_line_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ScenarioError) as caught:
+        read_trace(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).removeprefix(str(path)).startswith(expected), str(caught.value)
+
+
+def test_no_file_and_no_row(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a trace, found no file"):
+        read_trace(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="expected a trace, found no row"):
+        read_trace(written(tmp_path, "timestamp,input_length,output_length\n"))
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read_trace(tmp_path / "bytes")
+
+
+def test_equal_blocks_give_equal_text_and_no_more(tmp_path: Path) -> None:
+    rows = read_trace(written(tmp_path, MOONCAKE))
+    first, second = (prompt.text.split() for prompt in prompts_of(rows, 1))
+    assert (len(first), len(second)) == (1055, 1200)
+    assert first[:1024] == second[:1024]
+    assert first[1024:] != second[1024 : len(first)]
+    assert [prompt.max_tokens for prompt in prompts_of(rows, 1)] == [52, 26]
+
+
+def test_texts_are_fixed_by_the_seed() -> None:
+    rows = (Row(0, 40, 1), Row(1, 40, 0), Row(2, 600, 5, (7,)))
+    assert prompts_of(rows, 1) == prompts_of(rows, 1)
+    texts = [prompt.text for prompt in prompts_of(rows, 1)]
+    assert len(set(texts)) == 3
+    assert all(one.text != other for one, other in zip(prompts_of(rows, 2), texts, strict=True))
+    assert prompts_of(rows, 1)[1].max_tokens == 1  # a server is never asked for nothing
+
+
+def test_more_blocks_than_tokens() -> None:
+    """The last block of a prompt is not always full."""
+    (prompt,) = prompts_of((Row(0, 700, 1, (1, 2)),), 1)
+    assert len(prompt.text.split()) == 700
+
+
+def test_too_much_text_is_refused_before_it_is_made() -> None:
+    assert too_long((Row(0, MOST_TOKENS, 1),)) is None
+    message = too_long((Row(0, MOST_TOKENS, 1), Row(1, 1, 1)))
+    assert message
+    assert "2 rows ask for 20000001 tokens of text" in message
+
+
+def test_the_whole_of_a_long_trace_is_read(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"timestamp": i * 3, "input_length": 7, "output_length": 1, "hash_ids": [i]}) for i in range(5000)
+    ]
+    rows = read_trace(written(tmp_path, "\n".join(lines)))
+    assert len(rows) == 5000
+    assert rows[-1] == Row(4999 * 3 * 10**6, 7, 1, (4999,))
