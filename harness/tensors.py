@@ -47,8 +47,10 @@ def encode(datatype: str, values: Sequence[Any]) -> bytes:
         parts = [value.encode() if isinstance(value, str) else bytes(value) for value in values]
         return b"".join(struct.pack("<I", len(part)) + part for part in parts)
     if datatype == "BF16":
-        upper = np.asarray(values, "<f4").view("<u4") >> 16
-        return upper.astype("<u2").tobytes()
+        bits = np.asarray(values, "<f4").view("<u4")
+        nearest = bits + 0x7FFF + (bits >> 16 & 1)  # ties to even, as hardware rounds
+        upper = np.where(np.isnan(bits.view("<f4")), bits | 0x400000, nearest) >> 16
+        return bytes(upper.astype("<u2").tobytes())
     if datatype not in DTYPES:
         raise UsageError(f"datatype {datatype} cannot be sent")
     return np.asarray(values, DTYPES[datatype]).tobytes()

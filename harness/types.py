@@ -305,7 +305,7 @@ class Audit:
     lag_p99_s: float | None = None
     lag_limit_s: float | None = None
     late: float | None = None
-    planned: float | None = None
+    planned: int | None = None
     sent: int = 0
     in_flight_planned: float | None = None
     in_flight: float | None = None

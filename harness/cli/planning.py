@@ -37,6 +37,8 @@ def _check(args: argparse.Namespace) -> int:
     if facts.stages:
         workers = f", {facts.workers} workers" if facts.workers > 1 else ""
         console.print(f"{facts.duration_s:.0f} s of load, {facts.prompts} prompts, seed {facts.seed}{workers}")
+        if facts.counted:
+            console.print(f"lengths in tokens are those of {facts.counted}", markup=False)
     console.print()
     for number, step in enumerate(facts.steps, 1):
         console.print(f"{number:3}. {step}", markup=False)

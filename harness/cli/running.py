@@ -8,6 +8,8 @@ from pathlib import Path
 from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import Screen, stderr, stdout
+from harness.cli.working import TOKEN, token_of
+from harness.load import DEFAULT_PORT, LOOPBACK, Listen, new_token
 from harness.recording import Recording, is_operation, read_meta
 from harness.report import operation_summary, terminal
 from harness.run import execute, operate, recover
@@ -23,6 +25,14 @@ def add_commands(commands: Commands) -> None:
     run.add_argument("scenario", help="the name of a built-in scenario (see `scenarios`), or a file")
     run.add_argument("--url", help="use the Triton at this address (grpc://host:8001) instead of an embedded one")
     _common(run)
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="load workers, each with its share of the plan (load.workers)"
+    )
+    run.add_argument(
+        "--master", nargs="?", const="", metavar="HOST:PORT",
+        help="the workers come from other hosts (`triton-canary worker`) and are awaited here, by default at "
+        f"{LOOPBACK}:{DEFAULT_PORT}; ${TOKEN}: what they must know, made up and printed where it is not set",
+    )  # fmt: skip
     run.add_argument(
         "--set",
         action="append",
@@ -62,10 +72,21 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    wanted = scenario.load(args.scenario, args.set, seed=args.seed, url=args.url)
+    workers = [] if args.workers is None else [f"load.workers={args.workers}"]
+    wanted = scenario.load(args.scenario, [*args.set, *workers], seed=args.seed, url=args.url)
     if isinstance(wanted, Operation):
         return _operate(wanted, args)
-    return _execute(wanted, args)
+    return _execute(wanted, args, None if args.master is None else _listen(args.master))
+
+
+def _listen(address: str) -> Listen:
+    given = token_of(None)
+    listen = Listen.at(address, given or new_token())
+    if not given:
+        host = "HOST" if listen.host in ("", "0.0.0.0") else listen.host
+        command = f"{TOKEN}={listen.token} triton-canary worker --master {host}:{listen.port}"
+        stderr().print(f"on each other host: {command}", markup=False, soft_wrap=True)
+    return listen
 
 
 def _gate(args: argparse.Namespace) -> int:
@@ -76,9 +97,9 @@ def _gate(args: argparse.Namespace) -> int:
     return _execute(wanted, args)
 
 
-def _execute(wanted: Scenario, args: argparse.Namespace) -> int:
+def _execute(wanted: Scenario, args: argparse.Namespace, listen: Listen | None = None) -> int:
     with Screen() as screen:
-        result = execute(wanted, args.out, screen.observe, screen.say)
+        result = execute(wanted, args.out, screen.observe, screen.say, listen)
     if result.error:
         stderr().print(f"triton-canary: {result.error}", markup=False)
     _show(result.verdict, result.folder, as_json=args.json)

@@ -137,6 +137,9 @@ class Evidence:
 
 
 def _planned(meta: Mapping[str, Any]) -> int:
+    if isinstance(meta.get("planned"), int):
+        return int(meta["planned"])
+    # Recordings of the time when each of a scenario's stages was one.
     scenario = meta.get("scenario")
     stages = scenario.get("stages") if isinstance(scenario, Mapping) else None
     return len(stages) if isinstance(stages, list) else 0

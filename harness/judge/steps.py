@@ -28,11 +28,10 @@ def information(view: StageView) -> Iterator[Finding]:
         versions = [step for step in steps if step.model == model]
         one = next((step for step in versions if step.arms == ("baseline",)), None)
         two = next((step for step in versions if step.arms == ("candidate",)), None)
-        if one is not None and two is not None:
+        if one is None or two is None:
+            yield from (_alone(view, step) for step in versions)
+        else:
             yield _compared(view, one, two, wholes.get("baseline"), wholes.get("candidate"))
-        for step in versions:
-            if step not in (one, two):
-                yield _shared(view, step)
 
 
 def _wholes(view: StageView) -> Sequence[str]:
@@ -85,7 +84,7 @@ def _explained(step_s: float, whole_s: float, before_s: float) -> str:
     return f"that is {words.time(abs(step_s))} of {of}"
 
 
-def _shared(view: StageView, step: StepTimes) -> Finding:
+def _alone(view: StageView, step: StepTimes) -> Finding:
     whose = "both arms" if len(step.arms) > 1 else f"the {step.arms[0]} alone"
     text = f"{step.model} takes {words.time(step.total_s)} a request, {words.percent(step.share)} of the whole"
     if step.queue_s > WORTH * step.total_s:

@@ -190,9 +190,7 @@ class Generator:
         self._reader = threading.Thread(target=self._read, name="load-events", daemon=True)
         self._reader.start()
 
-    def _await(
-        self, name: str, deadline_s: float, waiting: Callable[[list[Event]], None] = lambda _: None
-    ) -> Event:
+    def _await(self, name: str, deadline_s: float, waiting: Callable[[list[Event]], None] = lambda _: None) -> Event:
         """The next event of that name. Word that files still arrive ("closing") extends the time."""
         deadline = time.monotonic() + deadline_s
         while (left := deadline - time.monotonic()) > 0:

@@ -19,6 +19,8 @@ from harness.errors import UsageError
 DEFAULT_PORT = 5557
 """Locust's own."""
 LOOPBACK = "127.0.0.1"
+END_S = 10.0
+"""For a process that has said that it is through."""
 
 Process = subprocess.Popen[bytes]
 

@@ -38,7 +38,7 @@ class Recorder:
         self._sketcher = Sketcher()
         self._sketched: list[tuple[StreamWriter, pa.RecordBatch]] = []
         self._arrivals: list[tuple[int, str, Sequence[int]]] = []
-        self._open = True
+        self._open, self._put_off = True, False
         self._begun = BegunCounter(folder, worker)
         self.begun: Callable[[ArmName], None] = self._begun.add
         """To be called before a request leaves."""
@@ -70,9 +70,11 @@ class Recorder:
             self._outputs.flush()
         self._flush_chunks()
         batch = self._samples.flush()
-        if batch is not None:
-            self._sketcher.add(batch)
-        self._flush_sketches(self._sketcher.closed())
+        worked = batch is not None and self._sketcher.add(batch)
+        # Not all at once: to take samples in and to close a block are half a millisecond each.
+        self._put_off = worked and not self._put_off
+        if not self._put_off:
+            self._flush_sketches(self._sketcher.closed())
 
     def close(self) -> None:
         """Writes what is left and ends the files; what one cannot take does not cost the others. Raises the first

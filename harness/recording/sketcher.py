@@ -48,13 +48,15 @@ class Sketcher:
         """
         self._stages[plan.index] = _Stage(begin_ns, plan.mode == "paired")
 
-    def add(self, samples: pa.RecordBatch | pa.Table) -> None:
-        """Rows with the columns of SAMPLES, in any order."""
+    def add(self, samples: pa.RecordBatch | pa.Table) -> bool:
+        """Rows with the columns of SAMPLES, in any order. True if that was work; otherwise they are only held."""
         if isinstance(samples, pa.RecordBatch):
             samples = pa.Table.from_batches([samples])
         self._held.append(samples.select(COLUMNS))
         if self._held_rows >= TOGETHER or self._held_ns >= BLOCK_NS:
             self._take_in()
+            return True
+        return False
 
     def add_gaps(self, stage: Ints, arm: Ints, t_ns: Ints, gap_ns: Ints) -> None:
         """Gaps between chunks (metric icl) that ended at `t_ns`; `arm` as an index into ARMS."""
@@ -115,8 +117,11 @@ class Sketcher:
 
     def _matched(self, requests: Requests) -> tuple[Requests, Requests]:
         """Pairs (all first halves, then all second halves in the same order), and requests that have no partner."""
-        paired = [index for index, stage in self._stages.items() if stage.paired]
-        asks = np.isin(requests.stage, paired) & (requests.arm != STABLE) & (requests.pair_id >= 0)
+        asks = np.zeros(len(requests), np.bool_)
+        for index in np.unique(requests.stage).tolist():
+            if self._stages.get(index, _Stage()).paired:
+                asks |= requests.stage == index
+        asks &= (requests.arm != STABLE) & (requests.pair_id >= 0)
         alone, asking = requests.take(~asks), self._waiting + requests.take(asks)
         order = np.argsort(asking.pair_id * len(ARMS) + asking.arm, kind="stable")
         pair, arm = asking.pair_id[order], asking.arm[order]

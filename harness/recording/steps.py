@@ -7,8 +7,10 @@ anew) that poll's growth is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -91,14 +93,22 @@ def step_times(
     table = readings.filter(pc.equal(readings["source"], "triton"))
     found: dict[str, StepTimes] = {}
     for device, who in (*wholes.items(), *asked.items()):
-        times = _of_device(table.filter(pc.equal(table["device"], device)), device, who, begin_ns, end_ns)
-        if times is None:
-            continue
-        known = [found[whole] for whole, (name,) in wholes.items() if whole in found and name in who]
-        answers = sum(whole.answers for whole in known)
-        all_s = sum(whole.total_s * whole.answers for whole in known) / answers if answers else np.nan
-        found[device] = StepTimes(device, who, *times, share=float(times[5] / all_s) if all_s else 1.0)
+        grown = _grown(table.filter(pc.equal(table["device"], device)), begin_ns, end_ns)
+        answers = float(grown[_ANSWERED].sum())
+        if answers:
+            known = [found[whole] for whole, (name,) in wholes.items() if whole in found and name in who]
+            found[device] = _means(device, who, grown, answers, known)
     return tuple(found[device] for device in (*asked, *wholes) if device in found)
+
+
+def _means(
+    device: str, who: tuple[str, ...], grown: Mapping[str, Floats], answers: float, wholes: Sequence[StepTimes]
+) -> StepTimes:
+    queue_s, input_s, infer_s, output_s, total_s = (float(grown[name].sum() / answers) for name in (*_PARTS, _TOTAL))
+    all_s = sum(whole.total_s * whole.answers for whole in wholes)
+    share = total_s * sum(whole.answers for whole in wholes) / all_s if all_s else math.nan
+    error_s = _error(grown[_TOTAL], grown[_ANSWERED])
+    return StepTimes(device, who, round(answers), queue_s, input_s, infer_s, output_s, total_s, error_s, share)
 
 
 def _in_order(arms: Mapping[str, Pipeline]) -> list[str]:
@@ -117,35 +127,29 @@ def _askers(device: str, arms: Mapping[str, Pipeline]) -> tuple[str, ...]:
     return tuple(name for name, pipeline in arms.items() if device in pipeline.steps)
 
 
-def _of_device(
-    table: pa.Table, device: str, who: Sequence[str], begin_ns: int, end_ns: int | None
-) -> tuple[int, float, float, float, float, float, float] | None:
-    """answers, the four parts, the total, its standard error."""
-    counters = {metric: _counter(table, metric) for metric in (_ANSWERED, _TOTAL, *_PARTS)}
-    polls = sorted(set.intersection(*(set(counter) for counter in counters.values())))
+def _grown(table: pa.Table, begin_ns: int, end_ns: int | None) -> dict[str, Floats]:
+    """How much each counter grew from poll to poll."""
+    counters = {metric: _counter(table, metric) for metric in (_ANSWERED, *_PARTS, _TOTAL)}
+    polls = reduce(np.intersect1d, (t_ns for t_ns, _ in counters.values()))
     if end_ns is not None:
-        polls = [t for t in polls if t <= end_ns]
-    before = [t for t in polls if t <= begin_ns]
-    polls = [*before[-1:], *(t for t in polls if t > begin_ns)]
-    grown = {metric: np.diff([counter[t] for t in polls]) for metric, counter in counters.items()}
+        polls = polls[polls <= end_ns]
+    polls = polls[max(int((polls <= begin_ns).sum()) - 1, 0) :]
+    grown = {name: np.diff(value[np.searchsorted(t_ns, polls)]) for name, (t_ns, value) in counters.items()}
     sound = np.all([growth >= 0 for growth in grown.values()], axis=0)
-    answered = grown[_ANSWERED][sound] if len(polls) > 1 else np.empty(0)
-    answers = float(answered.sum())
-    if not answers:
-        return None
-    means = [float(grown[metric][sound].sum() / answers) for metric in (*_PARTS, _TOTAL)]
-    return round(answers), *means, _error(grown[_TOTAL][sound], answered)  # type: ignore[return-value]
+    return {name: growth[sound] for name, growth in grown.items()}
 
 
-def _counter(table: pa.Table, metric: str) -> dict[int, float]:
+def _counter(table: pa.Table, metric: str) -> tuple[npt.NDArray[np.int64], Floats]:
+    """When it was read, each once and in order, and what it was."""
     rows = table.filter(pc.equal(table["metric"], metric))
-    return dict(zip(rows["t_ns"].to_pylist(), rows["value"].to_pylist(), strict=True))
+    t_ns, first = np.unique(rows["t_ns"].to_numpy(), return_index=True)
+    return t_ns, rows["value"].to_numpy()[first]
 
 
 def _error(spent: Floats, answered: Floats) -> float:
     """Of the ratio of two sums, by linearisation, each poll a unit."""
     polls = int((answered > 0).sum())
     if polls < 3:
-        return float("nan")
+        return math.nan
     residual = spent - spent.sum() / answered.sum() * answered
     return float(np.sqrt(polls / (polls - 1) * (residual**2).sum()) / answered.sum())

@@ -100,7 +100,8 @@ def equal_load(data: Requests, plans: Sequence[StagePlan]) -> tuple[Bools, str]:
     """The requests whose latencies may be compared between arms, and a sentence that says which they are."""
     fair = [plan.index for plan in plans if plan.mode != "split" and plan.purpose == "compare"]
     if not fair:
-        fair = [plan.index for plan in plans if plan.candidate_share == 0.5 and plan.purpose == "compare"]
+        shares = {plan.index: plan.shares for plan in plans if plan.purpose == "compare"}
+        fair = [index for index, of in shares.items() if of.get("baseline") == of.get("candidate")]
     if not plans:
         return np.ones(len(data), bool), "All requests that were answered."
     if not fair:

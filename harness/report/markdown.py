@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.recording import stage_records
-from harness.report import steps, words
+from harness.report import measurement, steps, words
 from harness.report.about import arm_titles, reasons, summary_line, title
 from harness.types import Verdict
 
@@ -36,7 +36,7 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
         (names.get(stage.stage, str(stage.stage + 1)), finding)
         for stage in verdict.stages
         for finding in words.telling(stage.findings)
-        if not words.informs(finding) and not (finding.kind == "validity" and finding.outcome == "pass")
+        if not words.informs(finding)
     ]
     if rows:
         lines += [
@@ -59,7 +59,20 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
         lines += ["", f"Steps in stage {escape(table.stage)}:", ""]
         lines += [f"| {' | '.join(steps.HEADINGS)} |", "|---|---|" + "--:|" * (len(steps.HEADINGS) - 2)]
         lines += ["| " + " | ".join(map(escape, row)) + " |" for row in table.rows]
+    lines += _measurement(verdict, names)
     return "\n".join(lines) + "\n"
+
+
+def _measurement(verdict: Verdict, names: dict[int, str]) -> list[str]:
+    found = measurement.table(verdict, names)
+    if found is None:
+        return []
+    heads = ["stage", "sound", *found.columns]
+    lines = ["", "The measurement itself:", "", f"| {' | '.join(heads)} |", "|---|---|" + "--:|" * len(found.columns)]
+    for name, faults, cells in found.rows[:_MOST_ROWS]:
+        sound = f"{words.SIGN['inconclusive']} {faults}" if faults else f"{words.SIGN['pass']} yes"
+        lines.append("| " + " | ".join(map(escape, [name, sound, *cells])) + " |")
+    return lines
 
 
 def escape(text: str) -> str:

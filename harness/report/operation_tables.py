@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from harness.report import words
+from harness.report.fact_table import FactTable
+from harness.report.operation_loads import night_tables, server_tables
 
 Facts = Mapping[str, Any]
-
-
-class FactTable(NamedTuple):
-    """`rows` have as many cells as `columns`; cells are plain text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
 
 
 def tables(observations: Facts) -> list[FactTable]:
@@ -24,6 +18,8 @@ def tables(observations: Facts) -> list[FactTable]:
         "repo-sync": _sync,
         "multi-region": _regions,
         "retire-model": _retire,
+        "multi-model-server": server_tables,
+        "night-batch": night_tables,
     }
     return [table for table in make[str(observations["kind"])](observations) if table.rows]
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.recording import gates, stage_records
-from harness.report import facts, figures, panels, steps, words
+from harness.report import facts, figures, measurement, panels, steps, words
 from harness.report.about import arm_titles, summary_line, title
 from harness.report.facts import Bools, Requests
 from harness.report.quality import Quality, quality
@@ -85,6 +85,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
         "memory_figure": Markup(figures.readings(panels.panels(series, panels.MEMORY), time, "memory")),
         "load_figure": Markup(figures.readings(panels.panels(series, panels.LOAD), time, "load")),
         "readings": panels.rows(series)[:_MOST_READING_ROWS],
+        "measurement": measurement.table(verdict, names),
         "stages": _stages(stages, verdict, data),
         "rules": rules,
         "seed": meta.get("seed"),

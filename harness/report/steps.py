@@ -37,7 +37,9 @@ def tables(recording: Recording) -> tuple[Table, ...]:
             continue
         times = step_times(recording.readings, arms, stage.begin_ns, stage.end_ns)
         if times:
-            found.append(Table(words.stage_name(stage.plan), tuple(_row(step, step.device in wholes) for step in times)))
+            found.append(
+                Table(words.stage_name(stage.plan), tuple(_row(step, step.device in wholes) for step in times))
+            )
     return tuple(found)
 
 

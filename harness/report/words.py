@@ -201,10 +201,13 @@ def stage_mark(plan: StagePlan) -> str:
 def stage_load(plan: StagePlan) -> str:
     unit = "pair" if plan.mode == "paired" else "request"
     if plan.in_flight is not None:
-        return f"{plan.in_flight} {unit}{'' if plan.in_flight == 1 else 's'} in flight"
+        ramp = "" if plan.in_flight_to is None else f" to {plan.in_flight_to}"
+        return f"{plan.in_flight}{ramp} {unit}{'' if plan.in_flight == 1 and not ramp else 's'} in flight"
     if plan.rate is None:
         return plan.arrival
-    return f"{plan.rate:g} {unit}{'' if plan.rate == 1 else 's'}/s, {plan.arrival}"
+    ramp = "" if plan.rate_to is None else f" to {plan.rate_to:g}"
+    arrival = f"gamma ({plan.burstiness:g})" if plan.arrival == "gamma" else plan.arrival
+    return f"{plan.rate:.6g}{ramp} {unit}{'' if plan.rate == 1 and not ramp else 's'}/s, {arrival}"
 
 
 def gate_rule(gate: Gate) -> str:
@@ -227,14 +230,16 @@ def is_gate(finding: Finding, gates: Iterable[Gate]) -> bool:
 
 def informs(finding: Finding) -> bool:
     """Whether the finding is there to be known, and decides nothing."""
-    return finding.margin is None and finding.kind != "validity" and finding.outcome in ("pass", "no data")
+    if finding.kind == "validity":
+        return finding.outcome == "pass"
+    return finding.margin is None and finding.outcome in ("pass", "no data")
 
 
 def telling(findings: Iterable[Finding]) -> list[Finding]:
     """Failures, what is open, what passed (comparisons first, those nearest their margin first), information."""
 
     def key(finding: Finding) -> tuple[int, int, int, float]:
-        last = informs(finding) or (finding.kind == "validity" and finding.outcome == "pass")
+        last = informs(finding)
         watched = finding.outcome == "pass" and finding.kind == "watch"
         return (_RANK[finding.outcome] + 9 * last, finding.kind == "validity", watched, -used(finding))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import judge
-from harness.load import Generator
+from harness.load import Generator, Listen
 from harness.run.conclude import conclude
 from harness.run.deploy import Deploy
 from harness.run.folder import RunFolder
@@ -32,6 +32,8 @@ from harness.telemetry import Sampler, sources
 from harness.triton import Control
 from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdict
 
+JOIN_S = 600.0
+"""How long workers of other hosts are awaited."""
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
 
@@ -52,8 +54,10 @@ class Result:
         return self.error.exit_code if self.error else self.verdict.exit_code
 
 
-def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result:
+def execute(scenario: Scenario, out: Path, observe: Observe, say: Say, listen: Listen | None = None) -> Result:
     """Run `scenario`, record into a new folder under `out`, judge, act, render.
+
+    `listen`: its load workers are awaited from other hosts.
 
     Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
     result. Whatever is raised, what had been changed was put back.
@@ -61,7 +65,7 @@ def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result
     # The journal names files: it must mean the same from any working directory.
     folder = RunFolder.create(out.resolve(), scenario.name, describe(scenario))
     folder.lock()
-    run = _Run(scenario, folder, observe, say)
+    run = _Run(scenario, folder, observe, say, listen)
     error: CanaryError | None = None
     failures: list[str] = []
     with interruptible() as signals:
@@ -95,14 +99,17 @@ def execute(scenario: Scenario, out: Path, observe: Observe, say: Say) -> Result
 class _Run:
     """The steps of a run, in order."""
 
-    def __init__(self, scenario: Scenario, folder: RunFolder, observe: Observe, say: Say) -> None:
+    def __init__(
+        self, scenario: Scenario, folder: RunFolder, observe: Observe, say: Say, listen: Listen | None
+    ) -> None:
         self.scenario, self.folder, self.observe, self.say = scenario, folder, observe, say
+        self.listen = listen
         self.plan = plan(scenario)
         self.journal = Journal(folder.path)
         self.t0_ns = time.monotonic_ns()
         self.live = Live()
         self.guard: Guard | None = None
-        self._begun: Callable[[ArmName], int] = lambda _: 0
+        self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
         self.settled = False
         """What the verdict wanted is done: nothing that happens from here on undoes it."""
 
@@ -123,7 +130,7 @@ class _Run:
         if self.scenario.deploy is None:
             self._load_candidate(stack)
         self.generator = self._generator(stack)
-        self._begun = self.generator.begun
+        self._begun_so_far = self.generator.begun
         self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
         self.live.ingresses[self.split.target] = self.split
         watch = Watch(self.folder)
@@ -132,6 +139,7 @@ class _Run:
             self.folder, self.plan, self.generator, watch, self.t0_ns, self.observe,
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
             lambda: self.guard.alarm_ns if self.guard else None,
+            stop_on_loss=self.scenario.load.on_worker_lost == "stop",
         )  # fmt: skip
         decision = self._stages(stack)
         since_ns = self.walk.now_ns()
@@ -146,6 +154,7 @@ class _Run:
         if self.guard:
             self.guard.stop()
         sampler.stop()
+        self.folder.meta["workers"] = self.generator.roster.records
         self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
 
     def _settle(self, decision: Decision) -> None:
@@ -184,7 +193,7 @@ class _Run:
         arm = self.target.arms["candidate"]
         assert arm.version is not None
         control = stack.enter_context(Control(arm.url, access_of(arm)))
-        count = counted(control, arm.model, arm.version, lambda: self._begun("candidate"), self.say)
+        count = counted(control, arm.model, arm.version, self._begun("candidate"), self.say)
         if count is None:
             return
         device = f"{arm.model}/{arm.version}"
@@ -194,6 +203,12 @@ class _Run:
         stack.callback(self.guard.stop)
         self.guard.start()
 
+    def _begun(self, arm: ArmName | None) -> Callable[[], int] | None:
+        """How many requests of ours an arm's server can have counted, None where nobody here knows."""
+        if self.listen is not None:
+            return None
+        return lambda: self._begun_so_far(arm) if arm else 0
+
     def _generator(self, stack: ExitStack) -> Generator:
         target = self.target
         self.folder.meta["arms"] = {name: self._described(name, arm) for name, arm in target.arms.items()}
@@ -201,10 +216,24 @@ class _Run:
             self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
         spec = load_spec(self.scenario, self.plan, target, self.folder.path, self.t0_ns)
-        generator = Generator(spec, self.folder.path / "load.log", hold=(self.folder.lock_fd,))
+        workers = self.scenario.load.workers
+        generator = Generator(
+            spec, self.folder.path / "load.log", hold=(self.folder.lock_fd,), workers=workers, listen=self.listen
+        )
         stack.callback(generator.kill)
-        generator.start()
+        if self.listen is None:
+            generator.start()
+            return generator
+        self.say(f"waiting at {self.listen.host}:{self.listen.port} for {workers} load workers")
+        generator.start(JOIN_S, self._joined)
         return generator
+
+    def _joined(self, events: Sequence[Mapping[str, Any]]) -> None:
+        for event in events:
+            if event["event"] == "worker_joined":
+                self.say(
+                    f"load worker {event['worker'] + 1} of {self.scenario.load.workers} joined from {event['host']}"
+                )
 
     def _described(self, name: ArmName, arm: Arm) -> dict[str, Any]:
         """An arm as run.json has it; of an ensemble the steps, too."""
@@ -234,13 +263,11 @@ class _Run:
         served = target.controls["candidate"].loaded(arm.model)
         if arm.version in served:
             raise UsageError(f"{_named(arm)} is served on {arm.url} already: there is nothing to deploy")
-        control = stack.enter_context(
-            Control(arm.url, access_of(arm), load_timeout_s=max(stage.duration_s, 1.0))
-        )
+        control = stack.enter_context(Control(arm.url, access_of(arm), load_timeout_s=max(stage.duration_s, 1.0)))
         asked = None
         if arm.version > max(served) and not self.scenario.target.versioned_clients:
             own: ArmName | None = "baseline" if target.arms["baseline"].version == max(served) else None
-            asked = counted(control, arm.model, max(served), lambda: self._begun(own) if own else 0, self.say)
+            asked = counted(control, arm.model, max(served), self._begun(own), self.say)
         self._watch_strays(stack)
         with Deploy(
             self.journal, control, arm, self.generator.spec.models["baseline"], target.repository, target.store, asked,

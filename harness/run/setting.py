@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.scenario import Operation, Scenario
+from harness.scenario import Operation, Scenario, plan
 from harness.telemetry import hardware
 from harness.types import Prompt
 
@@ -37,6 +37,7 @@ def describe(scenario: Scenario) -> dict[str, Any]:
         "seed": scenario.seed,
         "prompts": {"count": len(scenario.prompts), "sha256": _digest(scenario.prompts)},
         "gates": [asdict(gate) for gate in scenario.gates],
+        "planned": sum(stage.purpose == "compare" for stage in plan(scenario).stages),
         "stages": [],
         **_here(),
     }

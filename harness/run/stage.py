@@ -27,6 +27,7 @@ class Walk:
     """Walks the stages of a plan and keeps what each of them concluded.
 
     `check` raises what ends the run. `alarm`: when something was recorded that cannot wait for the next look.
+    `stop_on_loss`: a stage in which a load worker is lost issues nothing more.
     """
 
     folder: RunFolder
@@ -38,6 +39,7 @@ class Walk:
     timeout_s: float
     check: Callable[[], None]
     alarm: Callable[[], int | None] = lambda: None
+    stop_on_loss: bool = False
     stages: list[StageRecord] = field(default_factory=list)
     verdicts: list[StageVerdict] = field(default_factory=list)
 
@@ -54,9 +56,9 @@ class Walk:
         return verdict
 
     def _until_decided(self, plan: StagePlan, over: Callable[[], bool]) -> StageVerdict:
-        begin_ns = self.stages[-1].begin_ns
-        overdue_ns = begin_ns + int((plan.duration_s + self.timeout_s + OVERDUE_S) * 1e9)
-        next_look_ns = begin_ns + int(LOOK_S * 1e9)
+        asked_ns = self.stages[-1].begin_ns
+        overdue_ns = asked_ns + int((plan.duration_s + self.timeout_s + OVERDUE_S) * 1e9)
+        next_look_ns = asked_ns + int(LOOK_S * 1e9)
         leaning: StageVerdict | None = None
         ending = False
         while not self._stage_done(plan.index):
@@ -66,7 +68,7 @@ class Walk:
             now_ns = self.now_ns()
             if now_ns > overdue_ns:
                 raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
-            if alarm_ns is not None or (now_ns >= next_look_ns and self.watch.seen_ns > begin_ns):
+            if alarm_ns is not None or (now_ns >= next_look_ns and self.watch.seen_ns > self.stages[-1].begin_ns):
                 # The look is dated by the last thing on disk, so that it can be repeated from the disk.
                 look_ns = max(self.watch.seen_ns, alarm_ns or 0)
                 leaning = judge_stage(self.watch.evidence(), plan.index, now_ns=look_ns)
@@ -74,7 +76,7 @@ class Walk:
                 if leaning.verdict == "rollback":
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
                     return judge_stage(self.watch.evidence(), plan.index)
-            if not ending and over():
+            if not ending and (over() or (self.stop_on_loss and self.generator.roster.lost)):
                 ending = True
                 self.generator.end_stage()
             self.show("load", plan, leaning)
@@ -84,10 +86,19 @@ class Walk:
 
     def _stage_done(self, index: int) -> bool:
         """Wait a moment for the generator's word that the stage is over and nothing of it is in flight."""
-        return any(
-            event.get("event") == "stage_done" and event.get("index") == index
-            for event in self.generator.events(POLL_S)
-        )
+        done = False
+        events = self.generator.events(POLL_S)
+        if any(event["event"].startswith("worker_") for event in events):
+            self.folder.meta["workers"] = self.generator.roster.records
+            self.folder.save()
+        for event in events:
+            if event.get("index") != index:
+                continue
+            if event["event"] == "stage_begun":
+                # Its time counts from when the load began: prompts may have been warmed up before.
+                self._record(replace(self.stages[-1], begin_ns=event["t_ns"]), over=True)
+            done = done or event["event"] == "stage_done"
+        return done
 
     def _record(self, stage: StageRecord, *, over: bool = False) -> None:
         if over:

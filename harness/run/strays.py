@@ -113,9 +113,17 @@ class Guard:
 
 
 def counted(
-    control: Control, model: str, version: int, own: Callable[[], int], say: Callable[[str], None]
+    control: Control, model: str, version: int, own: Callable[[], int] | None, say: Callable[[str], None]
 ) -> StrayCount | None:
-    """A StrayCount; None, and it is said, where the server does not tell its counters."""
+    """A StrayCount; None, and it is said, where the server does not tell its counters, or (`own` None) nobody here
+    knows how many requests of ours it counts.
+    """
+    if own is None:
+        say(
+            f"requests at {model} version {version} that are not ours cannot be told from ours: load workers on other "
+            "hosts send them"
+        )
+        return None
     try:
         return StrayCount(control, model, version, own)
     except Refused as error:

@@ -81,7 +81,8 @@ def open_target(scenario: Scenario, folder: RunFolder, journal: Journal, stack: 
 def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: ExitStack) -> Target:
     baseline, candidate = scenario.baseline, scenario.candidate
     missing = available() or model_available(baseline.model) or model_available(candidate.model)
-    missing = missing or (scenario.store is not None and s3_available())
+    if scenario.store is not None:
+        missing = missing or s3_available()
     if missing:
         raise UsageError(missing)
     repository = folder.path / "models"

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.scenario import metrics
 from harness.scenario.model import Scenario
 from harness.scenario.operations import Operation
 from harness.scenario.places import StoreConfig
 from harness.scenario.plan import expected, plan
-from harness.scenario.sections import ArmConfig
+from harness.scenario.sections import ArmConfig, LoadConfig
+from harness.scenario.synthetic import counted_by
 from harness.scenario.units import format_duration, format_percent, format_points, format_rate
 from harness.types import ArmName, Gate, StagePlan
 
@@ -47,7 +49,9 @@ class GateFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """`steps`: what will be done, in order, for people. `duration_s`: of the load alone."""
+    """`steps`: what will be done, in order, for people. `duration_s`: of the load alone. `counted`: by whom the tokens
+    of made-up prompts are counted; None where none are made up.
+    """
 
     name: str
     summary: str
@@ -58,6 +62,7 @@ class Description:
     gates: tuple[GateFacts, ...]
     prompts: int
     workers: int = 1
+    counted: str | None = None
 
 
 def describe(scenario: Scenario | Operation) -> Description:
@@ -76,7 +81,15 @@ def describe(scenario: Scenario | Operation) -> Description:
         gates=tuple(_gate(gate, stages) for gate in scenario.gates),
         prompts=len(planned.prompts),
         workers=scenario.load.workers,
+        counted=_counted(scenario.load),
     )
+
+
+def _counted(load: LoadConfig) -> str | None:
+    made = load.synthetic
+    if made is not None:
+        return counted_by(Path(made.tokenizer) if made.tokenizer else None)
+    return counted_by(None) if load.trace else None
 
 
 def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...]:

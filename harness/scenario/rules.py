@@ -19,7 +19,7 @@ from harness.scenario.sections import (
     StageConfig,
     TargetConfig,
 )
-from harness.scenario.sections.stage import MOST_STAGES
+from harness.scenario.sections.level import MOST_STAGES
 from harness.types import ArmName, Gate
 
 

@@ -30,7 +30,7 @@ KNOWN: dict[str, tuple[str, float, str]] = {
     "vllm:prefix_cache_queries": ("prefix_cache.queries", 1, "1"),
     "vllm:gpu_prefix_cache_hits": ("prefix_cache.hits", 1, "1"),
     "vllm:gpu_prefix_cache_queries": ("prefix_cache.queries", 1, "1"),
-    # Blocks of TensorRT-LLM's KV cache: of its backend in Triton by kind (used, free, max), of its own server as counts.
+    # Blocks of TensorRT-LLM's KV cache: its backend in Triton tells how many there are by kind, its own server counts.
     "nv_trt_llm_kv_cache_block_metrics": ("kv_cache.blocks", 1, "1"),
     "trtllm_kv_cache_reused_blocks": ("kv_cache.reused_blocks", 1, "1"),
     "trtllm_kv_cache_missed_blocks": ("kv_cache.missed_blocks", 1, "1"),

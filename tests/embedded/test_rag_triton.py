@@ -157,7 +157,7 @@ def test_a_question_that_is_too_long_is_cut(askers: dict[str, Asker], steps: Ste
 
 
 def test_each_ensemble_has_its_own_version_of_one_step(askers: dict[str, Asker], steps: Steps) -> None:
-    """Counted by Triton: the embedding is asked once each, by version, and the others twice; the slow one costs more."""
+    """Counted by Triton: one version of the embedding for each, the other steps for both; the slow one costs more."""
     before = {model: steps.counts(model) for model in ("rag_embedding", "rag_search", "smollm2")}
     for name in ENSEMBLES:
         for _ in range(3):

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.judge.loads import multi_model_server, night_batch
+
 Facts = dict[str, Any]
 
 
@@ -114,4 +116,6 @@ GOOD: dict[str, Callable[[], Facts]] = {
     "repo-sync": repo_sync,
     "multi-region": multi_region,
     "retire-model": retire_model,
+    "multi-model-server": multi_model_server,
+    "night-batch": night_batch,
 }

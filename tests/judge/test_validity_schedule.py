@@ -122,18 +122,20 @@ def test_numbers_of_the_plan_that_were_never_sent_are_a_fault() -> None:
     assert faults(judge_stage(stage.evidence(), 0)) == {}
     stage.kept[100:180] = False
     verdict = judge_stage(stage.evidence(), 0)
-    assert "80 of the 3000 pairs that were due (2.7 %) were never sent" in faults(verdict)["rate"].reason
+    assert (
+        "80 of the 3000 pairs that were due (2.7 %) were never sent: 48.7/s in place of 50/s" in verdict.reason.lower()
+    )
     assert verdict.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("arrival", ["poisson", "constant"])
 def test_a_load_that_ends_early_is_a_fault(arrival: str) -> None:
     stage = Stage(arrival=arrival, seconds=100)
-    stage.kept = stage.due < 96
+    stage.kept = stage.due < 98.2
     assert faults(judge_stage(stage.evidence(), 0)) == {}
     stage.kept = stage.due < 90
     found = faults(judge_stage(stage.evidence(), 0))
-    assert re.search(r"^45(\.\d)? pairs/s were sent, 50/s were planned", found["rate"].reason)
+    assert re.search(r"were never sent: 45(\.\d)?/s in place of (50|49|50\.\d)/s", found["rate"].reason)
 
 
 def test_chance_makes_a_short_stage_short() -> None:
@@ -144,18 +146,21 @@ def test_chance_makes_a_short_stage_short() -> None:
     steady.kept[14:] = False
     assert "rate" in faults(judge_stage(steady.evidence(), 0))
     bursts = Stage(rate=20, seconds=20, took=0.5, arrival="gamma", more={"burstiness": 0.1})
-    bursts.kept[320:] = False
+    bursts.kept[370:] = False
     assert "rate" not in faults(judge_stage(bursts.evidence(), 0))
 
 
-def test_a_ramp_is_held_against_its_mean_rate() -> None:
-    stage = Stage(more={"rate_to": 150.0})
-    assert "rate" in faults(judge_stage(stage.evidence(), 0))
-    ramp = Stage(rate=100, more={"rate": 50.0, "rate_to": 150.0})
-    verdict = judge_stage(ramp.evidence(), 0)
+def test_a_ramp_is_held_against_the_rate_that_it_had_reached() -> None:
+    stage = Stage(rate=100, more={"rate": 50.0, "rate_to": 150.0})
+    verdict = judge_stage(stage.evidence(), 0)
     assert "rate" not in faults(verdict)
     assert verdict.audit is not None
     assert verdict.audit.planned == 6000
+    stage.kept = stage.due < 50
+    sent = int(stage.kept.sum())
+    audit = judge_stage(stage.evidence(), 0).audit
+    assert audit is not None
+    assert audit.planned == pytest.approx(sent + 10 * (133 + 150) / 2, abs=20)
 
 
 def test_a_stage_that_was_cut_short_is_not_held_against_its_rate() -> None:

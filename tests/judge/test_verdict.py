@@ -277,6 +277,9 @@ def test_a_folder_of_a_run_is_judged(tmp_path: Path, run: Llm) -> None:
     evidence = Evidence.of(recording)
     assert (evidence.seed, evidence.planned, evidence.names) == (5, 4, ("v1", "v2"))
     assert judge(evidence).verdict == "promote"
+    # A sweep is one entry of the scenario and several stages: the run says how many.
+    more = dataclasses.replace(recording, meta=meta | {"planned": 5})
+    assert judge(Evidence.of(more)).reason == "Only 4 of 5 planned stages were run"
     assert verdict_json(judge(evidence), meta) == verdict_json(judge(Evidence.of(Recording.open(tmp_path))), meta)
 
 

@@ -57,13 +57,11 @@ class TritonPythonModel:
                 raise ValueError("told to fail")
             tensors = [pb.Tensor("text_output", np.array([piece.encode()], dtype=object))]
             if self.vllm:
-                last = number == len(pieces)
-                reason = ("length" if len(words) > limit else "stop") if last else "None"
-                tensors += [
-                    pb.Tensor("finish_reason", np.array([reason.encode()], dtype=object)),
-                    pb.Tensor("num_input_tokens", np.array([len(words)], dtype=np.uint32)),
-                    pb.Tensor("num_output_tokens", np.array([len(piece.split())], dtype=np.uint32)),
-                ]
+                reason = ("length" if len(words) > limit else "stop") if number == len(pieces) else "None"
+                tensors.append(pb.Tensor("finish_reason", np.array([reason.encode()], dtype=object)))
+            for name, count in (("num_input_tokens", len(words)), ("num_output_tokens", len(piece.split()))):
+                if value(request, "return_" + name, False):
+                    tensors.append(pb.Tensor(name, np.array([count], dtype=np.uint32 if self.vllm else np.int32)))
             if not self.vllm:
                 tensors = [pb.Tensor(t.name(), t.as_numpy().reshape(1, -1)) for t in tensors]
             sender.send(pb.InferenceResponse(tensors))
@@ -97,10 +95,16 @@ input [
   { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
   { name: "bad_words" data_type: TYPE_STRING dims: [ -1 ] },
   { name: "top_k" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
-  { name: "random_seed" data_type: TYPE_UINT64 dims: [ 1 ] optional: true },
+  { name: "seed" data_type: TYPE_UINT64 dims: [ 1 ] optional: true },
+  { name: "return_num_input_tokens" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
+  { name: "return_num_output_tokens" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
   { name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true }
 ]
-output [ { name: "text_output" data_type: TYPE_STRING dims: [ -1 ] } ]
+output [
+  { name: "text_output" data_type: TYPE_STRING dims: [ -1 ] },
+  { name: "num_input_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
+  { name: "num_output_tokens" data_type: TYPE_INT32 dims: [ 1 ] }
+]
 instance_group [ { count: 1 kind: KIND_CPU } ]
 """
 _EVERY = """import triton_python_backend_utils as pb

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tritonclient.utils import serialize_byte_tensor
@@ -59,6 +60,26 @@ TENSORRT_LLM = ModelInfo(
     ),
     outputs=(TensorSpec("text_output", "BYTES", (-1,)),),
     max_batch_size=128,
+    decoupled=True,
+)
+LLM_API = ModelInfo(
+    name="tensorrt_llm",
+    platform="python",
+    versions=(1,),
+    inputs=(
+        TensorSpec("text_input", "BYTES", (-1,)),
+        TensorSpec("image_url", "BYTES", (-1,), optional=True),
+        TensorSpec("streaming", "BOOL", (1,), optional=True),
+        TensorSpec("sampling_param_temperature", "FP32", (1,), optional=True),
+        TensorSpec("sampling_param_top_k", "INT32", (1,), optional=True),
+        TensorSpec("sampling_param_max_tokens", "INT32", (1,), optional=True),
+        TensorSpec("sampling_param_seed", "UINT64", (1,), optional=True),
+        TensorSpec("sampling_param_exclude_input_from_output", "BOOL", (1,), optional=True),
+        TensorSpec("return_finish_reason", "BOOL", (1,), optional=True),
+        TensorSpec("stop", "BOOL", (1,), optional=True),
+    ),
+    outputs=(TensorSpec("text_output", "BYTES", (-1,)), TensorSpec("finish_reason", "BYTES", (-1,))),
+    max_batch_size=64,
     decoupled=True,
 )
 
@@ -124,9 +145,10 @@ def test_an_arms_sampling_for_vllm_is_in_the_one_json_that_it_reads(own: Any, tm
     }  # fmt: skip
 
 
-def test_sampling_parameters_that_are_no_json_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="sampling_parameters of vllm is not JSON"):
-        asked(tmp_path, VLLM, {"parameters": {"sampling_parameters": "{top_p"}})
+@pytest.mark.parametrize(("own", "wrong"), [("{top_p", "is not JSON"), ("[1]", "is no mapping"), (5, "is no mapping")])
+def test_sampling_parameters_that_are_no_json_are_named(own: Any, wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"sampling_parameters of vllm {wrong}"):
+        asked(tmp_path, VLLM, {"parameters": {"sampling_parameters": own}})
 
 
 def test_tensorrt_llm_is_asked_greedily_and_given_what_it_requires(tmp_path: Path) -> None:
@@ -141,6 +163,23 @@ def test_tensorrt_llm_is_asked_greedily_and_given_what_it_requires(tmp_path: Pat
         tmp_path, TENSORRT_LLM, {"parameters": {"end_id": 2, "return_log_probs": True, "bad_words": ["a", "b"]}}
     )
     assert (more["end_id"], more["return_log_probs"], more["bad_words"]) == ([2], [True], [b"a", b"b"])
+    # Who asks for a temperature wants it to have an effect.
+    warm = asked(tmp_path, TENSORRT_LLM, {"parameters": {"temperature": 0.5}})
+    assert (warm["temperature"], warm.get("top_k")) == ([0.5], None)
+
+
+def test_tensorrt_llms_llm_api_has_names_of_its_own(tmp_path: Path) -> None:
+    assert asked(tmp_path, LLM_API) == {
+        "text_input": [b"a"],
+        "streaming": [True],
+        "sampling_param_top_k": [1],
+        "sampling_param_max_tokens": [8],
+        "sampling_param_seed": [7],
+        "sampling_param_exclude_input_from_output": [True],
+        "return_finish_reason": [True],
+    }
+    without = replace(LLM_API, inputs=tuple(t for t in LLM_API.inputs if t.name != "sampling_param_top_k"))
+    assert asked(tmp_path, without)["sampling_param_temperature"] == [0.0]
 
 
 def test_a_sampler_without_top_k_is_greedy_by_temperature(tmp_path: Path) -> None:
@@ -242,7 +281,7 @@ def test_rows_may_bring_their_shape_or_raw_bytes(tmp_path: Path) -> None:
         ({"IDS": [1], "GRID": [1, 2, 3]}, {}, r"rows GRID: 3 values do not fill its shape \[2, 1\]: set load.shapes"),
         ({"IDS": [1], "GRID": [1, 2], "OPEN": [1, 2]}, {}, r"rows OPEN: .* free dimensions open: set load.shapes"),
         ({"IDS": [1]}, {}, r"load.inputs: row 1 gives rows no GRID"),
-        ({"IDS": [1], "GRID": [1, 2], "GIRD": [1]}, {}, r"load.inputs: rows has no input 'GIRD'; it has IDS, GRID"),
+        ({"IDS": [1], "GRID": [1, 2], "GIRD": [1]}, {}, r"load.inputs: rows has no input 'GIRD'; known are IDS, GRID"),
         ({"IDS": ["x"], "GRID": [1, 2]}, {}, r"rows IDS: values do not fit INT64"),
         ({"IDS": [2**70], "GRID": [1, 2]}, {}, r"rows IDS: values do not fit INT64"),
         ({"IDS": {"b64": "AQ=="}, "GRID": [1, 2]}, {}, r"IDS: 1 bytes are no whole number of INT64"),
@@ -273,6 +312,15 @@ def test_an_arms_parameters_are_inputs_of_any_model(tmp_path: Path) -> None:
     assert (decode("INT64", made["IDS"].raw), decode("BYTES", made["WORDS"].raw)) == ([5, 6], [b"w"])
 
 
+def test_rows_and_shapes_may_speak_of_the_other_arms_model(tmp_path: Path) -> None:
+    row = {"IDS": [1], "GRID": [1, 2], "INPUT": [0.5] * 16}
+    arms = {"baseline": Arm("grpc://h:1", "rows"), "candidate": Arm("grpc://h:1", "tiny")}
+    models: Any = {"baseline": ROWS, "candidate": TINY}
+    spec = make_spec(tmp_path, arms=arms, models=models, inputs=(row,), shapes={"IDS": (1,), "INPUT": (16,)})
+    assert [t.name for t in generation(spec, "baseline", 0)] == ["IDS", "GRID"]
+    assert [t.name for t in generation(spec, "candidate", 0)] == ["INPUT"]
+
+
 def test_an_unknown_datatype_is_named(tmp_path: Path) -> None:
     model = ModelInfo("m", "p", (1,), (TensorSpec("X", "FP4", (1,)),), (), 0, False)
     with pytest.raises(UsageError, match="FP4"):
@@ -285,5 +333,10 @@ def test_raw_bytes_are_those_of_tritonclient() -> None:
     assert decode("BYTES", encode("BYTES", words)) == words
     assert encode("BF16", [1.0, -2.5]) == b"\x80\x3f\x20\xc0"
     assert decode("BF16", encode("BF16", [1.0, -2.5])) == [1.0, -2.5]
+    odd = np.random.default_rng(1).integers(0, 2**32, 10_000, np.uint32).view(np.float32)
+    odd = np.concatenate([odd[~np.isnan(odd)], np.float32([0, -0.0, np.inf, -np.inf, 3.4e38, 1.00390625])])
+    with np.errstate(over="ignore"):
+        assert encode("BF16", odd) == odd.astype(ml_dtypes.bfloat16).tobytes()
+    assert np.isnan(decode("BF16", encode("BF16", [np.nan, -np.nan]))).all()
     with pytest.raises(ValueError, match="too early"):
         decode("BYTES", encode("BYTES", words)[:-1])

@@ -103,8 +103,8 @@ def test_after_a_flush_nothing_is_kept(tmp_path: Path, recorder: Recorder) -> No
         recorder.flush()
         kept.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    # What the sketch's open blocks and its held batches take swings; it does not grow.
-    assert max(kept[20:]) <= max(kept[:20]) + 200_000
+    # Python keeps some thousand freed tuples; a tenth of the samples would be more.
+    assert max(kept) < 2_000_000
 
 
 def test_without_outputs_and_chunks_they_are_passed_over(tmp_path: Path) -> None:

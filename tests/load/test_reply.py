@@ -216,6 +216,7 @@ def test_a_body_in_pieces_is_one_answer() -> None:
         (504, b"<html>", ("timeout", "server timeout", "504")),
         (400, b'{"error":{"message":"no such model"}}', ("error", "http 400", "400")),
         (404, b"\xff\xfe", ("error", "http 404", "404")),
+        (500, b"[" * 100_000, ("error", "http 500", "500")),
     ],
 )
 @pytest.mark.parametrize("wire", ["http", "generate", "generate-stream", "openai", "openai-stream"])
@@ -226,7 +227,7 @@ def test_an_answer_other_than_200_is_a_failure(
     failure = reply.failure
     assert failure is not None
     assert (failure.status, failure.error, failure.code) == expected
-    assert failure.message in ("CUDA out of memory", "", "<html>", "no such model", "\ufffd\ufffd")
+    assert failure.message in ("CUDA out of memory", "", "<html>", "no such model", "\ufffd\ufffd", "[" * 2000)
 
 
 @pytest.mark.parametrize(

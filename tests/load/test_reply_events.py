@@ -16,6 +16,7 @@ from harness.types import ModelInfo, Wire
 from tests.load.carrying import exchange
 from tests.load.conftest import SMOLLM2, TINY
 from tests.load.openai_front_end import completion, events_of
+from tests.load.test_reply import UMLAUT
 
 
 def cut(body: bytes, *at: int) -> list[tuple[int, bytes]]:
@@ -196,3 +197,34 @@ def test_halves_of_characters_do_not_reach_a_file() -> None:
     odd = {**said("a\ud800", 1, reason="\ud800"), "model_version": "\udfff"}
     reply = read("generate-stream", [(1, b"data: " + json.dumps(odd).encode() + b"\n\n")])
     assert (reply.failure, reply.text, reply.finish_reason, reply.version) == (None, "a?", "?", "?")
+
+
+@pytest.mark.parametrize("token", [-1, 2**31, "x", None, [1]])
+def test_what_is_no_token_id_does_not_reach_a_file(token: Any) -> None:
+    reply = read("generate", [(1, json.dumps({**said("a"), "token_ids": [token]}).encode())])
+    assert reply.failure is not None
+    assert (reply.failure.error, reply.token_ids) == ("undecodable", [])
+
+
+def test_no_answer_however_damaged_is_more_than_a_failed_request() -> None:
+    rng = random.Random(1)
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    chat = events_of(["a", "b"], chat=True, reason="stop", usage=usage)
+    whole = json.dumps(completion("ab", chat=True, reason="stop", usage=usage)).encode()
+    output = {"name": "OUTPUT", "datatype": "FP32", "shape": [1], "data": [1]}
+    kserve = json.dumps({"model_version": "1", "outputs": [output]})
+    bodies = [GENERATED, b"".join(chat), whole, kserve.encode(), *(raw for _, raw in UMLAUT.frames)]
+    wires: tuple[Wire, ...] = ("http", "grpc", "grpc-stream", "generate", "generate-stream", "openai", "openai-stream")
+    odd = (b"null", b"[]", b"{}", b"1e999", b"-1", b"\xff", b"NaN", b"x")
+    for _ in range(3000):
+        raw = bytearray(rng.choice(bodies) or b"x")
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(raw))
+            raw[at : at + rng.choice((0, 1, 5))] = rng.choice(odd)
+        for wire in wires:
+            model, kept = rng.choice((TINY, SMOLLM2)), rng.random() < 0.5
+            reply = read(wire, [(1, bytes(raw))], model, digests=kept, tokens=kept)
+            for text in (reply.text, reply.version, reply.finish_reason):
+                text.encode()
+            assert all(type(token) is int for token in (*reply.token_ids, *reply.topk_ids))
+            assert all(-1 <= count < 2**31 for count in (reply.isl, reply.osl, reply.cached_tokens))

@@ -117,6 +117,7 @@ def test_a_dumped_scenario_can_be_run_again(tmp_path: Path) -> None:
     ("more", "expected"),
     [
         ("load: {cache: none}\n", "6:15: load.cache: expected 'as-is', 'unique' or 'warm', found 'none'"),
+        ("load: {cache: unique}\n", "6:15: load.cache: what is made unique is a prompt: give prompts"),
         ("load: {workers: 0}\n", "6:17: load.workers: expected a whole number from 1 up, found 0"),
         ("load: {on_worker_lost: wait}\n", "6:24: load.on_worker_lost: expected 'continue' or 'stop', found 'wait'"),
         ("load: {connections: many}\n", "6:21: load.connections: expected a whole number, found 'many'"),

@@ -177,6 +177,7 @@ def test_the_soak_goes_on_where_a_ramp_ended(tmp_path: Path) -> None:
         ("{mode: paired, sweep: {rate: [1/s], from: 2/s}, for: 9s}", "6:27: stages.0.sweep: give rate, in_flight, or"),
         ("{mode: paired, sweep: {rates: [1/s]}, for: 9s}", "6:28: stages.0.sweep.rates: unknown key; did you mean"),
         ("{mode: paired, arrival: trace}", "6:29: stages.0.arrival: needs load.trace"),
+        ("{mode: paired, arrival: trace, burstiness: 2}", "6:48: stages.0.burstiness: only gamma arrivals have it"),
         ("{mode: paired, arrival: trace, rate: 1/s}", "6:42: stages.0.rate: a trace has its own times"),
         ("{mode: paired, rate: 1/s}", "6:5: stages.0.for: is missing"),
         ("{mode: paired, arrival: gamma, rate: 1/s, for: 9s}", "6:5: stages.0: gamma arrivals need burstiness"),
@@ -245,6 +246,8 @@ def test_check_says_what_each_stage_does(tmp_path: Path) -> None:
         "paired: every prompt to both, pairs at 20/s, for 30s",
     ]
     assert facts.workers == 4
+    assert facts.counted is not None
+    assert facts.counted.startswith("words, taken for tokens")
     assert [(stage.requests_baseline, stage.requests_candidate) for stage in facts.stages[:1]] == [(300.0, 300.0)]
     assert facts.stages[3].requests_candidate == 300.0
     assert facts.duration_s == pytest.approx(60 + 2 + 9.001 + 60 + 60 + 60)

@@ -132,7 +132,7 @@ def test_too_much_text_is_refused_before_it_is_made() -> None:
     assert too_long((Row(0, MOST_TOKENS, 1),)) is None
     message = too_long((Row(0, MOST_TOKENS, 1), Row(1, 1, 1)))
     assert message
-    assert "2 rows ask for 20000001 tokens of text" in message
+    assert "2 rows ask for 50000001 tokens of text" in message
 
 
 def test_the_whole_of_a_long_trace_is_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from harness.embedded.guard import end_with_parent
 from harness.embedded.rag.tensors import answered, array, strings, text, texts
 
-TOKENS = 120  # of question and passages: one core reads about 190 a second, and the answer waits for that
+TOKENS = 90  # of question and passages: one core reads about 190 a second, and the answer waits for that
 CHARACTERS = 4  # a token of English, roughly
 _PROMPT = """Answer in one short sentence, from this text of the Python manual:
 {context}

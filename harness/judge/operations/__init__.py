@@ -11,12 +11,20 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import RecordingError
+from harness.judge.operations import night as night
 from harness.judge.operations import regions as regions
 from harness.judge.operations import retire as retire
+from harness.judge.operations import server as server
 from harness.judge.operations import sync as sync
 from harness.types import Decision, Finding, StageVerdict, Verdict
 
-_KINDS = {"repo-sync": sync, "multi-region": regions, "retire-model": retire}
+_KINDS = {
+    "repo-sync": sync,
+    "multi-region": regions,
+    "retire-model": retire,
+    "multi-model-server": server,
+    "night-batch": night,
+}
 
 
 def judge_operation(observations: Mapping[str, Any]) -> Verdict:

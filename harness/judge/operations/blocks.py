@@ -4,8 +4,9 @@ Requests are not independent: a slow second slows its neighbours. So each condit
 replacement and the two independently of each other, and the pooled quantile (or rate) is taken in each of 2,000
 resamples. The standard error of ln(b) - ln(a) is that of the two resamplings together, each widened by
 sqrt(n / (n - 1)), which resampling n blocks loses, and where blocks resemble their neighbours by
-sqrt((1 + r) / (1 - r)) with r the lag-1 autocorrelation less its own standard error (as in `judge.intervals`). A bound is the outer one of the
-t-interval, with the degrees of freedom of the condition with fewer blocks, and of the resamples' own percentile.
+sqrt((1 + r) / (1 - r)) with r the lag-1 autocorrelation less its own standard error (as in `judge.intervals`). A bound
+is the outer one of the t-interval, with the degrees of freedom of the condition with fewer blocks, and of the
+resamples' own percentile.
 
 (Kuensch 1989, Carlstein 1986: blocks keep the dependence within them. Welch would allow more degrees of freedom.)
 """

@@ -1,4 +1,4 @@
-"""Findings that follow from the windows of loads: errors, whether the load was as asked, and two conditions compared."""
+"""Findings that follow from the windows of loads: errors, a load that was as asked, two conditions compared."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from scipy import stats
 
+from harness.judge import words
 from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
-from harness.judge.operations.blocks import REQUESTS_BEYOND, Block, Compared, pooled
+from harness.judge.operations.blocks import Block, Compared, pooled
 from harness.judge.operations.facts import amount, fact, names
+from harness.judge.validity.lag import LAG_SHARE, MIN_LAG_S
 from harness.types import Finding, Outcome
 
 Facts = Mapping[str, Any]
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-LATE_S, LATE_SHARE = 0.005, 0.1
-"""A generator kept up where 99 % of its requests left within 5 ms of their time, or a tenth of what an answer takes."""
 
 
 def blocks_of(observations: Facts, load: str, stages: Iterable[int], part: str | None = None) -> list[Block]:
@@ -32,10 +32,6 @@ def blocks_of(observations: Facts, load: str, stages: Iterable[int], part: str |
 
 def windows_of(observations: Facts, load: str) -> list[Facts]:
     return [window for window in observations.get("windows") or [] if window["load"] == load]
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
 
 
 def errors(metric: str, windows: Sequence[Facts], most: float) -> Finding:
@@ -66,78 +62,67 @@ def none_failed(metric: str, what: str, windows: Sequence[Facts]) -> Finding:
     return fact(metric, "pass", f"{what}: 0 of {amount(n, 'request')} failed")
 
 
-def as_asked(metric: str, windows: Sequence[Facts]) -> Finding:
-    """Whether the generator sent when it should: otherwise its own lateness would be taken for the server's."""
+def as_asked(metric: str, windows: Sequence[Facts], remark: str = "") -> Finding:
+    """Whether the generator sent when it should: otherwise its own lateness would be taken for the server's.
+
+    At each quantile that is judged the lag (sent - due) may be a tenth of the response time, and 1 ms in any case: as
+    `judge.validity` has it. In a closed loop nothing is due before it is sent.
+    """
     if not windows or not any(block["due"] for window in windows for block in window["blocks"]):
         return fact(metric, "no data", "No request was seen")
-    worst: tuple[float, float] | None = None
+    lags: list[tuple[float, str, float, float]] = []
     for window in windows:
-        lag = pooled(window["blocks"], "send_lag", 0.99)
-        took = pooled(window["blocks"], "response_time", 0.5)
-        if window["rate"] is None or lag is None or took is None:
-            continue
-        if worst is None or lag - LATE_SHARE * took > worst[0] - LATE_SHARE * worst[1]:
-            worst = (lag, took)
-    if worst is None:
-        return fact(metric, "pass", f"{windows[0]['in_flight']} in flight: each request left when another had ended")
-    lag, took = worst
-    said = f"99 % of the requests left within {milliseconds(lag)} of their time"
-    if lag > max(LATE_S, LATE_SHARE * took):
-        return fact(metric, "inconclusive", f"The load generator fell behind: {said}; this machine was too slow for it")
-    return fact(metric, "pass", said)
+        for name, q in QUANTILES.items():
+            lag, took = (pooled(window["blocks"], each, q) for each in ("send_lag", "response_time"))
+            if window["rate"] is not None and lag is not None and took is not None:
+                lags.append((lag / max(MIN_LAG_S, LAG_SHARE * took), name, lag, took))
+    if not lags:
+        return fact(metric, "pass", f"{windows[0]['in_flight']} in flight: each left when another had ended{remark}")
+    used, name, lag, took = max(lags)
+    said = f"{name} of its lag was {words.time(lag)}, of the response time {words.time(took)}"
+    if used > 1:
+        why = "The load generator fell behind its own schedule: this machine was too slow for it"
+        return fact(metric, "inconclusive", f"{why}; {said}{remark}")
+    return fact(metric, "pass", f"The load generator kept up: {said}{remark}")
 
 
-def at_most(
-    metric: str, found: Compared | None, limit: float, words: str, alpha_fail: float, *, seconds: bool = True
-) -> Finding:
-    """b may be at most `limit` times a. `words`: the sentence's middle, such as "together against alone"."""
+def at_most(metric: str, found: Compared | None, limit: float, what: str, alpha_fail: float) -> Finding:
+    """A time in b may be at most `limit` times that in a. `what` is compared, for the sentence."""
     if found is None:
-        return fact(metric, "no data", f"Too few requests to compare {words}")
-    low, high = found.lower(ALPHA_PASS), found.upper(ALPHA_PASS)
-    if high <= limit:
-        outcome: Outcome = "pass"
-    elif found.lower(alpha_fail) > limit:
-        outcome = "fail"
-    else:
-        outcome = "inconclusive"
-    return compared(metric, found, outcome, f"{words} (at most {limit:.3g}x)", (low, high), limit, seconds=seconds)
+        return _nothing(metric, what)
+    outcome: Outcome = "pass" if bounds(found)[1] <= limit else "fail" if found.lower(alpha_fail) > limit else "inconclusive"
+    return compared(metric, found, outcome, what, limit, f"at most {limit:.3g}x")
 
 
-def at_least(metric: str, found: Compared | None, limit: float, words: str, alpha_fail: float) -> Finding:
-    """b has to be at least `limit` times a."""
+def at_least(metric: str, found: Compared | None, limit: float, what: str, alpha_fail: float) -> Finding:
+    """A rate in b has to be at least `limit` times that in a."""
     if found is None:
-        return fact(metric, "no data", f"Too little was done to compare {words}")
-    low, high = found.lower(ALPHA_PASS), found.upper(ALPHA_PASS)
-    if low >= limit:
-        outcome: Outcome = "pass"
-    elif found.upper(alpha_fail) < limit:
-        outcome = "fail"
-    else:
-        outcome = "inconclusive"
-    return compared(metric, found, outcome, f"{words} (at least {limit:.3g}x)", (low, high), limit, seconds=False)
+        return _nothing(metric, what)
+    outcome: Outcome = "pass" if bounds(found)[0] >= limit else "fail" if found.upper(alpha_fail) < limit else "inconclusive"
+    return compared(metric, found, outcome, what, limit, f"at least {limit:.3g}x")
 
 
-def shown(metric: str, found: Compared | None, words: str, *, seconds: bool = True) -> Finding:
+def shown(metric: str, found: Compared | None, what: str) -> Finding:
     """A comparison without a limit."""
-    if found is None:
-        return fact(metric, "no data", f"Too few requests to compare {words}")
-    bounds = (found.lower(ALPHA_PASS), found.upper(ALPHA_PASS))
-    return compared(metric, found, "pass", words, bounds, None, seconds=seconds)
+    return _nothing(metric, what) if found is None else compared(metric, found, "pass", what, None, "no limit")
 
 
-def compared(
-    metric: str, found: Compared, outcome: Outcome, words: str, bounds: tuple[float, float], limit: float | None, *,
-    seconds: bool,
-) -> Finding:  # fmt: skip
-    """The interval is the 90 % one: either bound holds with 95 %."""
-    a, b = (milliseconds(v) if seconds else f"{v:.3g}/s" for v in (found.a, found.b))
-    said = f"{a} -> {b}: {found.ratio:.3g}x ({bounds[0]:.3g} to {bounds[1]:.3g}), {words}"
+def bounds(found: Compared) -> tuple[float, float]:
+    """The 90 % interval: either bound holds with 95 %."""
+    return found.lower(ALPHA_PASS), found.upper(ALPHA_PASS)
+
+
+def compared(metric: str, found: Compared, outcome: Outcome, what: str, limit: float | None, rule: str) -> Finding:
+    """`metric` ends in the name of a throughput, or in that of a time's quantile."""
+    low, high = bounds(found)
+    rate = metric.endswith("throughput")
+    a, b = (f"{words.number(value)}/s" if rate else words.time(value) for value in (found.a, found.b))
+    said = f"{what}: {a} -> {b}, {words.number(found.ratio)}x ({words.number(low)} to {words.number(high)}; {rule})"
     return Finding(
-        metric, outcome, said, unit="ratio", effect=found.ratio, interval=bounds, margin=limit,
+        metric, outcome, said, unit="ratio", effect=found.ratio, interval=(low, high), margin=limit,
         baseline=found.a, candidate=found.b,
     )  # fmt: skip
 
 
-def too_few(name: str) -> str:
-    """Why a quantile is not judged."""
-    return f"{name} takes {REQUESTS_BEYOND / (1 - QUANTILES[name]):.0f} requests"
+def _nothing(metric: str, what: str) -> Finding:
+    return fact(metric, "no data", f"{what}: too few requests to compare")

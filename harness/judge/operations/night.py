@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.judge.intervals import ALPHA_FAIL
-from harness.judge.operations.blocks import rates, times
-from harness.judge.operations.facts import fact, failed
+from harness.judge.operations.blocks import Compared, rates, times
+from harness.judge.operations.facts import amount, fact, failed
 from harness.judge.operations.loads import (
     as_asked,
     at_least,
@@ -36,6 +36,8 @@ SHARED, SHARED_DUSK, SHARED_NIGHT, SHARED_DAWN, SEPARATE = range(5)
 
 def findings(observations: Facts) -> tuple[Finding, ...]:
     """`switch.dusk`, `switch.dawn`, `setting.night`, `setting.day`, `errors`, `load.*` and what was gained and paid."""
+    if not observations.get("limits"):
+        return (fact("load", "no data", "Nothing was measured"),)
     if observations.get("separate"):
         return (*_compare(observations), *_settings(observations), *_loads(observations, SHARED_DUSK, SHARED_DAWN))
     return (*_switched(observations), *_settings(observations), *_loads(observations, SWITCH_DUSK, SWITCH_DAWN))
@@ -44,8 +46,12 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
 def done(observations: Facts) -> str:
     if observations.get("separate"):
         back = "" if not observations["switches"] else ", and the first has the day's setting again"
-        return f"Two deployments, one for each load: batch jobs gain and real-time requests do not pay for it{back}"
-    return "Batch jobs gain by night, and the day's setting is back: read from the server, and in the latency"
+        who = f"{observations['model']} for real time, {observations['separate']} for batch jobs"
+        return f"Two deployments ({who}): batch jobs gain, and real-time requests pay no more than they may{back}"
+    return (
+        f"{observations['model']}: batch jobs gain by night, and the day's setting is back: read from the server, and "
+        "seen in the latency"
+    )
 
 
 def _switched(observations: Facts) -> list[Finding]:
@@ -53,50 +59,47 @@ def _switched(observations: Facts) -> list[Finding]:
     day, paid, dawn = (blocks_of(observations, REALTIME, [stage]) for stage in (DAY, PAID, DAWN))
     dusk, night = (blocks_of(observations, BATCH, [stage]) for stage in (DUSK, NIGHT))
     gain = rates(dusk, night, "done", "gain")
-    words = "batch jobs, the night's setting against the day's"
-    found = [at_least("gain.request_throughput", gain, 1 + limits["gain"], words, ALPHA_FAIL)]
-    words = "real-time requests, the night's setting against the day's"
-    found.append(shown("paid.response_time.p50", times(day, paid, "response_time", 0.5, "paid"), words))
-    p95 = times(day, paid, "response_time", 0.95, "paid")
-    if limits["latency"] is None:
-        found.append(shown("paid.response_time.p95", p95, words))
-    else:
-        found.append(at_most("paid.response_time.p95", p95, limits["latency"], words, ALPHA_FAIL))
+    what = "Batch jobs with the night's setting, against the day's"
+    found = [at_least("gain.request_throughput", gain, 1 + limits["gain"], what, ALPHA_FAIL)]
+    for q, name in ((0.5, "p50"), (0.95, "p95")):
+        what = f"{name} of real-time requests with the night's setting, against the day's"
+        pair = times(day, paid, "response_time", q, "paid")
+        found.append(_waits(f"paid.response_time.{name}", pair, limits["latency"] if name == "p95" else None, what))
     for q, name in ((0.5, "p50"), (0.95, "p95")):
         pair = times(day, dawn, "response_time", q, "back")
-        words = "real-time requests, after dawn against before dusk"
-        found.append(at_most(f"back.response_time.{name}", pair, 1 + limits["back"], words, ALPHA_FAIL / 2))
+        what = f"{name} of real-time requests after dawn, against before dusk"
+        found.append(at_most(f"back.response_time.{name}", pair, 1 + limits["back"], what, ALPHA_FAIL / 2))
     return found
 
 
 def _compare(observations: Facts) -> list[Finding]:
     limits = observations["limits"]
-    shared, night, separate = (
-        {load: blocks_of(observations, load, [stage]) for load in (REALTIME, BATCH)}
-        for stage in (SHARED, SHARED_NIGHT, SEPARATE)
+    phases = {"one": SHARED, "A": SHARED_NIGHT, "B": SEPARATE}
+    jobs, waits = (
+        {name: blocks_of(observations, load, [stage]) for name, stage in phases.items()} for load in (BATCH, REALTIME)
     )
-    against = "one deployment with the day's setting"
-    b_done = rates(shared[BATCH], separate[BATCH], "done", "b")
-    b_waits = times(shared[REALTIME], separate[REALTIME], "response_time", 0.95, "b")
-    found = [
-        at_least("b.request_throughput", b_done, 1 + limits["gain"], f"batch jobs, B against {against}", ALPHA_FAIL)
-    ]
-    words = f"real-time requests, B against {against}"
-    if limits["latency"] is None:
-        found.append(shown("b.response_time.p95", b_waits, words))
-    else:
-        found.append(at_most("b.response_time.p95", b_waits, limits["latency"], words, ALPHA_FAIL))
-    if observations.get("no_batches"):
-        return found
-    a_done = rates(shared[BATCH], night[BATCH], "done", "a")
-    a_waits = times(shared[REALTIME], night[REALTIME], "response_time", 0.95, "a")
-    found.append(shown("a.request_throughput", a_done, f"batch jobs, A against {against}", seconds=False))
-    found.append(shown("a.response_time.p95", a_waits, f"real-time requests, A against {against}"))
-    trade_done = rates(night[BATCH], separate[BATCH], "done", "trade")
-    trade_waits = times(night[REALTIME], separate[REALTIME], "response_time", 0.95, "trade")
-    found.append(shown("trade.request_throughput", trade_done, "batch jobs, B against A", seconds=False))
-    found.append(shown("trade.response_time.p95", trade_waits, "real-time requests, B against A"))
+    one = "one deployment with the day's setting"
+
+    def more(metric: str, a: str, b: str, least: float | None, against: str) -> Finding:
+        pair, what = rates(jobs[a], jobs[b], "done", metric), f"Batch jobs in option {b}, against {against}"
+        if least is None:
+            return shown(f"{metric}.request_throughput", pair, what)
+        return at_least(f"{metric}.request_throughput", pair, least, what, ALPHA_FAIL)
+
+    def longer(metric: str, a: str, b: str, most: float | None, against: str) -> Finding:
+        pair = times(waits[a], waits[b], "response_time", 0.95, metric)
+        what = f"p95 of real-time requests in option {b}, against {against}"
+        return _waits(f"{metric}.response_time.p95", pair, most, what)
+
+    found = [more("b", "one", "B", 1 + limits["gain"], one), longer("b", "one", "B", limits["latency"], one)]
+    if not observations.get("no_batches"):
+        found += [more("a", "one", "A", None, one), longer("a", "one", "A", None, one)]
+        found += [more("trade", "A", "B", None, "option A"), longer("trade", "A", "B", None, "option A")]
     return found
+
+
+def _waits(metric: str, pair: Compared | None, most: float | None, what: str) -> Finding:
+    return shown(metric, pair, what) if most is None else at_most(metric, pair, most, what, ALPHA_FAIL)
 
 
 def _settings(observations: Facts) -> list[Finding]:
@@ -124,7 +127,7 @@ def _setting(observations: Facts, which: str, moment: str) -> Finding:
         return fact(metric, "fail", f"Not the {which}'s setting ({words}): {said}")
     words = next(iter(wanted.values()))["words"]
     number = sum(len(versions) for versions in seen.values())
-    return fact(metric, "pass", f"{words}, read from the served configuration of {number} version(s)")
+    return fact(metric, "pass", f"{words}, read from the served configuration ({amount(number, 'version')})")
 
 
 def _loads(observations: Facts, dusk: int, dawn: int) -> list[Finding]:
@@ -137,6 +140,5 @@ def _loads(observations: Facts, dusk: int, dawn: int) -> list[Finding]:
             windows = [window for window in every if window["stage"] == stage]
             found.append(none_failed(f"switch.{name}", f"The switch at {name}{took}", windows))
     found.append(errors("errors", outside, observations["limits"]["errors"]))
-    for load in (REALTIME, BATCH):
-        found.append(as_asked(f"load.{load}", [window for window in outside if window["load"] == load]))
-    return found
+    of = {load: [window for window in outside if window["load"] == load] for load in (REALTIME, BATCH)}
+    return [*found, *(as_asked(f"load.{load}", windows) for load, windows in of.items())]

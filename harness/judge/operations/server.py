@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
+from harness.judge.intervals import ALPHA_FAIL
 from harness.judge.operations.blocks import Block, enough, means, rates, times
-from harness.judge.operations.facts import amount, fact, failed
-from harness.judge.operations.loads import QUANTILES, as_asked, at_least, at_most, blocks_of, errors, windows_of
+from harness.judge.operations.facts import fact, failed
+from harness.judge.operations.loads import QUANTILES, as_asked, at_least, at_most, blocks_of, bounds, errors, windows_of
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
@@ -27,7 +27,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     `output_token_throughput`); and `memory.peak`.
     """
     found: list[Finding] = []
-    for name in observations["models"]:
+    for name in observations.get("models") or {}:
         found += _model(observations, name)
     return (*found, _memory(observations))
 
@@ -61,22 +61,32 @@ def _model(observations: Facts, name: str) -> list[Finding]:
     throughputs = ["done", "tokens"] if token_model else ["done"]
     rules = [(metric, q) for metric in latencies(token_model) for q in QUANTILES if _judged(alone, together, metric, q)]
     alpha = ALPHA_FAIL / (len(rules) + len(throughputs))
-    found = [errors(f"{name}.errors", windows, limits["errors"]), as_asked(f"{name}.load", windows)]
+    found = [errors(f"{name}.errors", windows, limits["errors"])]
+    found.append(as_asked(f"{name}.load", windows, _too_few(alone, together)))
     found.append(_drift(observations, name, phases_alone))
     for metric, q in rules:
         pair = times(alone, together, metric, QUANTILES[q], name)
-        found.append(at_most(f"{name}.{metric}.{q}", pair, limits["latency"], "together against alone", alpha))
+        what = f"{metric}.{q} of {name} together, against alone"
+        found.append(at_most(f"{name}.{metric}.{q}", pair, limits["latency"], what, alpha))
     for what in throughputs:
         metric = {"done": "request_throughput", "tokens": "output_token_throughput"}[what]
         pair = rates(alone, together, what, name)
         least = 1 - limits["throughput"]
-        found.append(at_least(f"{name}.{metric}", pair, least, "together against alone", alpha))
+        what_of = f"{metric} of {name} together, against alone"
+        found.append(at_least(f"{name}.{metric}", pair, least, what_of, alpha))
     return found
 
 
 def _judged(alone: Sequence[Block], together: Sequence[Block], metric: str, q: str) -> bool:
     """The median always, and says so where it cannot be."""
     return q == "p50" or (enough(alone, metric, QUANTILES[q]) and enough(together, metric, QUANTILES[q]))
+
+
+def _too_few(alone: Sequence[Block], together: Sequence[Block]) -> str:
+    """Which quantiles are not judged; "" if there are none."""
+    left = [q for q in QUANTILES if not _judged(alone, together, "response_time", q)]
+    n = min(sum(block["due"] for block in blocks) for blocks in (alone, together))
+    return f"; too few requests ({n}) to judge {', '.join(left)}" if left else ""
 
 
 def _drift(observations: Facts, name: str, phases: Sequence[int]) -> Finding:
@@ -88,7 +98,7 @@ def _drift(observations: Facts, name: str, phases: Sequence[int]) -> Finding:
     pair = times(first, last, "response_time", 0.5, name, "drift")
     if pair is None:
         return fact(metric, "no data", f"Too few requests to compare {name} alone with {name} alone")
-    low, high = pair.lower(ALPHA_PASS), pair.upper(ALPHA_PASS)
+    low, high = bounds(pair)
     said = f"alone at the end against alone at the beginning: {pair.ratio:.3g}x ({low:.3g} to {high:.3g}), p50"
     if low > 1 + most or high < 1 / (1 + most):
         return fact(metric, "inconclusive", f"Something else changed meanwhile: {said}")
@@ -109,7 +119,7 @@ def _memory(observations: Facts) -> Finding:
     pair = means(alone, together, "memory")
     against = ""
     if pair is not None:
-        against = f"; together {pair.ratio:.3g}x alone ({pair.lower(ALPHA_PASS):.3g} to {pair.upper(ALPHA_PASS):.3g})"
+        against = f"; together {pair.ratio:.3g}x alone ({bounds(pair)[0]:.3g} to {bounds(pair)[1]:.3g})"
     said = f"{peak / GIB:.3g} of {total / GIB:.3g} GiB at the peak ({peak / total:.0%}), {memory['what']}{against}"
     if len(memory["phases"]) < len(observations["phases"]) or not together:
         return fact(metric, "no data", f"Memory was not measured in every phase: {said}")
@@ -117,11 +127,3 @@ def _memory(observations: Facts) -> Finding:
         metric, "pass" if peak <= most * total else "fail", said, kind="watch", unit="bytes", candidate=peak,
         effect=None if pair is None else pair.ratio,
     )  # fmt: skip
-
-
-def few(observations: Facts, name: str) -> str:
-    """The quantiles that were not judged, and why; "" if there are none."""
-    alone, together = (blocks_of(observations, name, phases) for phases in stages(observations, name))
-    left = [q for q in QUANTILES if not _judged(alone, together, "response_time", q)]
-    n = min(sum(block["due"] for block in blocks) for blocks in (alone, together))
-    return f"{', '.join(left)} of {name} not judged: {amount(n, 'request')}" if left else ""

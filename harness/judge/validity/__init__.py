@@ -24,7 +24,7 @@ class Examined:
 def examine(view: StageView) -> Examined:
     """The audit of a stage, and its faults in the order of what explains what."""
     latency_s = lag.latency(view)
-    late = lag.measure(view)
+    late = lag.measure(view, latency_s)
     sent = delivery.measure(view)
     machine = generator.measure(view, latency_s)
     warm_ups = steady.measure(view)
@@ -34,7 +34,7 @@ def examine(view: StageView) -> Examined:
         planned.version(view),
         planned.requests(view),
         *workers.judge(view),
-        lag.judge(view, late, machine),
+        lag.judge(view, late, machine, latency_s),
         delivery.judge(view, sent, machine),
         *generator.judge(view, machine, latency_s),
         saturation.judge(view, loads),

@@ -25,7 +25,7 @@ def audit(
     loads: tuple[Load, ...],
     caches: tuple[CacheUse, ...],
 ) -> Audit:
-    """What each theme measured. In a stage that was cut short the plan's number of requests says nothing."""
+    """What each theme measured. In a stage that was cut short some of what was due is still in flight."""
     each = machine.workers.values()
     served = {load.arm: load.served for load in loads}
     unsteady = any(one.seconds is None for one in warm_ups)

@@ -57,14 +57,14 @@ def latency(view: StageView) -> float:
     return min(medians, default=0.0)
 
 
-def measure(view: StageView) -> Lag | None:
+def measure(view: StageView, latency_s: float) -> Lag | None:
     """None in a closed loop, where a request is due when a slot is free, and where send times are unknown."""
     samples = view.samples
     known = (samples.sent_ns >= 0) & (samples.due_ns >= 0) & ~samples.score
     if view.plan.rate is None or not known.any():
         return None
     lag_s = (samples.sent_ns[known] - samples.due_ns[known]) / 1e9
-    limit_s = max(MIN_LAG_S, LAG_SHARE * latency(view))
+    limit_s = max(MIN_LAG_S, LAG_SHARE * latency_s)
     late = lag_s > limit_s
     workers, place = np.unique(samples.worker[known], return_inverse=True)
     each, each_late = np.bincount(place), np.bincount(place, weights=late)
@@ -83,13 +83,13 @@ def measure(view: StageView) -> Lag | None:
     )
 
 
-def judge(view: StageView, seen: Lag | None, machine: Machine) -> Fault | None:
+def judge(view: StageView, seen: Lag | None, machine: Machine, latency_s: float) -> Fault | None:
     """Surely over 1 % of requests late, of all or of one worker; or half of them by a tenth of what is measured."""
     if seen is None or view.plan.purpose == "deploy":
         return None
     often = _often(seen.late, seen.n)
-    one = _often(seen.worker_late, seen.worker_n) and len(seen.by_worker) > 1
-    middle_s = max(MIN_MEDIAN_LAG_S, LAG_SHARE * latency(view))
+    one = _often(seen.worker_late, seen.worker_n, len(seen.by_worker))
+    middle_s = max(MIN_MEDIAN_LAG_S, LAG_SHARE * latency_s)
     if not often and not one and not (seen.n >= 20 and seen.p50_s > middle_s):
         return None
     rate = words.number(seen.n / min(view.elapsed_s, view.plan.duration_s))
@@ -108,8 +108,9 @@ def judge(view: StageView, seen: Lag | None, machine: Machine) -> Fault | None:
     return fault(view, "lag", reason, voids=our_own(view))
 
 
-def _often(late: int, n: int) -> bool:
-    return late > MAX_LATE * n and p_more(late, n, MAX_LATE) < LATE_ALPHA
+def _often(late: int, n: int, among: int = 1) -> bool:
+    """`among`: of how many workers this is the worst."""
+    return late > MAX_LATE * n and p_more(late, n, MAX_LATE) < LATE_ALPHA / among
 
 
 def our_own(view: StageView) -> Voids:

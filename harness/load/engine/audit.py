@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.load.engine.loop import Loop
-from harness.types import Reading
+from harness.types import ArmName, Reading
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -41,6 +41,12 @@ class Audit:
             ("rss", _rss_bytes(), "bytes"),
         ):
             sink.reading(Reading(t_ns, "generator", self._device, metric, float(value), unit))
+
+    def cache(self, sink: Sink, arm: ArmName, prompt_tokens: int, cached_tokens: int) -> None:
+        """Tokens of prompts so far, and how many of them the engine says it had in a cache."""
+        t_ns, device = self._loop.now_ns(), f"{self._device}/{arm}"
+        sink.reading(Reading(t_ns, "generator", device, "prompt.tokens", float(prompt_tokens), "1"))
+        sink.reading(Reading(t_ns, "generator", device, "prompt.cached_tokens", float(cached_tokens), "1"))
 
 
 def _rss_bytes() -> int:

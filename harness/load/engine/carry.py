@@ -58,12 +58,18 @@ class Carrier:
             arm: Reader(spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0)
             for arm, wire in self._wires.items()
         }
-        self._servers = {arm: host_of(spec.arms[arm].url) for arm in spec.arms}
+        self._places = {name: (host_of(arm.url), arm.model) for name, arm in spec.arms.items()}
         self._references: dict[int, Reference] = {}
-        self._scores = spec.logprobs_k > 0 and all(can_score(model) for model in spec.models.values())
+        apis = {arm: (model, spec.arms[arm].api) for arm, model in spec.models.items() if arm in spec.arms}
+        self._scores = spec.logprobs_k > 0 and all(can_score(*each) for each in apis.values())
         self._kept = {
-            arm for arm, m in spec.models.items() if spec.keeps_outputs and (can_compare(m) or not m.is_token_model)
+            arm
+            for arm, each in apis.items()
+            if spec.keeps_outputs and (can_compare(*each) or not each[0].is_token_model)
         }
+        self.prompt_tokens: dict[ArmName, int] = {}
+        self.cached_tokens: dict[ArmName, int] = {}
+        """So far, of answers whose engine says how much of the prompt came from a cache."""
         self._unique = spec.cache == "unique"
         self._templates: dict[ArmName, list[Template]] = {
             arm: [sender.prepare(generation(spec, arm, number)) for number in range(spec.payloads)]
@@ -169,12 +175,14 @@ class Carrier:
             Sample(
                 arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, arm, score=score), "",
                 flight.assignment, due_ns, exchange.sent_ns, reply.first_ns, exchange.done_ns, status, error, code,
-                reply.finish_reason, self._servers[arm], self._spec.arms[arm].model, reply.version, reply.isl, reply.osl,
-                self._spec.worker,
+                reply.finish_reason, *self._places[arm], reply.version, reply.isl, reply.osl, self._spec.worker,
             )
         )  # fmt: skip
         if not score and reply.chunks_ns:
             self._recorder.chunks(flight.pair_id, arm, reply.chunks_ns)
+        if reply.cached_tokens >= 0 and reply.isl >= 0:
+            self.prompt_tokens[arm] = self.prompt_tokens.get(arm, 0) + reply.isl
+            self.cached_tokens[arm] = self.cached_tokens.get(arm, 0) + reply.cached_tokens
         self._observe(self._wires[arm], f"{arm} {flight.assignment}", (exchange.done_ns - due_ns) / 1e6, error)
         return reply
 

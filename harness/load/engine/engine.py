@@ -199,6 +199,8 @@ class Engine:
             in_flight=sum(stage.in_flight for stage in self._stages),
             unsent=sum(stage.overdue for stage in self._stages),
         )
+        for arm, tokens in self._carrier.prompt_tokens.items():
+            self._audit.cache(self._recorder, arm, tokens, self._carrier.cached_tokens[arm])
         self._loop.after(AUDIT_S, self._look)
 
 

@@ -85,14 +85,19 @@ def request_block(arm: Arm, address: Address, method: str) -> bytes:
 
 
 class Call(Stream):
-    """A request in flight. Its exchange is told once, when the status is there or can no longer come."""
+    """A request in flight. Its exchange is told once: when the status is there or can no longer come, or `fail`s.
 
-    __slots__ = ("_buffer", "_failure", "exchange")
+    After that the stream may go on for a while; `heard_ns` is then when it last had something to say.
+    """
+
+    __slots__ = ("_buffer", "_failure", "exchange", "heard_ns", "is_told")
 
     def __init__(self, exchange: Exchange) -> None:
         # Not super(): one call less for each request.
         self.rest, self.taken = None, 0
         self.exchange = exchange
+        self.heard_ns = -1
+        self.is_told = False
         self._buffer: bytearray | None = None
         self._failure: Failure | None = None
 
@@ -102,13 +107,13 @@ class Call(Stream):
             self._failure = _of_http(status)
 
     def data(self, piece: bytes, now_ns: int) -> None:
-        if self._buffer is None and self._failure is None:
+        size = len(piece) - PREFIX
+        whole = size >= 0 and not piece[0] and int.from_bytes(piece[1:PREFIX], "big") == size
+        if whole and self._buffer is None and self._failure is None:
             # Mostly a frame is one message.
-            if len(piece) >= PREFIX and not piece[0] and int.from_bytes(piece[1:PREFIX], "big") == len(piece) - PREFIX:
-                self.exchange.frames.append((now_ns, piece[PREFIX:]))
-                return
-            self._buffer = bytearray()
-        self._pieces(piece, now_ns)
+            self.exchange.frames.append((now_ns, piece[PREFIX:]))
+        else:
+            self._pieces(piece, now_ns)
 
     def end(self, fields: Mapping[str, str], now_ns: int) -> None:
         exchange, code = self.exchange, fields.get("grpc-status")
@@ -127,18 +132,23 @@ class Call(Stream):
         self.fail(outcome.of_os_error(error), now_ns)
 
     def fail(self, failure: Failure, now_ns: int) -> None:
-        """Ends it; nothing more may be called."""
-        exchange = self.exchange
-        exchange.failure = failure
+        """Ends the exchange, if it has not ended."""
+        if self.is_told:
+            return
+        exchange, self.is_told = self.exchange, True
+        self.heard_ns = exchange.frames[-1][0] if exchange.frames else exchange.sent_ns
+        self._failure = exchange.failure = failure
         exchange.done_ns = now_ns
         exchange.on_done(exchange)
 
     def _pieces(self, piece: bytes, now_ns: int) -> None:
         """Messages over several frames, or several in one."""
         if self._failure is not None:
+            self.heard_ns = now_ns
             return
+        if self._buffer is None:
+            self._buffer = bytearray()
         buffer = self._buffer
-        assert buffer is not None
         buffer += piece
         while len(buffer) >= PREFIX:
             if buffer[0]:

@@ -22,7 +22,7 @@ def generation(spec: LoadSpec, arm: ArmName, number: int) -> list[Tensor]:
         return openai.inputs(spec, spec.prompts[number])
     if model.is_token_model:
         return llm.inputs(spec, of, model, spec.prompts[number])
-    if spec.cache == "unique":
+    if spec.cache == "unique" and not spec.prompts:
         raise UsageError(f"load.cache: unique is for models that read prompts, and {model.name} reads none")
     return rows.inputs(spec, of, model, number)
 

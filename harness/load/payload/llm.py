@@ -1,7 +1,8 @@
 """Token models, as TensorRT-LLM's and vLLM's Triton backends name their inputs.
 
 Greedy, with a fixed seed, unless an arm's parameters say otherwise: a comparison needs answers that can be repeated.
-Sources: all_models/inflight_batcher_llm of triton-inference-server/tensorrtllm_backend and src/ of its vllm_backend.
+Sources: triton_backend/all_models of NVIDIA/TensorRT-LLM (inflight_batcher_llm/ensemble and llmapi/tensorrt_llm; older
+ones in triton-inference-server/tensorrtllm_backend) and src/ of triton-inference-server/vllm_backend.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from harness.types import Api, Arm, ModelInfo, Prompt
 
 # What Triton itself reads from a request's parameters; everything else is the model's.
 TRITON_PARAMETERS = frozenset({"priority", "timeout", "sequence_id", "sequence_start", "sequence_end"})
+# How TensorRT-LLM's LLM API backend begins the names of its sampler's inputs.
+_LLM_API = "sampling_param_"
 # Inputs that older TensorRT-LLM ensembles require though there is nothing to say.
 _BLANK = {"bad_words": [""], "stop_words": [""]}
 
@@ -51,23 +54,29 @@ def seed_of(spec: LoadSpec) -> int:
 
 def inputs(spec: LoadSpec, arm: Arm, model: ModelInfo, prompt: Prompt) -> list[Tensor]:
     """The inputs of a generation. Raises UsageError where a required one is unknown."""
-    names = {t.name for t in model.inputs}
     max_tokens = max_tokens_of(spec, prompt)
+    stream = arm.stream and (model.decoupled or arm.api == "generate")
     known: dict[str, Any] = {
         "text_input": [text_of(spec, prompt)],
-        "max_tokens": [max_tokens],
-        "stream": [arm.stream and (model.decoupled or arm.api == "generate")],
+        "stream": [stream],
+        "streaming": [stream],
         "exclude_input_in_output": [True],
-        # Greedy: TensorRT-LLM by top_k, others by temperature.
-        **({"top_k": [1]} if "top_k" in names else {"temperature": [0.0]}),
-        "seed": [seed_of(spec)],
+        f"{_LLM_API}exclude_input_from_output": [True],
         "random_seed": [seed_of(spec)],
         "sampling_parameters": [_sampling(spec, arm, model, max_tokens)],
-        # vLLM counts and says why it stopped only when asked to.
+        # Tokens are counted, and the reason to stop is said, only where they are asked for.
         "return_finish_reason": [True],
         "return_num_input_tokens": [True],
         "return_num_output_tokens": [True],
     }
+    names = {t.name for t in model.inputs}
+    for prefix in ("", _LLM_API):
+        known[f"{prefix}max_tokens"] = [max_tokens]
+        known[f"{prefix}seed"] = [seed_of(spec)]
+        if not arm.parameters.keys() & {f"{prefix}{name}" for name in ("temperature", "top_k", "top_p")}:
+            # Greedy: by top_k where there is one, since not every sampler takes a temperature of 0.
+            by_top_k = f"{prefix}top_k" in names
+            known[f"{prefix}top_k" if by_top_k else f"{prefix}temperature"] = [1 if by_top_k else 0.0]
     if spec.logprobs_k and can_compare(model):
         known["logprobs"] = [spec.logprobs_k]
     return _tensors(model, arm, known)
@@ -100,6 +109,8 @@ def _sampling(spec: LoadSpec, arm: Arm, model: ModelInfo, max_tokens: int) -> st
             own = json.loads(own)
         except ValueError as error:
             raise UsageError(f"sampling_parameters of {model.name} is not JSON: {error}") from error
+    if not isinstance(own, Mapping):
+        raise UsageError(f"sampling_parameters of {model.name} is no mapping")
     names = {t.name for t in model.inputs} | TRITON_PARAMETERS
     rest = {name: value for name, value in arm.parameters.items() if name not in names}
     return json.dumps({"max_tokens": max_tokens, "temperature": 0, "seed": seed_of(spec), **rest, **own})

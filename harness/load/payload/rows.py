@@ -28,8 +28,8 @@ def inputs(spec: LoadSpec, arm: Arm, model: ModelInfo, number: int) -> list[Tens
     `load.shapes` where that would help.
     """
     row: Mapping[str, Any] = spec.inputs[number % len(spec.inputs)] if spec.inputs else {}
-    _known(model, row, "load.inputs")
-    _known(model, spec.shapes, "load.shapes")
+    _known(spec, row, "load.inputs")
+    _known(spec, spec.shapes, "load.shapes")
     needed = [t for t in model.inputs if not t.optional] or model.inputs
     rng = np.random.default_rng([spec.seed & (2**63 - 1), number])
     made: list[Tensor] = []
@@ -130,8 +130,10 @@ def _count(t: TensorSpec, raw: bytes) -> int:
     return len(raw) // size
 
 
-def _known(model: ModelInfo, names: Mapping[str, Any], source: str) -> None:
-    inputs = [t.name for t in model.inputs]
+def _known(spec: LoadSpec, names: Mapping[str, Any], source: str) -> None:
+    """The arms' models may differ: a name has to be an input of one of them."""
+    inputs = dict.fromkeys(t.name for model in spec.models.values() for t in model.inputs)
     for name in names:
         if name not in inputs:
-            raise UsageError(f"{source}: {model.name} has no input {name!r}; it has {', '.join(inputs)}")
+            models = " and ".join(dict.fromkeys(model.name for model in spec.models.values()))
+            raise UsageError(f"{source}: {models} has no input {name!r}; known are {', '.join(inputs)}")

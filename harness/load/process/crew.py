@@ -29,7 +29,7 @@ from harness.load.process.worker import Worker
 
 KIND = "triton-canary"
 TICK_S = 0.25
-SPAWNED_S = 3.0
+SPAWNED_S = 10.0
 """How long a worker waits for Locust to start its user: with that Locust's statistics begin anew."""
 QUIT_S = 5.0
 """How long a worker that is through waits for Locust's master to collect its statistics."""
@@ -107,7 +107,6 @@ class AtWorker(Role):
         gevent.spawn(self._listen, commands)
         code = self._until_over(own)
         self._drive.end()
-        self._drive.tell_statistics()
         if self._worker.failure:
             print(f"load worker: {self._worker.failure}", file=sys.stderr)
         self.pipes.emit({"event": "over", "failure": self._worker.failure, "folder": own if code else ""})
@@ -123,7 +122,7 @@ class AtWorker(Role):
             self._worker.tick()
             if self._worker.joined and not joined:
                 joined = True
-                self.pipes.emit({"event": "joined", "folder": own})
+                self.pipes.emit({"event": "joined"})
             gevent.sleep(TICK_S)
         return self._worker.over
 

@@ -63,12 +63,9 @@ class Drive:
             engine.stop()
             self.ended.get()
 
-    def tell_statistics(self) -> None:
-        """What Locust does not know yet."""
-        self._statistics.take()
-
     def _over(self, result: Any) -> None:
         self._engine = None
+        self._statistics.take()
         if result.exception is not None:
             self.ended.set_exception(result.exception)
         else:

@@ -8,7 +8,7 @@ ahead, so that all begin at the same time.
 To the parent, besides the events of `runner`:
 
     {"event": "worker_joined", "worker": i, "host": h, "pid": p, "local": b}
-    {"event": "worker_lost", ..., "t_ns": t, "reason": r}         it gets no more commands than to stop
+    {"event": "worker_lost", ..., "t_ns": t, "reason": r}         its last word; it gets no more commands than to stop
     {"event": "worker_done", ..., "files": {name: bytes}, "damaged": [names], "clock_error_s": s}    all of it is here
     {"event": "closing", "left": bytes}                           once a second between "stop" and "stopped"
 """
@@ -252,7 +252,8 @@ class Master:
         member.state = "lost"
         member.link.put({"do": "stop"})  # should it hear of us again
         self._push(member)
-        t_ns = self._now_ns() - self._t0_ns
+        # Of one that fell silent: its last word.
+        t_ns = (member.heard_ns if member.heard_ns > 0 else self._now_ns()) - self._t0_ns
         self._emit({"event": "worker_lost", **member.about(), "t_ns": t_ns, "reason": reason})
         if self.over or self._stopping:
             return

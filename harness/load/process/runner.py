@@ -35,8 +35,8 @@ from harness.load.process.pipes import Pipes
 from harness.load.spec import LoadSpec
 from harness.types import StagePlan
 
-# A second for Locust to shut down by itself; then the process ends without it.
-EXIT_S = 1.0
+# For Locust to shut down by itself (a master collects its workers' statistics); then the process ends without it.
+EXIT_S = 3.0
 
 
 class Role:
@@ -90,7 +90,6 @@ class Alone(Role):
             self._drive.end()
         else:
             self._drive.ended.get()
-        self._drive.tell_statistics()
         return 0
 
     def _listen(self) -> None:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.load.reply.reply import Reply
+
+_LARGEST_ID = 2**31 - 1
 
 
 def clean(text: str) -> str:
     """Text that can be written: JSON can name halves of characters that no file takes."""
     return text.encode("utf-8", "replace").decode()
+
+
+def ids(values: Sequence[Any]) -> list[int]:
+    """Token ids as an Output has room for them. Raises ValueError or TypeError for what is none."""
+    whole = [int(value) for value in values]
+    if whole and not 0 <= min(whole) <= max(whole) <= _LARGEST_ID:
+        raise ValueError("a token id that is none")
+    return whole
 
 
 class Gathering:

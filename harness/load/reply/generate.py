@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
-from harness.load.reply.gathering import Gathering, clean
+from harness.load.reply.gathering import Gathering, clean, ids
 from harness.load.reply.reply import Reply
 from harness.load.reply.sse import events
 from harness.types import ModelInfo
@@ -75,14 +75,14 @@ class Generated:
         if "num_output_tokens" in answer:
             gathering.counted(sum(_list(answer["num_output_tokens"])))
         if "token_ids" in answer:
-            ids = _list(answer["token_ids"])
-            gathering.tokens(len(ids))
+            said = _list(answer["token_ids"])
+            gathering.tokens(len(said))
             if self._keep:
-                topk_ids = _list(answer.get("topk_ids", []))
-                reply.token_ids += ids
+                topk_ids = ids(_list(answer.get("topk_ids", [])))
+                reply.token_ids += ids(said)
                 reply.topk_ids += topk_ids
-                reply.topk_logprobs += _list(answer.get("topk_logprobs", []))
-                reply.k = len(topk_ids) // len(ids) if ids and topk_ids else reply.k
+                reply.topk_logprobs += [float(value) for value in _list(answer.get("topk_logprobs", []))]
+                reply.k = len(topk_ids) // len(said) if said and topk_ids else reply.k
 
 
 def _list(value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2
 
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
-from harness.load.reply.gathering import Gathering
+from harness.load.reply.gathering import Gathering, ids
 from harness.load.reply.reply import Reply
 from harness.tensors import Tensor, decode, encode
 from harness.types import ModelInfo, Wire
@@ -109,7 +109,7 @@ class Tokens:
         elif name == "token_ids":
             gathering.tokens(_elements(about.shape))
             if self._keep:
-                reply.token_ids += decode(about.datatype, raw)
+                reply.token_ids += ids(decode(about.datatype, raw))
         elif name == "finish_reason":
             if len(raw) > _LENGTH:
                 gathering.reason(_text(raw).decode())
@@ -119,10 +119,10 @@ class Tokens:
         elif name == "num_output_tokens":
             gathering.counted(_total(raw, about))
         elif self._keep and name == "topk_ids":
-            reply.topk_ids += decode(about.datatype, raw)
+            reply.topk_ids += ids(decode(about.datatype, raw))
             reply.k = about.shape[-1]
         elif self._keep and name == "topk_logprobs":
-            reply.topk_logprobs += decode(about.datatype, raw)
+            reply.topk_logprobs += [float(value) for value in decode(about.datatype, raw)]
 
 
 def _text(raw: bytes) -> bytes:

@@ -86,6 +86,6 @@ def _message(body: bytes) -> str:
     try:
         said = json.loads(body)["error"]
         text = said["message"] if isinstance(said, dict) else said
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         text = None
     return (text if isinstance(text, str) else body[:_LONGEST_MESSAGE].decode(errors="replace"))[:_LONGEST_MESSAGE]

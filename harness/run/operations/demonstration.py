@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import EmbeddedServer, available, build_repository, s3_available, weights_available
-from harness.scenario import MultiRegion, Operation, RetireModel
+from harness.embedded import EmbeddedServer, available, build_repository, model_available, s3_available
+from harness.scenario import MultiModelServer, MultiRegion, NightBatch, Operation, RepoSync, RetireModel
 from harness.store import MANIFEST, Store
 
 Build = Any
@@ -18,11 +18,19 @@ Build = Any
 def missing(scenario: Operation) -> str:
     """What this machine lacks to show it, in one line; "" if nothing."""
     problem = available()
-    if not isinstance(scenario, RetireModel):
+    if isinstance(scenario, RepoSync | MultiRegion):
         problem = problem or s3_available()
-    if isinstance(scenario, MultiRegion | RetireModel) and scenario.model == "smollm2":
-        problem = problem or weights_available()
+    for model in _models(scenario):
+        problem = problem or model_available(model)
     return problem or ""
+
+
+def _models(scenario: Operation) -> tuple[str, ...]:
+    if isinstance(scenario, MultiModelServer):
+        return tuple(model.model for model in scenario.models.values())
+    if isinstance(scenario, NightBatch):
+        return (scenario.model, *([scenario.separate.model] if scenario.separate else []))
+    return (scenario.model,) if isinstance(scenario, MultiRegion | RetireModel) else ()
 
 
 def start_triton(folder: Path, models: Mapping[str, Mapping[int, Build]], stack: ExitStack) -> EmbeddedServer:

@@ -13,9 +13,11 @@ from harness.run.folder import RunFolder
 from harness.run.operations import demonstration
 from harness.run.operations.conclude import conclude_operation
 from harness.run.operations.course import Course, Say
+from harness.run.operations.night import observe as observe_night
 from harness.run.operations.recover import undo_what_was_cut_off
 from harness.run.operations.regions import observe as observe_regions
 from harness.run.operations.retire import observe as observe_retire
+from harness.run.operations.server import observe as observe_server
 from harness.run.operations.sync import observe as observe_sync
 from harness.run.setting import describe_operation
 from harness.run.signals import interruptible
@@ -25,6 +27,8 @@ _OBSERVE: dict[str, Callable[[Course], None]] = {
     "repo-sync": observe_sync,
     "multi-region": observe_regions,
     "retire-model": observe_retire,
+    "multi-model-server": observe_server,
+    "night-batch": observe_night,
 }
 
 

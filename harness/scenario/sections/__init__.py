@@ -4,9 +4,10 @@ The field descriptions are the reference of the file format; the JSON Schema for
 """
 
 from harness.scenario.sections.gate import GateConfig, GateField
+from harness.scenario.sections.level import Leg, SweepConfig
 from harness.scenario.sections.load import LoadConfig, SyntheticConfig
 from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, TelemetryConfig
-from harness.scenario.sections.stage import DeployConfig, Leg, StageConfig, SweepConfig
+from harness.scenario.sections.stage import DeployConfig, StageConfig
 from harness.scenario.sections.target import ArmConfig, TargetConfig, TlsConfig
 
 __all__ = [

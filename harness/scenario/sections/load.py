@@ -133,6 +133,8 @@ class LoadConfig(Section):
             raise Wrong("only a trace is replayed; add trace, or remove speed", "speed")
         if self.burstiness is not None and self.arrival != "gamma":
             raise Wrong(f"only gamma arrivals have it; found arrival: {self.arrival}", "burstiness")
+        if self.cache == "unique" and not self.asks:
+            raise Wrong("what is made unique is a prompt: give prompts, synthetic or trace", "cache")
         if self.prompts is not None:
             self._listed = _from("prompts", read_prompts, self.prompts)
         if self.trace is not None:

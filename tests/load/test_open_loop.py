@@ -1,0 +1,57 @@
+"""An open loop tells the truth about a server that stood still."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.embedded import EmbeddedServer
+from harness.load import Generator
+from harness.types import StagePlan
+from tests.load.conftest import make_spec, rows, wait_for
+
+pytestmark = pytest.mark.triton
+
+RATE, STALL_S, SECONDS = 200.0, 2.0, 8.0
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_stall_of_two_seconds_is_four_hundred_late_requests_and_not_one(
+    repository: Path, tmp_path: Path, scheme: str
+) -> None:
+    """Coordinated omission would make one slow request of it: the next would have waited for it and counted anew."""
+    stage = StagePlan(0, "split", "constant", SECONDS, 0.0, rate=RATE)
+    with EmbeddedServer(repository, tmp_path / "triton.log") as server:
+        server.start({"tiny": [1]})
+        spec = make_spec(tmp_path, url=server.http_url if scheme == "http" else server.grpc_url)
+        with Generator(spec, tmp_path / "load.log") as generator:
+            generator.start()
+            generator.stage(stage)
+            wait_for(generator, "stage_begun", 0)
+            time.sleep(2.0)
+            os.kill(server.pid, signal.SIGSTOP)
+            stopped_ns = time.monotonic_ns() - spec.t0_ns
+            try:
+                time.sleep(STALL_S)
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            resumed_ns = time.monotonic_ns() - spec.t0_ns
+            wait_for(generator, "stage_done", 0)
+            generator.stop()
+    samples = rows(tmp_path)
+    assert len(samples) == RATE * SECONDS
+    assert {s["status"] for s in samples} == {"ok"}
+    due, sent, done = (np.array([s[name] for s in samples]) for name in ("due_ns", "sent_ns", "done_ns"))
+    in_the_stall = (due > stopped_ns) & (due < resumed_ns - 100_000_000)
+    assert in_the_stall.sum() >= 300
+    assert (done[in_the_stall] >= resumed_ns).all(), "each of them waited until the server went on"
+    late = done - due > 100_000_000
+    assert late.sum() >= 300
+    assert np.quantile(done - due, 0.99) > 1e9, "p99 shows the stall"
+    # The generator itself was not held up by the server.
+    assert (sent - due)[in_the_stall].max() < 1e9

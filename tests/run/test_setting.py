@@ -1,0 +1,39 @@
+"""What run.json says of a scenario before anything runs."""
+
+import json
+from pathlib import Path
+
+from harness.run.setting import describe
+from harness.scenario import Scenario, load
+
+FILE = """\
+name: loads
+target: {url: "grpcs://host:8001"}
+baseline: {model: llm, version: 1, headers: {authorization: secret}, tls: {ca: ca.pem}}
+candidate: {model: llm, version: 2}
+stable: {model: old, headers: {authorization: secret}, tls: {ca: ca.pem}}
+load: {trace: t.csv}
+stages:
+  - {mode: paired, sweep: {rate: [1/s, 2/s]}, for: 9s, warm_up: 1s}
+  - {mode: split, candidate: 10%, baseline: 10%, arrival: trace}
+"""
+
+
+def test_no_secret_no_folder_and_the_plan_in_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("timestamp,input_length,output_length\n0,3,1\n1,4,2\n")
+    path = tmp_path / "loads.yaml"
+    path.write_text(FILE)
+    scenario = load(str(path))
+    assert isinstance(scenario, Scenario)
+    meta = describe(scenario)
+    text = json.dumps(meta)
+    assert "secret" not in text
+    assert str(tmp_path) not in text
+    assert meta["planned"] == 3  # the sweep's two, and the replay; warm-ups are not the scenario's own
+    assert meta["prompts"]["count"] == 2
+    assert meta["scenario"]["load"]["trace"] == "t.csv"
+    longer = tmp_path / "t.csv"
+    longer.write_text("timestamp,input_length,output_length\n0,3,1\n1,4,3\n")
+    again = load(str(path))
+    assert isinstance(again, Scenario)
+    assert describe(again)["prompts"]["sha256"] != meta["prompts"]["sha256"]
