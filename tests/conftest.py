@@ -11,6 +11,7 @@ from harness.embedded import (
     EmbeddedServer,
     available,
     build_repository,
+    embedding_available,
     s3_available,
     weights_available,
 )
@@ -18,7 +19,8 @@ from harness.embedded import (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where the real server or the real model cannot be had, what needs it is skipped with the reason."""
-    for marker, reason in (("triton", available()), ("weights", weights_available())):
+    needs = {"triton": available(), "weights": weights_available(), "embedding": embedding_available()}
+    for marker, reason in needs.items():
         for item in items:
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))

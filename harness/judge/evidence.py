@@ -21,11 +21,17 @@ from harness.types import Gate, StagePlan, StageRecord
 
 @dataclass(frozen=True, slots=True)
 class LoadWorker:
-    """One load worker: `lost_ns` is when it died or fell silent, from the run's start; None if it did not."""
+    """One load worker. `lost_ns` is when it died or fell silent, from the run's start (None: it did not), and `reason`
+    what it did, as "was silent for 15 s". `damaged`: files of it that did not come whole. `clock_error_s`: how well its
+    clock is known.
+    """
 
     worker: int
     host: str = ""
     lost_ns: int | None = None
+    reason: str = ""
+    damaged: tuple[str, ...] = ()
+    clock_error_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,16 +160,22 @@ def _devices(meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:
-    """Of `workers` in run.json: a list of `{"worker": 1, "host": "b", "lost_ns": null}`; more keys may be there."""
+    """Of `workers` in run.json, a list of objects; `worker` is the key that each has."""
     listed = meta.get("workers")
-    found = []
-    for entry in listed if isinstance(listed, list) else []:
-        if isinstance(entry, Mapping) and isinstance(entry.get("worker"), int):
-            lost = entry.get("lost_ns")
-            found.append(
-                LoadWorker(entry["worker"], str(entry.get("host") or ""), lost if isinstance(lost, int) else None)
-            )
-    return tuple(found)
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+    return tuple(_worker(entry) for entry in entries if isinstance(entry.get("worker"), int))
+
+
+def _worker(entry: Mapping[str, Any]) -> LoadWorker:
+    lost, error, damaged = (entry.get(key) for key in ("lost_ns", "clock_error_s", "damaged"))
+    return LoadWorker(
+        worker=entry["worker"],
+        host=str(entry.get("host") or ""),
+        lost_ns=lost if isinstance(lost, int) else None,
+        reason=str(entry.get("reason") or ""),
+        damaged=tuple(map(str, damaged)) if isinstance(damaged, list) else (),
+        clock_error_s=float(error) if isinstance(error, int | float) else None,
+    )
 
 
 def _versions(meta: Mapping[str, Any]) -> dict[str, str]:

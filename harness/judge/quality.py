@@ -209,9 +209,10 @@ class _Quality:
                 f"itself in {words.percent(floor)}: {words.points(effect)} more ({prompts})"
             )
         which = "99th percentile of KL" if self.gate.metric.endswith("p99") else "mean KL"
+        own = "the baseline's own floor" if v1.startswith("the ") else f"the {v1}-{v1} floor"
         return (
-            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above the {v1}-{v1} "
-            f"floor of {words.number(floor)} ({prompts})"
+            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above {own} of "
+            f"{words.number(floor)} ({prompts})"
         )
 
 

@@ -77,8 +77,8 @@ def _explained(step_s: float, whole_s: float, before_s: float) -> str:
     """What the step's difference is to the whole's."""
     if abs(whole_s) < WORTH * before_s:
         return f"end to end the ensembles differ by less than {words.margin(WORTH)}"
-    longer = "longer" if whole_s > 0 else "shorter"
-    of = f"the {words.time(abs(whole_s))} by which the candidate's ensemble takes {longer}"
+    more = "longer" if whole_s > 0 else "less"
+    of = f"the {words.time(abs(whole_s))} that the candidate's ensemble takes {more}"
     if step_s * whole_s <= 0:
         return f"that is none of {of}"
     return f"that is {words.time(abs(step_s))} of {of}"

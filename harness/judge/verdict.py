@@ -76,7 +76,8 @@ def _needs(evidence: Evidence, stages: Sequence[StageVerdict], reason: str) -> s
         return "a run that comes to its end"
     faults = [f for stage in stages for f in stage.findings if f.kind == "validity" and f.outcome != "pass"]
     if faults:
-        return f"a measurement without this fault: {faults[0].reason}"
+        known = reason.lower() == faults[0].reason.lower()  # then it need not be said twice
+        return f"a measurement without this fault{'' if known else f': {faults[0].reason}'}"
     missing = [f for stage in stages for f in stage.findings if f.outcome == "no data"]
     if missing:
         return f"data for {', '.join(dict.fromkeys(f.metric for f in missing))}"

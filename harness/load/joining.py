@@ -22,10 +22,12 @@ def join(master: str, token: str, say: Callable[[str], None], folder: Path | Non
     host, port = launch.split_address(master)
     parent = folder or Path(tempfile.gettempdir())
     try:
-        fd, name = tempfile.mkstemp(prefix="triton-canary-worker-", suffix=".log", dir=parent)
+        with tempfile.NamedTemporaryFile(
+            prefix="triton-canary-worker-", suffix=".log", dir=parent, delete=False
+        ) as file:
+            log = Path(file.name)
     except OSError as error:
         raise WorldError(f"{parent}: cannot be written: {error.strerror}") from error
-    log = Path(name)
     process = launch.launch(launch.as_worker(host, port), log)
     try:
         say(f"asking {host}:{port} for a share of its run")

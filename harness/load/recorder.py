@@ -116,17 +116,16 @@ class Recorder:
         arrivals = self._arrivals[:]
         pairs, arms, times = zip(*arrivals, strict=True)
         sizes = np.array([len(each) for each in times], np.int64)
-        pair_id = np.repeat(np.array(pairs, np.int64), sizes)
-        arm = np.repeat(np.array([_ARMS.index(name) for name in arms], np.int64), sizes)
-        t_ns = np.fromiter(chain.from_iterable(times), np.int64, int(sizes.sum()))
-        columns: list[Any] = [pa.array(pair_id), pa.array(_ARMS).take(pa.array(arm)), pa.array(t_ns)]
-        self._chunks.write(pa.record_batch(columns, schema=_CHUNKS))
+        arm = pa.array([_ARMS.index(name) for name in arms])
+        columns: list[Any] = [
+            pa.array(np.repeat(np.array(pairs, np.int64), sizes)),
+            pa.array(_ARMS).take(arm.take(pa.array(np.repeat(np.arange(len(sizes)), sizes)))),
+            pa.array(np.fromiter(chain.from_iterable(times), np.int64, int(sizes.sum()))),
+        ]
+        batch = pa.record_batch(columns, schema=_CHUNKS)
+        self._chunks.write(batch)
         del self._arrivals[: len(arrivals)]
-        # Between neighbours of one request: the first chunk of each has none before it.
-        later = np.ones(len(t_ns), np.bool_)
-        later[np.cumsum(sizes)[:-1]] = later[0] = False
-        at = np.flatnonzero(later)
-        self._sketcher.add_gaps(pair_id[at] >> 32, arm[at], t_ns[at], t_ns[at] - t_ns[at - 1])
+        self._sketcher.add_chunks(batch)
 
     @staticmethod
     def _warm_up(folder: Path, worker: int) -> None:

@@ -5,9 +5,10 @@ from harness.recording.files import atomic_write
 from harness.recording.observations import OBSERVATIONS, is_operation, read_observations, write_observations
 from harness.recording.parts import PartsTail, stream_parts, stream_path
 from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_records
+from harness.recording.resketch import complete_sketches, sketch
 from harness.recording.schema import BLOCK_NS, FORMAT_VERSION, SCHEMAS
 from harness.recording.sealing import changed_files, checksums, parquet_path, read_table, seal
-from harness.recording.sketcher import Sketcher, sketch
+from harness.recording.sketcher import Sketcher
 from harness.recording.sketches import histogram, merge, quantile
 from harness.recording.stream import StreamWriter, Tail, read_batches
 
@@ -26,6 +27,7 @@ __all__ = [
     "atomic_write",
     "changed_files",
     "checksums",
+    "complete_sketches",
     "gates",
     "histogram",
     "is_operation",

@@ -41,8 +41,8 @@ class Requests:
         for row, name in enumerate(_NUMBERS):
             numbers[row] = samples[name].to_numpy()
         np.maximum(numbers[_STAGE], 0, out=numbers[_STAGE])  # a file that knows no stage is stage 0
-        numbers[_ARM] = _indices(samples["arm"], ARMS)
-        numbers[_STATUS] = _indices(samples["status"], STATUSES)
+        numbers[_ARM] = indices(samples["arm"], ARMS)
+        numbers[_STATUS] = indices(samples["status"], STATUSES)
         return cls(numbers)
 
     @classmethod
@@ -111,12 +111,14 @@ class Requests:
         return values
 
 
-def codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+def codes(column: pa.ChunkedArray | pa.Array) -> tuple[Ints, list[str]]:
     """Indices of a text column, and the texts."""
-    encoded = column.combine_chunks().dictionary_encode()
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = whole.dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
 
 
-def _indices(column: pa.ChunkedArray, words: tuple[str, ...]) -> Ints:
+def indices(column: pa.ChunkedArray | pa.Array, words: tuple[str, ...]) -> Ints:
+    """The place in `words` of each text."""
     found, texts = codes(column)
     return np.array([words.index(text) for text in texts] or [0], np.int64)[found]

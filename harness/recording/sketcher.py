@@ -7,17 +7,27 @@ and nothing is lost by being late. A request of a paired stage waits for its par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from harness.recording.blocks import METRICS, Blocks, Rows, keys_of, lanes_of
-from harness.recording.requests import ARMS, COLUMNS, OK, SAMPLE_METRICS, STABLE, STATUSES, Ints, Requests, codes
-from harness.recording.schema import BLOCK_NS, SKETCHES, SUMS
-from harness.recording.sketches import log_of, merge
-from harness.types import StagePlan, StageRecord
+from harness.recording.requests import (
+    ARMS,
+    COLUMNS,
+    OK,
+    SAMPLE_METRICS,
+    STABLE,
+    STATUSES,
+    Ints,
+    Requests,
+    codes,
+    indices,
+)
+from harness.recording.schema import BLOCK_NS
+from harness.recording.sketches import log_of
+from harness.types import StagePlan
 
 # Requests that wait for their partner's: the engine records both at once, and `sketch` sorts by pair.
 WAITING = 1 << 12
@@ -41,6 +51,8 @@ class Sketcher:
         self._blocks = Blocks()
         self._held: list[pa.Table] = []
         self._waiting = Requests.none()
+        none = np.zeros(0, np.int64)
+        self._last_chunk = none, none, none
 
     def stage(self, plan: StagePlan, begin_ns: int) -> None:
         """Before its first sample. Blocks of a stage that was not announced count from the run's start, and none of its
@@ -58,11 +70,17 @@ class Sketcher:
             return True
         return False
 
-    def add_gaps(self, stage: Ints, arm: Ints, t_ns: Ints, gap_ns: Ints) -> None:
-        """Gaps between chunks (metric icl) that ended at `t_ns`; `arm` as an index into ARMS."""
-        values = np.maximum(gap_ns, 0)[None, :] * 1e-9
-        lanes = lanes_of(arm, METRICS.index("icl"), 0)[None, :]
-        self._blocks.add(self._keys(stage, t_ns), lanes, values, log_of(values), np.zeros_like(values))
+    def add_chunks(self, chunks: pa.RecordBatch | pa.Table) -> None:
+        """Rows with the columns of CHUNKS, those of one request together: the gaps between them are its icl."""
+        pair_id = np.concatenate([self._last_chunk[0], np.asarray(chunks["pair_id"], np.int64)])
+        arm = np.concatenate([self._last_chunk[1], indices(chunks["arm"], ARMS)])
+        t_ns = np.concatenate([self._last_chunk[2], np.asarray(chunks["t_ns"], np.int64)])
+        self._last_chunk = pair_id[-1:], arm[-1:], t_ns[-1:]
+        later = 1 + np.flatnonzero((pair_id[1:] == pair_id[:-1]) & (arm[1:] == arm[:-1]))
+        values = np.maximum(t_ns[later] - t_ns[later - 1], 0)[None, :] * 1e-9
+        lanes = lanes_of(arm[later], METRICS.index("icl"), 0)[None, :]
+        keys = self._keys(pair_id[later] >> 32, t_ns[later])
+        self._blocks.add(keys, lanes, values, log_of(values), np.zeros_like(values))
 
     def closed(self) -> Rows | None:
         """The rows of blocks that have closed since the last call; None if none has."""
@@ -157,22 +175,3 @@ class Sketcher:
             if lost.any():
                 zero = np.zeros(int(lost.sum()), np.int64)
                 self._blocks.label(pairs.key[lost], pairs.arm[lost], zero, [f"lost.{SAMPLE_METRICS[metric]}"])
-
-
-def sketch(samples: pa.Table, stages: Sequence[StageRecord]) -> tuple[pa.Table, pa.Table]:
-    """Tables of SKETCHES and SUMS of a whole recording: what its workers would have shipped, one row a key."""
-    sketcher = Sketcher()
-    for record in stages:
-        sketcher.stage(record.plan, record.begin_ns)
-    rows = []
-    ordered = samples.select(COLUMNS).sort_by([("pair_id", "ascending")])
-    for at in range(0, ordered.num_rows, TOGETHER):
-        sketcher.add(ordered.slice(at, TOGETHER))
-        rows.append(sketcher.closed())
-    rows.append(sketcher.rest())
-    sketches, sums = [SKETCHES.empty_table()], [SUMS.empty_table()]
-    for out in rows:
-        if out is not None:
-            sketches.append(pa.Table.from_batches([out.sketches]))
-            sums.append(pa.Table.from_batches([out.sums]))
-    return merge(*sketches), merge(*sums)

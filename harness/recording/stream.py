@@ -203,6 +203,17 @@ def read_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             yield from _batches(source, schema)
 
 
+def has_ended(path: Path) -> bool:
+    """Whether the writer came to its end: the stream has the mark of it. Raises RecordingError."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - len(END_OF_STREAM), 0))
+            return file.read() == END_OF_STREAM
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def _read_header(source: Any, schema: pa.Schema, path: Path) -> bool:
     message = _next_message(source)
     if message is None:

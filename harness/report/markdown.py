@@ -71,6 +71,7 @@ def _measurement(verdict: Verdict, names: dict[int, str]) -> list[str]:
     lines = ["", "The measurement itself:", "", f"| {' | '.join(heads)} |", "|---|---|" + "--:|" * len(found.columns)]
     for name, faults, cells in found.rows[:_MOST_ROWS]:
         sound = f"{words.SIGN['inconclusive']} {faults}" if faults else f"{words.SIGN['pass']} yes"
+        sound = words.NONE if faults == words.NONE else sound
         lines.append("| " + " | ".join(map(escape, [name, sound, *cells])) + " |")
     return lines
 

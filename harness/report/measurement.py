@@ -13,7 +13,9 @@ Cell = Callable[[Audit], str]
 
 @dataclass(frozen=True)
 class Table:
-    """`rows`: one a stage: its name, the checks that did not pass ("" if none), and cells in the order of `columns`."""
+    """`rows`: one a stage: its name, the checks that did not pass ("" if none, NONE of a warm-up, of which nothing is
+    judged), and cells in the order of `columns`.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[str, ...]], ...]
@@ -33,8 +35,8 @@ def table(verdict: Verdict, names: Mapping[int, str]) -> Table | None:
 
 
 def line(verdict: Verdict) -> str:
-    """The worst of all stages in one line; "" where nothing is known."""
-    audits = [stage.audit for stage in verdict.stages if stage.audit is not None]
+    """The worst of all stages that were judged, in one line; "" where nothing is known."""
+    audits = [stage.audit for stage in verdict.stages if stage.audit is not None and stage.findings]
     parts = []
     lag = _worst(audit.lag_p99_s for audit in audits)
     if lag is not None:
@@ -56,6 +58,8 @@ def line(verdict: Verdict) -> str:
 
 def faults(stage: StageVerdict) -> str:
     """The checks of the measurement that did not pass, without their prefix."""
+    if not stage.findings:
+        return words.NONE
     found = (f for f in stage.findings if f.kind == "validity" and f.outcome != "pass")
     return ", ".join(dict.fromkeys(finding.metric.removeprefix("validity.") for finding in found))
 

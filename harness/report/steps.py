@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.recording import stage_records
 from harness.recording.steps import StepTimes, pipelines, step_times
 from harness.report import words
+from harness.types import Verdict
 
 if TYPE_CHECKING:
     from harness.recording import Recording
@@ -41,6 +42,15 @@ def tables(recording: Recording) -> tuple[Table, ...]:
                 Table(words.stage_name(stage.plan), tuple(_row(step, step.device in wholes) for step in times))
             )
     return tuple(found)
+
+
+def line(verdict: Verdict) -> str:
+    """What the steps say in which the arms differ, in the last stage that tells; "" where nothing does."""
+    for stage in reversed(verdict.stages):
+        found = [f for f in stage.findings if f.metric.startswith("steps.") and f.unit == "ratio"]
+        if found:
+            return "; ".join(finding.reason.removeprefix("for information: ") for finding in found)
+    return ""
 
 
 def _row(step: StepTimes, whole: bool) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
-from harness.report import measurement, words
+from harness.report import measurement, steps, words
 from harness.report.about import arm_titles, reasons, summary_line, title
 from harness.types import ArmStatus, Decision, Finding, RunStatus, StagePlan, StageVerdict, Verdict
 
@@ -89,6 +89,8 @@ def summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> R
     shown = _mattering(verdict)
     if shown:
         parts += [Text(), findings_table(shown), Text()]
+    if told := steps.line(verdict):
+        parts.append(Text(f"steps: {told}"))
     if told := measurement.line(verdict):
         parts.append(Text(f"measurement: {told}", style="dim"))
     if folder is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.judge import Evidence, judge, verdict_json
-from harness.recording import Recording, atomic_write, is_operation, seal
+from harness.recording import Recording, atomic_write, complete_sketches, is_operation, seal, stage_records
 from harness.report import render
 from harness.run.folder import RunFolder
 from harness.run.operations.conclude import conclude_operation
@@ -17,6 +17,7 @@ def conclude(folder: RunFolder) -> Verdict:
     if is_operation(folder.path):
         folder.save()
         return conclude_operation(folder.path)
+    complete_sketches(folder.path, stage_records(folder.meta))
     folder.meta["files"] = seal(folder.path)
     folder.save()
     recording = Recording.open(folder.path)

@@ -192,12 +192,14 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     needs = [EMBEDDED_TRITON if any(map(_embedded, servers)) else "a Triton that runs already (its url)"]
     if isinstance(store, dict):
         needs.append(EMBEDDED_S3 if _embedded(store) else "a model store (its url)")
+    several = data.get("models")
     models = [data, data.get("baseline"), data.get("candidate")]
+    models += list(several.values()) if isinstance(several, dict) else []
     names = {str(one.get("model")) for one in models if isinstance(one, dict)}
     if needs[0] == EMBEDDED_TRITON:
         ensembles = any(name.startswith("rag_v") for name in names)
         needs += [LANGUAGE_MODEL] if ensembles or "smollm2" in names else []
-        needs += [EMBEDDING_MODEL] if ensembles else []
+        needs += [EMBEDDING_MODEL] if ensembles or "rag_embedding" in names else []
     return tuple(needs)
 
 

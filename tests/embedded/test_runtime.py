@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.embedded import EmbeddedServer, build_repository, runtime
+from harness.embedded import EmbeddedServer, build_repository, embedding_available, runtime
 from harness.errors import UsageError
 
 
@@ -37,6 +37,7 @@ def test_the_real_parts_are_here() -> None:
     """Without them most tests would be skipped, and a run without them must not look like a good one."""
     assert runtime.available() is None
     assert runtime.weights_available() is None
+    assert embedding_available() is None
 
 
 @pytest.mark.triton

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.embedded.faults import errs
 from harness.embedded.runtime import weights_file
-from harness.embedded.smollm2.engine import Engine, errs, top_logprobs
+from harness.embedded.smollm2.engine import Engine, top_logprobs
 from harness.embedded.smollm2.gguf_file import GgufFile
 from harness.embedded.smollm2.quantise import SHIFTED, e4m3, fp16, rounding
 from harness.embedded.smollm2.tokenizer import Pieces, SmolTokenizer

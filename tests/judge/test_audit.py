@@ -79,7 +79,14 @@ def test_run_json_names_devices_and_lost_workers(tmp_path: Path) -> None:
         "arms": {"baseline": {"model": "m", "version": 1}, "candidate": {"model": "m", "version": 2}},
         "workers": [
             {"worker": 0, "host": "a", "pid": 12},
-            {"worker": 1, "host": "b", "lost_ns": 5 * S, "reason": "silent"},
+            {
+                "worker": 1,
+                "host": "b",
+                "lost_ns": 5 * S,
+                "reason": "was silent",
+                "damaged": ["x"],
+                "clock_error_s": 0.1,
+            },
             {"host": "nobody"},
             "odd",
         ],
@@ -88,7 +95,7 @@ def test_run_json_names_devices_and_lost_workers(tmp_path: Path) -> None:
     recording = Recording(tmp_path, meta, stage.table(), None, READINGS.empty_table(), None)
     evidence = Evidence.of(recording)
     assert evidence.devices == {"baseline": "m/1", "candidate": "m/2"}
-    assert evidence.workers == (LoadWorker(0, "a"), LoadWorker(1, "b", 5 * S))
+    assert evidence.workers == (LoadWorker(0, "a"), LoadWorker(1, "b", 5 * S, "was silent", ("x",), 0.1))
     assert Evidence.of(Recording(tmp_path, {}, stage.table(), None, None, None)).workers == ()
 
 

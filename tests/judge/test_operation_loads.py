@@ -39,9 +39,9 @@ def blocks(rng: np.random.Generator, count: int, median_s: float, n: int = 40, b
 
 @pytest.mark.parametrize("what", ["p50", "p95", "rate"])
 def test_a_bound_that_holds_with_95_percent_does(what: str) -> None:
-    """Of 200 experiments with a true ratio of 1.5, at most 5 % have an upper bound below it; 9 % is beyond chance."""
+    """Of 100 experiments with a true ratio of 1.5, at most 5 % have an upper bound below it; 12 % is beyond chance."""
     missed = {"upper": 0, "lower": 0}
-    for trial in range(200):
+    for trial in range(100):
         rng = np.random.default_rng([7, trial])
         a, b = blocks(rng, 20, 0.010), blocks(rng, 20, 0.015)
         if what == "rate":
@@ -52,14 +52,14 @@ def test_a_bound_that_holds_with_95_percent_does(what: str) -> None:
         assert found is not None
         missed["upper"] += found.upper(0.05) < 1.5
         missed["lower"] += found.lower(0.05) > 1.5
-    assert max(missed.values()) <= 18, missed
+    assert max(missed.values()) <= 11, missed
 
 
 def test_the_interval_is_narrow_enough_to_be_of_use() -> None:
     rng = np.random.default_rng(3)
     found = times(blocks(rng, 20, 0.010), blocks(rng, 20, 0.015), "response_time", 0.5)
     assert found is not None
-    assert 1.5 == pytest.approx(found.ratio, rel=0.15)
+    assert found.ratio == pytest.approx(1.5, rel=0.15)
     assert found.upper(0.05) / found.lower(0.05) < 1.3
 
 
@@ -167,7 +167,7 @@ def test_quantiles_without_enough_requests_are_named_and_not_judged() -> None:
     verdict = judge_operation(facts)
     assert {"llm.response_time.p50", "llm.ttft.p50"} <= set(outcomes(verdict))
     assert not {"llm.response_time.p95", "llm.response_time.p99"} & set(outcomes(verdict))
-    assert "too few requests (50) to judge p95, p99" in reason(verdict, "llm.load")
+    assert "too few requests (40) to judge p95, p99" in reason(verdict, "llm.load")
 
 
 # ---------------------------------------------------------------- night-batch

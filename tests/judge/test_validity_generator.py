@@ -139,9 +139,25 @@ def test_a_deploy_is_no_measurement_of_times() -> None:
 def test_a_lost_worker_is_told_with_time_and_host() -> None:
     stage = Stage(workers=2)
     stage.kept = (stage.worker == 0) | (stage.due < 20)
-    verdict = judge_stage(stage.evidence(workers=[LoadWorker(0, "a"), LoadWorker(1, "b", 20 * S)]), 0)
+    verdict = judge_stage(stage.evidence(workers=[LoadWorker(0, "a"), LoadWorker(1, "b", 20 * S, "was silent")]), 0)
     assert verdict.verdict == "inconclusive"
-    assert "Load worker 1 on b was lost 20 s into the stage" in verdict.reason
+    assert "Load worker 1 on b was lost 20 s into the stage (was silent)" in verdict.reason
+
+
+def test_samples_that_did_not_come_whole_are_no_measurement() -> None:
+    for damaged, wanted in ((("outputs-1.arrow",), "promote"), (("samples-1.arrow",), "inconclusive")):
+        workers = [LoadWorker(0, "a"), LoadWorker(1, "b", damaged=damaged)]
+        verdict = judge_stage(Stage(workers=2).evidence(workers=workers), 0)
+        assert verdict.verdict == wanted
+        assert ("workers" in faults(verdict)) == (wanted == "inconclusive")
+
+
+def test_the_clock_of_a_worker_is_known_from_run_json_too() -> None:
+    workers = [LoadWorker(0, "a", clock_error_s=0.0), LoadWorker(1, "b", clock_error_s=0.8)]
+    verdict = judge_stage(Stage(workers=2).evidence(workers=workers), 0)
+    assert "the clock of worker 1 is known to 800.0 ms only" in faults(verdict)["clock"].reason
+    assert verdict.audit is not None
+    assert verdict.audit.clock_error_s == 0.8
 
 
 def test_workers_that_were_lost_before_or_not_at_all_do_not_stop_a_stage() -> None:
@@ -149,6 +165,10 @@ def test_workers_that_were_lost_before_or_not_at_all_do_not_stop_a_stage() -> No
     assert faults(none) == {}
     later = judge_stage(Stage().evidence(workers=[LoadWorker(0, "a", 100 * S)]), 0)
     assert faults(later) == {}
+    share = Stage(workers=4)
+    share.kept = share.worker != 1
+    found = faults(judge_stage(share.evidence(workers=[LoadWorker(1, "b", -S)]), 0))
+    assert "(25.0 %) were never sent: 37.5/s in place of 50/s; load worker 1 had been lost" in found["rate"].reason
     before = judge_stage(Stage().evidence(workers=[LoadWorker(0), LoadWorker(1, "b", -S)]), 0)
     assert before.verdict == "promote"
     assert faults(before)["workers"].outcome == "pass"

@@ -29,13 +29,13 @@ def test_requests_that_leave_in_time_are_no_fault() -> None:
 def test_a_generator_that_falls_behind_neither_promotes_nor_rolls_back(ratio: float) -> None:
     stage = Stage(ratio=ratio)
     assert judge_stage(stage.evidence(), 0).verdict == ("promote" if ratio == 1.0 else "rollback")
-    stage.lag[::30] = 0.02
+    stage.lag[::15] = 0.02
     stage.read("generator", "worker0", "cpu", 0.97, "ratio")
     stage.read("generator", "worker0", "stall_max", 0.012, "s")
     verdict = judge_stage(stage.evidence(), 0)
     assert verdict.verdict == "inconclusive"
     reason = faults(verdict)["lag"].reason
-    assert "3.3 % of requests (200 of 6000) left over" in reason
+    assert "6.7 % of requests (400 of 6000) left over" in reason
     assert "at 100/s" in reason
     assert "p99 20.0 ms" in reason
     assert "its core was full (97.0 % used)" in reason
@@ -45,10 +45,26 @@ def test_a_generator_that_falls_behind_neither_promotes_nor_rolls_back(ratio: fl
 
 def test_lag_is_held_against_what_is_measured() -> None:
     stage = Stage(took=0.4)
-    stage.lag[::30] = 0.02
+    stage.lag[::10] = 0.02
     assert "lag" not in faults(judge_stage(stage.evidence(), 0))
-    stage.lag[::30] = 0.06
+    stage.lag[::10] = 0.06
     assert "lag" in faults(judge_stage(stage.evidence(), 0))
+
+
+def test_late_requests_count_as_far_as_they_reach_what_is_gated() -> None:
+    for metric, every, wanted in (("p50", 40, False), ("p99", 40, True), ("p99", 200, False), ("p90", 15, True)):
+        stage = Stage(gates=(Gate(f"response_time.{metric}", margin=0.1),))
+        stage.lag[::every] = 0.02
+        assert ("lag" in faults(judge_stage(stage.evidence(), 0))) == wanted
+
+
+@pytest.mark.parametrize(("lag_s", "wanted"), [(0.0, "promote"), (0.02, "promote"), (0.5, "inconclusive")])
+def test_where_a_stage_is_only_watched_late_requests_look_worse_and_so_prove_enough(lag_s: float, wanted: str) -> None:
+    stage = Stage(mode="split", more={"purpose": "soak"}, gates=(Gate("errors"),))
+    stage.lag[:: 1 if lag_s > 0.1 else 10] = lag_s
+    verdict = judge_stage(stage.evidence(), 0)
+    assert verdict.verdict == wanted
+    assert ("lag" in faults(verdict)) == (lag_s > 0)
 
 
 def test_a_few_late_requests_are_chance() -> None:
@@ -68,7 +84,7 @@ def test_a_median_lag_of_a_tenth_of_what_is_measured_is_a_fault() -> None:
 def test_one_slow_worker_among_many_is_named() -> None:
     stage = Stage(workers=4, rate=100)
     mine = np.flatnonzero(stage.worker == 2)
-    stage.lag[mine[::30]] = 0.02
+    stage.lag[mine[::8]] = 0.02
     for worker in range(4):
         stage.read("generator", f"worker{worker}", "cpu", 0.95 if worker == 1 else 0.3, "ratio")
         stage.read("generator", f"worker{worker}", "unsent", 40 if worker == 2 else 0)

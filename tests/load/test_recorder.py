@@ -98,7 +98,7 @@ def test_after_a_flush_nothing_is_kept(tmp_path: Path, recorder: Recorder) -> No
     assert sizes(tmp_path) == before
     kept = []
     tracemalloc.start()
-    for first in range(1000, 41_000, 1000):
+    for first in range(1000, 21_000, 1000):
         tell(recorder, first, 1000)
         recorder.flush()
         kept.append(tracemalloc.get_traced_memory()[0])

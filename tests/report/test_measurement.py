@@ -61,6 +61,18 @@ def test_verdicts_without_an_audit_show_none() -> None:
     assert "The measurement itself" not in markdown(recording, old)
 
 
+def test_nothing_of_a_warm_up_is_sound_or_not() -> None:
+    warm = StageVerdict(0, "promote", "A warm-up: nothing of it is judged", (), BAD)
+    found = Verdict("promote", "x", (warm, dataclasses.replace(verdict().stages[0], stage=1)))
+    table = measurement.table(found, NAMES)
+    assert table is not None
+    assert [faults for _, faults, _ in table.rows] == ["–", ""]
+    assert "longest pause 4.00 ms" in measurement.line(found)
+    text = markdown(factory.recording(), found)
+    assert "| – | 4.00 ms, 310 ms |" in text
+    assert "<td>–</td>" in page(factory.recording(), found)
+
+
 def test_every_format_shows_it() -> None:
     recording = factory.recording()
     found = verdict()
@@ -85,6 +97,6 @@ def test_what_only_informs_is_among_what_was_also_measured() -> None:
 
 def test_a_name_is_no_markup() -> None:
     odd = dataclasses.replace(GOOD, caches=(CacheUse("<b>|", 0.1, 0.2),))
-    found = Verdict("promote", "x", (StageVerdict(0, "promote", "x", (), odd),))
+    found = Verdict("promote", "x", (StageVerdict(0, "promote", "x", (factory.errors_finding(),), odd),))
     assert "<b>|" not in page(factory.recording(), found)
     assert "&lt;b&gt;\\|" in markdown(factory.recording(), found)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pyarrow as pa
+from rich.console import Console
 
 from harness.recording import Recording
 from harness.recording.schema import READINGS
 from harness.report.markdown import markdown
 from harness.report.page import page
-from harness.report.steps import HEADINGS, tables
+from harness.report.steps import HEADINGS, line, tables
+from harness.report.terminal import summary
 from harness.types import Reading
 from tests.report import factory
 from tests.report.factory import NS
@@ -68,3 +71,16 @@ def test_models_that_are_no_ensembles_have_no_such_table() -> None:
     assert "Steps" not in markdown(recording, factory.promote())
     assert "Steps of the ensembles" not in page(recording, factory.promote())
     assert tables(factory.nothing()) == ()
+
+
+def test_the_terminal_names_the_step_that_differs() -> None:
+    compared = factory.finding("steps.emb", effect=8.0, reason="for information: emb takes 400 ms in version 2")
+    shared = factory.finding("steps.tok", unit="s", effect=0.002, reason="for information: tok takes 2 ms")
+    verdict = factory.promote()
+    first = replace(verdict.stages[0], findings=(*verdict.stages[0].findings, compared, shared))
+    told = replace(verdict, stages=(first, *verdict.stages[1:]))
+    assert line(told) == "emb takes 400 ms in version 2"
+    assert line(verdict) == ""
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(summary(told, {}, None))
+    assert "steps: emb takes 400 ms in version 2" in console.export_text()

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from harness.embedded import model_available
+from harness.assets import scenarios_dir
 from harness.recording import Recording
 from tests.run.conftest import canary, only_folder
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.weights,
-    pytest.mark.skipif(model_available("rag_v1") is not None, reason=model_available("rag_v1") or ""),
-]
+pytestmark = [pytest.mark.triton, pytest.mark.weights, pytest.mark.embedding]
 STEPS = ["rag_tokenizer", "rag_embedding", "rag_search", "rag_prompt", "smollm2"]
 
 
-def test_a_slow_step_is_named_and_its_share_of_the_difference_is_told(tmp_path: Path) -> None:
+@pytest.fixture
+def light(tmp_path: Path) -> Path:
+    """The scenario for times alone: answers of one token, and none is scored."""
+    text = (scenarios_dir() / "rag-pipeline.yaml").read_text()
+    text = re.sub(r"^.*quality\.kl.*\n", "", text, flags=re.M)
+    text = text.replace("prompts/", f"{scenarios_dir()}/prompts/").replace("max_tokens: 6", "max_tokens: 1")
+    path = tmp_path / "rag-pipeline.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_slow_step_is_named_and_its_share_of_the_difference_is_told(light: Path, tmp_path: Path) -> None:
     """Too short for a verdict, long enough for the steps."""
     done = canary(
-        "run", "rag-pipeline", "--set", "candidate.build=slow", "--set", "load.max_tokens=2",
-        "--set", "stages.0.for=15s", "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
+        "run", light, "--set", "candidate.build=slow", "--set", "stages.0.for=15s", "--out", tmp_path / "out", "--json"
+    )
     assert done.code == 3, done.stderr
     verdict = json.loads(done.stdout)
     found = {f["metric"]: f for f in verdict["findings"] if f["metric"].startswith("steps.")}
@@ -34,7 +41,7 @@ def test_a_slow_step_is_named_and_its_share_of_the_difference_is_told(tmp_path: 
     assert embedding["n_baseline"] > 0
     assert embedding["n_candidate"] > 0
     assert "in version 2" in embedding["reason"]
-    assert "by which the candidate's ensemble takes longer" in embedding["reason"]
+    assert "that the candidate's ensemble takes longer" in embedding["reason"]
     for model in set(STEPS) - {"rag_embedding"}:
         assert "serves both arms" in found[f"steps.{model}"]["reason"]
     assert found["steps.smollm2"]["effect"] > 3 * embedding["baseline"], "most of the time is the language model's"
@@ -56,21 +63,16 @@ def test_a_slow_step_is_named_and_its_share_of_the_difference_is_told(tmp_path: 
     ("build", "metric", "code"), [("trimmed", "", 0), ("slow", "ttft.p50", 1), ("prefix", "quality.kl", 1)]
 )
 def test_each_build_gets_the_verdict_it_deserves(tmp_path: Path, build: str, metric: str, code: int) -> None:
-    done = canary(
-        "run", "rag-pipeline", "--set", f"candidate.build={build}", "--set", "stages.0.for=240s",
-        "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
+    done = canary("run", "rag-pipeline", "--set", f"candidate.build={build}", "--out", tmp_path / "out", "--json")
     assert done.code == code, done.stderr
     failed = [f["metric"] for f in json.loads(done.stdout)["findings"] if f["outcome"] == "fail"]
     assert (metric in failed) if metric else not failed
 
 
-def test_a_broken_step_fails_the_ensemble_and_strays_are_not_blamed(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_broken_step_fails_the_ensemble_and_strays_are_not_blamed(light: Path, tmp_path: Path) -> None:
     """Triton counts a failed request of an ensemble twice; the guard against strays knows."""
-    done = canary(
-        "run", "rag-pipeline", "--set", "candidate.build=erring", "--set", "load.max_tokens=2",
-        "--set", "stages.0.for=60s", "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
+    done = canary("run", light, "--set", "candidate.build=erring", "--out", tmp_path / "out", "--json")
     assert done.code == 1, done.stderr
     verdict = json.loads(done.stdout)
     assert [f["metric"] for f in verdict["findings"] if f["outcome"] == "fail"] == ["errors"]

@@ -10,7 +10,15 @@ import jsonschema
 import pytest
 
 from harness.assets import locustfiles_dir, scenarios_dir
-from harness.scenario import built_in, describe, json_schema, load
+from harness.scenario import (
+    EMBEDDED_TRITON,
+    EMBEDDING_MODEL,
+    LANGUAGE_MODEL,
+    built_in,
+    describe,
+    json_schema,
+    load,
+)
 from harness.scenario.document import read
 from tests.scenario.conftest import changed
 
@@ -36,6 +44,11 @@ def test_the_questions() -> None:
     assert len(texts) >= 160
     assert len({text.lower() for text in texts}) == len(texts)
     assert all(4 <= len(text.split()) <= 14 for text in texts)
+
+
+def test_an_ensemble_needs_both_of_its_models() -> None:
+    assert built_in()["rag-pipeline"].needs == (EMBEDDED_TRITON, LANGUAGE_MODEL, EMBEDDING_MODEL)
+    assert built_in()["fp8-canary"].needs == (EMBEDDED_TRITON, LANGUAGE_MODEL)
 
 
 def test_the_schema_takes_what_ships_and_refuses_what_the_loader_refuses(scenario_file: Path) -> None:

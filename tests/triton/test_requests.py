@@ -102,6 +102,13 @@ def test_probes(asking: Control) -> None:
         asking.probe("constant", 2)
 
 
+def test_the_steps_of_an_ensemble_and_where_an_open_one_goes(asking: Control) -> None:
+    assert asking.steps("pinned") == ((MODEL, 1),)
+    assert asking.steps("ens") == ((MODEL, GOOD),), "which names no version: the highest that serves"
+    assert asking.steps("outer") == (("ens", 1),)
+    assert asking.steps(MODEL) == ()
+
+
 def test_counts_are_of_what_serves_since_it_was_loaded(wires: Wires) -> None:
     control, _ = wires
     control.unload(MODEL)

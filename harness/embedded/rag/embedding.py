@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.embedded.faults import BadRequest, errs
 from harness.embedded.guard import end_with_parent
 from harness.embedded.rag.embedder import Embedder
-from harness.embedded.rag.tensors import BadRequest, answered, text
-from harness.embedded.smollm2.engine import errs
+from harness.embedded.rag.tensors import answered, text
 
 
 class TritonPythonModel:

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embedded.faults import BadRequest
+
 Answer = Callable[[Any], Mapping[str, NDArray[Any]]]
-
-
-class BadRequest(ValueError):
-    """A request that cannot be served as asked; the message is for the client."""
 
 
 def answered(requests: list[Any], answer: Answer) -> list[Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embedded.faults import BadRequest
 from harness.embedded.guard import end_with_parent
-from harness.embedded.rag.tensors import BadRequest, answered, strings, text
+from harness.embedded.rag.tensors import answered, strings, text
 from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
 
 LONGEST = 64  # tokens of a question; what is beyond them is cut off

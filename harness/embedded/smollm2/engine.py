@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,20 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.embedded.faults import BadRequest
 from harness.embedded.smollm2.gguf_file import GgufFile
 from harness.embedded.smollm2.quantise import rounding
 from harness.embedded.smollm2.tokenizer import Pieces, SmolTokenizer
 from harness.embedded.smollm2.transformer import Transformer
 
 SLOWDOWN = 0.3
-ERROR_SHARE = 0.3
 MAX_TOP_K = 1000
 
 Stop = Callable[[], bool]
-
-
-class BadRequest(ValueError):
-    """A request that cannot be served as asked; the message is for the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +137,3 @@ def top_logprobs(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32]
     order = np.argsort(-values, axis=1, kind="stable")
     ids = np.take_along_axis(best, order, axis=1).astype(np.int32)
     return ids, (np.take_along_axis(values, order, axis=1) - log_total).astype(np.float32)
-
-
-def errs(number: int) -> bool:
-    """Whether the build `erring` fails its request of that number (from 0): 30 %, the same every time."""
-    digest = hashlib.blake2b(f"erring {number}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < ERROR_SHARE * 2**64

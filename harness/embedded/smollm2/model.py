@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.embedded.faults import BadRequest, errs
 from harness.embedded.guard import end_with_parent
 from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
-from harness.embedded.smollm2.engine import BadRequest, Engine, Step, errs
+from harness.embedded.smollm2.engine import Engine, Step
 
 
 class TritonPythonModel:

@@ -90,7 +90,9 @@ def at_most(metric: str, found: Compared | None, limit: float, what: str, alpha_
     """A time in b may be at most `limit` times that in a. `what` is compared, for the sentence."""
     if found is None:
         return _nothing(metric, what)
-    outcome: Outcome = "pass" if bounds(found)[1] <= limit else "fail" if found.lower(alpha_fail) > limit else "inconclusive"
+    outcome: Outcome = (
+        "pass" if bounds(found)[1] <= limit else "fail" if found.lower(alpha_fail) > limit else "inconclusive"
+    )
     return compared(metric, found, outcome, what, limit, f"at most {limit:.3g}x")
 
 
@@ -98,7 +100,9 @@ def at_least(metric: str, found: Compared | None, limit: float, what: str, alpha
     """A rate in b has to be at least `limit` times that in a."""
     if found is None:
         return _nothing(metric, what)
-    outcome: Outcome = "pass" if bounds(found)[0] >= limit else "fail" if found.upper(alpha_fail) < limit else "inconclusive"
+    outcome: Outcome = (
+        "pass" if bounds(found)[0] >= limit else "fail" if found.upper(alpha_fail) < limit else "inconclusive"
+    )
     return compared(metric, found, outcome, what, limit, f"at least {limit:.3g}x")
 
 

@@ -65,9 +65,16 @@ def judge(view: StageView, seen: Delivery, machine: Machine) -> Fault | None:
     sent, due = (words.number(count / view.plan.duration_s) for count in (seen.sent, seen.planned))
     reason = (
         f"{short} of the {seen.planned} {unit} that were due ({words.percent(short / seen.planned)}) were never sent: "
-        f"{sent}/s in place of {due}/s; {cause(machine, None)}"
+        f"{sent}/s in place of {due}/s; {_lost(view) or cause(machine, None)}"
     )
     return fault(view, "rate", reason, voids=our_own(view))
+
+
+def _lost(view: StageView) -> str:
+    """The workers whose share of the load nobody sends."""
+    _, end = span(view)
+    gone = [f"load worker {w.worker}" for w in view.evidence.workers if w.lost_ns is not None and w.lost_ns <= end]
+    return f"{' and '.join(gone)} had been lost" if gone else ""
 
 
 def _slots(view: StageView, seen: Delivery) -> Fault | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.judge.metrics import is_latency
+from harness.judge.metrics import is_latency, quantile_of
 from harness.judge.view import StageView
 from harness.types import Finding
 
 Voids = Callable[[Finding], bool]
 """Whether a failed finding says nothing any more."""
 
+MAX_SPOILT = 0.05
 # What counts whatever is wrong with the measurement.
 WHATEVER = ("traffic.strays", "deploy.errors", "errors", "quality.broken")
 
@@ -47,6 +48,12 @@ def fault(
 def informs(view: StageView, metric: str, reason: str) -> Fault:
     """Worth knowing, and without consequence."""
     return fault(view, metric, reason, voids=nothing, stops=False)
+
+
+def room(view: StageView) -> float:
+    """The share of requests that may be spoilt: as many as lie above the highest gated quantile, 5 % at most."""
+    quantiles = [quantile_of(gate.metric) or 0.0 for gate in view.evidence.rules if is_latency(gate.metric)]
+    return min(MAX_SPOILT, 1 - max(quantiles, default=0.0))
 
 
 def everything(failed: Finding) -> bool:

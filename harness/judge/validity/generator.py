@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge import words
-from harness.judge.metrics import is_latency, quantile_of
-from harness.judge.validity.fault import Fault, fault, informs, nothing, objectives
+from harness.judge.validity.fault import Fault, fault, informs, nothing, objectives, room
 from harness.judge.validity.signals import Series, series, span
 from harness.judge.view import StageView
 
@@ -17,10 +16,10 @@ FULL_CORE, FULL_HOST = 0.90, 0.95
 SUSTAINED = 0.5
 MIN_READINGS = 3
 MIN_STALL_S, STALL_SHARE = 5e-3, 0.10
-MAX_STANDING = 0.05
 STEAL, MUCH_STEAL = 0.05, 0.10
 CLOCK_SHARE, MAX_CLOCK_ERROR_S = 0.10, 0.5
 SILENT_S = 10.0
+FEW_UNSENT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,9 @@ def measure(view: StageView, latency_s: float) -> Machine:
     begin, end = span(view)
     limit_s = max(MIN_STALL_S, STALL_SHARE * latency_s)
     read = {name: _by_worker(view, name) for name in ("cpu", "stall_max", "unsent", "clock_error")}
+    told = {w.worker: w.clock_error_s for w in view.evidence.workers if w.clock_error_s is not None}
     workers = {}
-    for number in sorted(set().union(*read.values())):
+    for number in sorted(set(told).union(*read.values())):
         cpu, stall, unsent, clock = (read[name].get(number) for name in ("cpu", "stall_max", "unsent", "clock_error"))
         workers[number] = Worker(
             cpu=float(cpu.value.mean()) if cpu else None,
@@ -68,7 +68,7 @@ def measure(view: StageView, latency_s: float) -> Machine:
             stall_s=float(stall.value.max()) if stall else None,
             standing_s=float(stall.value[stall.value > limit_s].sum()) if stall else 0.0,
             unsent=int(unsent.value.max()) if unsent else None,
-            clock_error_s=float(clock.value.max()) if clock else None,
+            clock_error_s=float(clock.value.max()) if clock else told.get(number),
         )
     host, steal = (series(view, "host", name).get("host") for name in ("cpu.utilization", "cpu.steal"))
     return Machine(
@@ -94,7 +94,7 @@ def cause(machine: Machine, worker: int | None) -> str:
     if cpu is not None:
         said.append(f"its core was full ({words.percent(cpu)} used): give the load more workers, or less to do")
     unsent = max((w.unsent for w in chosen if w.unsent is not None), default=0)
-    if unsent and cpu is None:
+    if unsent >= FEW_UNSENT and cpu is None and machine.host_full < SUSTAINED:
         said.append(f"up to {unsent} requests waited for a free connection: the limit of connections holds them back")
     stall_s = max((w.stall_s for w in chosen if w.stall_s is not None), default=0.0)
     if stall_s > machine.stall_limit_s:
@@ -120,7 +120,7 @@ def judge(view: StageView, machine: Machine, latency_s: float) -> list[Fault]:
 def _pauses(view: StageView, machine: Machine) -> Fault | None:
     """While the loop stands still nothing is sent and no answer is stamped."""
     many = [w for w in machine.workers.values() if w.standing_s > 0]
-    if not many or machine.standing <= _room(view):
+    if not many or machine.standing <= room(view):
         return None
     number = max(machine.workers, key=lambda n: machine.workers[n].standing_s)
     worker = machine.workers[number]
@@ -131,12 +131,6 @@ def _pauses(view: StageView, machine: Machine) -> Fault | None:
         f"{words.time(worker.stall_s or 0.0)} at once: nothing was sent and no answer was stamped then"
     )
     return fault(view, "generator", reason)
-
-
-def _room(view: StageView) -> float:
-    """The share of requests above the highest gated quantile, 5 % at most."""
-    quantiles = [quantile_of(gate.metric) or 0.0 for gate in view.evidence.rules if is_latency(gate.metric)]
-    return min(MAX_STANDING, 1 - max(quantiles, default=0.0))
 
 
 def _core(view: StageView, machine: Machine) -> Fault | None:
@@ -172,8 +166,9 @@ def _clocks(view: StageView, machine: Machine, latency_s: float) -> Fault | None
 def _silent(view: StageView, machine: Machine) -> Fault | None:
     """A worker that sends and says nothing of itself, where others do."""
     sent = set(np.unique(view.samples.worker).tolist())
-    silent = sorted(sent - set(machine.workers))
-    if not machine.workers or not silent or machine.passed_s < SILENT_S:
+    heard = {number for number, worker in machine.workers.items() if worker.cpu is not None}
+    silent = sorted(sent - heard)
+    if not heard or not silent or machine.passed_s < SILENT_S:
         return None
     return fault(view, "generator", f"worker {silent[0]} sent requests and recorded nothing of its own state")
 

@@ -15,14 +15,14 @@ from harness.judge.columns import CANDIDATE, TIMEOUT
 from harness.judge.counts import p_more
 from harness.judge.times import seconds
 from harness.judge.validity import generator
-from harness.judge.validity.fault import Fault, Voids, fault, measured
+from harness.judge.validity.fault import Fault, Voids, fault, measured, room
 from harness.judge.validity.generator import Machine
 from harness.judge.view import StageView
 
 LAG_SHARE = 0.10
 MIN_LAG_S, MIN_MEDIAN_LAG_S = 1e-3, 1e-4
-MAX_LATE = 0.01
 LATE_ALPHA = 0.01
+FEW = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,17 @@ def measure(view: StageView, latency_s: float) -> Lag | None:
 
 
 def judge(view: StageView, seen: Lag | None, machine: Machine, latency_s: float) -> Fault | None:
-    """Surely over 1 % of requests late, of all or of one worker; or half of them by a tenth of what is measured."""
+    """More late requests, of all or of one worker, than the gated quantiles leave room for (1 % for a p99, at most
+    5 %), or a median lag of a tenth of what is measured. Lag makes times look worse, never better: in a stage that is
+    only watched it voids what failed, and stops a promote where half of the requests are late.
+    """
     if seen is None or view.plan.purpose == "deploy":
         return None
-    often = _often(seen.late, seen.n)
-    one = _often(seen.worker_late, seen.worker_n, len(seen.by_worker))
-    middle_s = max(MIN_MEDIAN_LAG_S, LAG_SHARE * latency_s)
-    if not often and not one and not (seen.n >= 20 and seen.p50_s > middle_s):
+    most = room(view)
+    often = _often(seen.late, seen.n, most)
+    one = _often(seen.worker_late, seen.worker_n, most, len(seen.by_worker))
+    sustained = seen.n >= FEW and seen.p50_s > max(MIN_MEDIAN_LAG_S, LAG_SHARE * latency_s)
+    if not often and not one and not sustained:
         return None
     rate = words.number(seen.n / min(view.elapsed_s, view.plan.duration_s))
     if often or one:
@@ -105,12 +109,12 @@ def judge(view: StageView, seen: Lag | None, machine: Machine, latency_s: float)
         f"the generator fell behind its own schedule at {rate}/s: {many} (lag p50 {words.time(seen.p50_s)}, "
         f"p99 {words.time(seen.p99_s)}){who}; {generator.cause(machine, seen.worker)}"
     )
-    return fault(view, "lag", reason, voids=our_own(view))
+    return fault(view, "lag", reason, voids=our_own(view), stops=view.role == "comparison" or seen.share > 0.5)
 
 
-def _often(late: int, n: int, among: int = 1) -> bool:
-    """`among`: of how many workers this is the worst."""
-    return late > MAX_LATE * n and p_more(late, n, MAX_LATE) < LATE_ALPHA / among
+def _often(late: int, n: int, most: float, among: int = 1) -> bool:
+    """Surely over `most`; `among`: of how many workers this is the worst."""
+    return late > most * n and p_more(late, n, most) < LATE_ALPHA / among
 
 
 def our_own(view: StageView) -> Voids:

@@ -59,11 +59,12 @@ def share(view: StageView) -> Fault | None:
         share = planned.get(name, 0.0)
         # The test holds for no share and the whole one, too: it is then 0 or 1.
         if float(stats.binomtest(count, total, min(share, 1.0)).pvalue) < SHARE_ALPHA:
+            arm = view.arm_name(ARMS.index(name))
             return fault(
                 view,
                 "share",
-                f"{view.arm_name(ARMS.index(name))} got {words.percent(count / total)} of requests ({count} of {total}), "
-                f"planned were {words.percent(share)}: the split is not the one of the plan",
+                f"{arm} got {words.percent(count / total)} of requests ({count} of {total}), planned were "
+                f"{words.percent(share)}: the split is not the one of the plan",
             )
     return None
 

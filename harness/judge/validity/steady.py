@@ -94,7 +94,7 @@ def _told(view: StageView, seen: WarmUp) -> Fault:
     if seen.seconds is None:
         text = f"{name} did not come to rest within the stage: its second half is unlike its first {medians}"
     else:
-        text = f"the first {words.duration(seen.seconds)} of {name} are unlike the rest {medians}"
+        text = f"the first {words.time(seen.seconds)} of {name} are unlike the rest {medians}"
     return informs(view, "warm-up", text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.judge import words
+from harness.judge.evidence import LoadWorker
 from harness.judge.validity.fault import Fault, fault, informs
 from harness.judge.validity.signals import span
 from harness.judge.view import StageView
@@ -14,8 +15,8 @@ FEW = 10
 
 
 def judge(view: StageView) -> list[Fault]:
-    """What run.json says of lost workers; where it says nothing of one, what its requests say."""
-    found = _lost(view)
+    """What run.json says of lost workers and files; where it says nothing of one, what its requests say."""
+    found = _damaged(view) + _lost(view)
     if not found:
         quiet = _quiet(view)
         found = [quiet] if quiet else []
@@ -28,14 +29,28 @@ def _lost(view: StageView) -> list[Fault]:
     for worker in view.evidence.workers:
         if worker.lost_ns is None or worker.lost_ns > end:
             continue
-        who = f"load worker {worker.worker}" + (f" on {worker.host}" if worker.host else "")
         if worker.lost_ns >= begin:
             at = words.duration((worker.lost_ns - begin) / 1e9)
+            why = f" ({worker.reason})" if worker.reason else ""
             left = "what it had sent until then is kept, and its share of the load is missing from then on"
-            found.append(fault(view, "workers", f"{who} was lost {at} into the stage: {left}"))
+            found.append(fault(view, "workers", f"{_who(worker)} was lost {at} into the stage{why}: {left}"))
         else:
-            found.append(informs(view, "workers", f"{who} had been lost before this stage began"))
+            found.append(informs(view, "workers", f"{_who(worker)} had been lost before this stage began"))
     return found
+
+
+def _damaged(view: StageView) -> list[Fault]:
+    """Nobody can say which requests are missing, so none of its stages is whole."""
+    found = []
+    for worker in view.evidence.workers:
+        if any(name.startswith("samples") for name in worker.damaged):
+            names = ", ".join(worker.damaged)
+            found.append(fault(view, "workers", f"files of {_who(worker)} did not come whole: {names}"))
+    return found
+
+
+def _who(worker: LoadWorker) -> str:
+    return f"load worker {worker.worker}" + (f" on {worker.host}" if worker.host else "")
 
 
 def _quiet(view: StageView) -> Fault | None:

@@ -105,7 +105,7 @@ class AtWorker(Role):
         runner.register_message(KIND, lambda msg, **_: self._worker.heard(msg.data))
         self._wake.start(self._tell)
         gevent.spawn(self._listen, commands)
-        code = self._until_over(own)
+        code = self._until_over()
         self._drive.end()
         if self._worker.failure:
             print(f"load worker: {self._worker.failure}", file=sys.stderr)
@@ -116,7 +116,7 @@ class AtWorker(Role):
         runner.greenlet.join(QUIT_S)
         return code
 
-    def _until_over(self, own: str) -> int:
+    def _until_over(self) -> int:
         joined = False
         while self._worker.over is None:
             self._worker.tick()
@@ -158,7 +158,11 @@ class AtWorker(Role):
             runner.client.socket.send(Message(KIND, data, runner.client_id).serialize(), zmq.NOBLOCK)
 
     def _reconnect(self) -> None:
-        """What waits in the old connection is thrown away: it would be sent under this worker's name later."""
+        """What waits in the old connection is thrown away: it would be sent under this worker's name later.
+
+        Not by Locust's own `reset_connection`: while that looks up the master's name, Locust reads from the closed
+        socket without a pause, and nothing else runs any more.
+        """
         runner = self.environment.runner
-        runner.client.close(linger=0)
-        runner.client = rpc.Client(runner.master_host, runner.master_port, runner.client_id)
+        old, runner.client = runner.client, rpc.Client(runner.master_host, runner.master_port, runner.client_id)
+        old.close(linger=0)

@@ -27,6 +27,6 @@ class Clock:
         """Return at the next `of_day` in `zone` (None: this machine's). `check` is called meanwhile, and may raise."""
         moment = next_time(self.now(), of_day, zone)
         say(f"waiting for {moment:%Y-%m-%d %H:%M %Z}")
-        while (left_s := (moment - self.now()).total_seconds()) > 0:
+        while (left_s := moment.timestamp() - self.now().timestamp()) > 0:
             check()
             self.sleep(min(LOOK_S, left_s))

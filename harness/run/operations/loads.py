@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from harness.recording import read_table, seal
 from harness.run.operations.course import Course
 from harness.run.operations.windows import window
 from harness.scenario import SentLoad
-from harness.triton import Access, Control
+from harness.triton import Control, access
 from harness.types import Arm, ModelInfo
 
 UNENDED_S = 86400.0
@@ -31,6 +32,16 @@ class Asked:
     name: str
     load: SentLoad
     arm: Arm
+
+    def info(self) -> ModelInfo:
+        """What the server says of the model. Raises UsageError where it does not serve."""
+        arm = self.arm
+        with Control(arm.url, access(environment=os.environ)) as control:
+            served = control.loaded(arm.model)
+            if not served or (arm.version is not None and arm.version not in served):
+                ready = ", ".join(map(str, served)) or "none"
+                raise UsageError(f"{arm.model}: does not serve as asked on {arm.url} (READY: {ready})")
+            return control.metadata(arm.model, arm.version)
 
 
 @dataclass
@@ -159,13 +170,7 @@ def _wait(course: Course, drives: Sequence[Drive], over: Callable[[Drive], bool]
 
 def _start(course: Course, asked: Asked, seed: int, folder: Path, t0_ns: int) -> Drive:
     folder.mkdir(parents=True)
-    with Control(asked.arm.url, Access(headers=asked.arm.headers)) as control:
-        served = control.loaded(asked.arm.model)
-        if not served or (asked.arm.version is not None and asked.arm.version not in served):
-            ready = ", ".join(map(str, served)) or "none"
-            raise UsageError(f"{asked.arm.model}: does not serve as asked on {asked.arm.url} (READY: {ready})")
-        info = control.metadata(asked.arm.model, asked.arm.version)
-    load = asked.load
+    info, load = asked.info(), asked.load
     spec = LoadSpec(
         arms={"baseline": asked.arm}, models={"baseline": info}, seed=seed,
         prompts=load.texts if info.is_token_model else (), max_tokens=load.max_tokens, timeout_s=load.timeout_s,

@@ -16,7 +16,6 @@ from harness.run.operations.loads import Asked, driving, measure
 from harness.run.operations.windows import memory
 from harness.scenario import MultiModelServer, PlaceConfig, SharedModel
 from harness.telemetry import Nvml, Sampler, sources
-from harness.triton import Control
 from harness.types import Arm
 
 PART = "loads"
@@ -77,9 +76,7 @@ def _arm(model: SharedModel, server: EmbeddedServer | None) -> Arm:
 
 
 def _facts(asked: Asked) -> dict[str, Any]:
-    with Control(asked.arm.url) as control:
-        info = control.metadata(asked.arm.model, asked.arm.version)
-    load = asked.load
+    info, load = asked.info(), asked.load
     return {
         "model": asked.arm.model, "version": asked.arm.version, "url": asked.arm.url, "api": asked.arm.api,
         "load": load.words, "token_model": info.is_token_model, "max_tokens": load.max_tokens,

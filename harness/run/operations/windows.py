@@ -1,6 +1,6 @@
 """What a load was like in one span of time: counts and times by block, all that a verdict on it follows from.
 
-A window is cut into blocks of equal length, a second at least. A request belongs to the block in which it was due, what
+A window is cut into at most 30 blocks of equal length, half a second at least. A request belongs to the block in which it was due, what
 it got done (itself, its tokens) to the one in which it ended. Times are kept as counts in bins of 1 %
 (`recording.sketches`), so a quantile of any set of blocks is known within 1 %.
 """
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from harness.recording.sketches import bins_of, log_of
 
-BLOCK_S = 1.0
+BLOCK_S = 0.5
 MOST_BLOCKS = 30
 TIMES = ("response_time", "ttft", "tpot", "send_lag")
 _TIMED = ("ok", "timeout")

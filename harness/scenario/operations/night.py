@@ -48,15 +48,13 @@ class Times(Section):
 
 
 def next_time(now: datetime, of_day: str, zone: tzinfo | None = None) -> datetime:
-    """The first moment after `now` (aware) at which clocks in `zone` show `of_day`.
+    """The first moment after `now` (aware) at which clocks in `zone` show `of_day`; None is this machine's zone.
 
-    `zone` None: that of `now`. Where clocks skip it, the moment an hour later; where they show it twice, the first.
+    Where clocks skip it, the moment an hour later; where they show it twice, the first.
     """
-    zone = zone or now.tzinfo
-    assert zone is not None
     wanted, today = time.fromisoformat(of_day), now.astimezone(zone).date()
     days = (datetime.combine(today + timedelta(days=day), wanted, zone) for day in range(-1, 3))
-    return next(moment for moment in days if moment.timestamp() > now.timestamp())
+    return next(moment for moment in (day.astimezone(zone) for day in days) if moment.timestamp() > now.timestamp())
 
 
 class BatchSetting(Section):

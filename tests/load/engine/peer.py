@@ -1,4 +1,4 @@
-"""The other side of the wire, played frame by frame from a test's script; and a loop that runs until something holds."""
+"""The other side of the wire, played frame by frame from a script; and a loop that runs until something holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.types import Arm, ModelInfo, TensorSpec
 
 DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 1, 1, 4, 8, 32
-WAIT_S = 30.0
+WAIT_S = 20.0
 
 ANY = ModelInfo("any", "python", (1,), (TensorSpec("IN", "BYTES", (1,)),), (), 0, decoupled=False)
 STREAMED = ModelInfo("any", "python", (1,), (TensorSpec("IN", "BYTES", (1,)),), (), 0, decoupled=True)
@@ -61,6 +61,12 @@ class Wire:
         self._stream = accepted.makefile("rb")
         self.preface = self._stream.read(24)
 
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
     def settings(self, **values: int) -> None:
         names = {"table": 1, "most": 3, "window": 4, "frame": 5}
         self.send(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", names[k], v) for k, v in values.items())))
@@ -95,27 +101,34 @@ class Wire:
 
 @contextmanager
 def playing(*scripts: Callable[[Wire], Any]) -> Iterator[Arm]:
-    """A server whose connections are played by `scripts`, in turn; what a script raises is raised at the end."""
+    """A server whose connections are played by `scripts`, one each; what a script raises is raised at the end."""
     raised: list[BaseException] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(WAIT_S)
 
-        def play() -> None:
+        def play(script: Callable[[Wire], Any], accepted: socket.socket) -> None:
+            try:
+                with accepted, Wire(accepted) as wire:
+                    script(wire)
+            except Exception as error:  # noqa: BLE001
+                raised.append(error)
+
+        def accept() -> None:
             for script in scripts:
                 try:
                     accepted, _ = listener.accept()
-                    with accepted:
-                        wire = Wire(accepted)
-                        script(wire)
-                        wire._stream.close()
-                except Exception as error:  # noqa: BLE001
+                except TimeoutError as error:
                     raised.append(error)
+                    return
+                players.append(threading.Thread(target=play, args=(script, accepted), daemon=True))
+                players[-1].start()
 
-        thread = threading.Thread(target=play, daemon=True)
-        thread.start()
+        players = [threading.Thread(target=accept, daemon=True)]
+        players[0].start()
         yield Arm(f"grpc://127.0.0.1:{listener.getsockname()[1]}", "any")
-        thread.join(WAIT_S)
-        assert not thread.is_alive(), "a script did not come to its end"
+        for thread in players:
+            thread.join(WAIT_S * 2)
+            assert not thread.is_alive(), "a script did not come to its end"
     if raised:
         raise raised[0]
 

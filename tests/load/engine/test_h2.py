@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from harness.load.engine import h2
@@ -21,10 +23,12 @@ from tests.load.engine.peer import (
     PRIORITY,
     RST,
     SETTINGS,
+    WAIT_S,
     WINDOW,
     Driver,
     Wire,
     answer,
+    block,
     frame,
     linger,
     message,
@@ -39,9 +43,9 @@ def test_preface_settings_and_ping() -> None:
         assert b"\0\x01\0\0\0\0" in ours  # no dynamic table
         wire.settings(table=4096)
         assert wire.until(SETTINGS, ack=True)[2] == b""
+        stream, body = wire.request()
         wire.send(frame(PING, 0, 0, b"12345678"))
         assert wire.until(PING, ack=True) == (ACK, 0, b"12345678")
-        stream, body = wire.request()
         wire.send(answer(stream, body))
         linger(wire)
 
@@ -60,7 +64,7 @@ def test_nothing_is_sent_before_the_server_has_said_what_it_allows() -> None:
             wire.socket.settimeout(0.05)
             with pytest.raises(TimeoutError):
                 wire.socket.recv(1)
-            wire.socket.settimeout(30)
+            wire.socket.settimeout(WAIT_S)
             wire.send(answer(stream, body))
         linger(wire)
 
@@ -69,21 +73,18 @@ def test_nothing_is_sent_before_the_server_has_said_what_it_allows() -> None:
 
 
 def test_a_server_with_few_streams_gets_more_connections() -> None:
+    """Neither connection answers before both have a request."""
+    both = threading.Barrier(2, timeout=WAIT_S)
+
     def script(wire: Wire) -> None:
         wire.settings(most=1)
         stream, body = wire.request()
+        both.wait()
         wire.send(answer(stream, body))
         linger(wire)
 
-    # Each connection answers one request only, so that the second must open another one.
     with playing(script, script) as arm, Driver(arm) as driver:
-        first = driver.send(b"1")
-        second = driver.send(b"2")
-        driver.until(lambda: first in driver.done or second in driver.done)
-        assert first.failure is None
-        driver.sender._open[0].is_leaving = True  # what would give it the second request after all
-        driver.until(lambda: len(driver.done) == 2)
-        assert second.failure is None
+        assert [one.failure for one in driver.run(b"1", b"2")] == [None, None]
 
 
 def test_padding_priority_continuation_and_messages_cut_anywhere() -> None:
@@ -152,16 +153,17 @@ def test_the_connections_window_holds_for_all_streams() -> None:
 
     def script(wire: Wire) -> None:
         wire.settings(window=1 << 20)
+        ended = 0
         while sum(sizes.values()) < 65535:
-            _, stream, piece = wire.until(DATA)
+            flags, stream, piece = wire.until(DATA)
             sizes[stream] = sizes.get(stream, 0) + len(piece)
+            ended += flags & END_STREAM
             assert len(piece) <= 16384
         wire.socket.settimeout(0.05)
         with pytest.raises(TimeoutError):
             wire.socket.recv(1)
-        wire.socket.settimeout(30)
+        wire.socket.settimeout(WAIT_S)
         wire.send(frame(WINDOW, 0, 0, (1 << 20).to_bytes(4, "big")))
-        ended = 0
         while ended < 2:
             flags, stream, piece = wire.until(DATA)
             sizes[stream] += len(piece)
@@ -179,7 +181,7 @@ def test_an_answer_before_all_is_sent_ends_the_sending() -> None:
     def script(wire: Wire) -> None:
         wire.settings(window=10)
         _, stream, _ = wire.until(DATA)
-        wire.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, HEAD + OK))
+        wire.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, block((":status", "200"), ("grpc-status", "3"))))
         _, number, code = wire.until(RST)
         assert (number, code) == (stream, b"\0\0\0\0")
         wire.settings(window=100)
@@ -188,7 +190,9 @@ def test_an_answer_before_all_is_sent_ends_the_sending() -> None:
         linger(wire)
 
     with playing(script) as arm, Driver(arm) as driver:
-        driver.run(b"y" * 300)
+        [done] = driver.run(b"y" * 300)
+        assert done.failure
+        assert done.failure.code == "INVALID_ARGUMENT"
         assert driver.run(b"y")[0].failure is None
 
 

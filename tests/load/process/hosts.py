@@ -52,13 +52,16 @@ class Host:
         _must(*inside, "addr", "add", f"{self._there}/24", "dev", "eth0")
         _must(*inside, "link", "set", "lo", "up")
         _must(*inside, "link", "set", "eth0", "up")
+        _must(*inside, "route", "add", "default", "via", self.here)
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._workers:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.wait()
+            assert process.stdout
+            process.stdout.close()
         _run("ip", "link", "del", self._line)
         _run("ip", "netns", "del", self.name)
 
@@ -88,11 +91,12 @@ class Host:
 
 
 class Forwarder:
-    """Lets the other hosts reach a port of 127.0.0.1: listens at `port` of all addresses of this one."""
+    """Lets other hosts reach a port of 127.0.0.1, at `port` of every address of this host that they know."""
 
-    def __init__(self, host: str, to_port: int) -> None:
+    def __init__(self, to_port: int) -> None:
         self._to = ("127.0.0.1", to_port)
-        self._server = socket.create_server((host, 0))
+        self._server = socket.create_server(("", 0))
+        self._open: list[socket.socket] = []
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -102,11 +106,18 @@ class Forwarder:
     def __exit__(self, *_: object) -> None:
         self._server.close()
 
+    def break_off(self) -> None:
+        """Closes every connection that is open."""
+        while self._open:
+            with suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client = self._server.accept()[0]
                 server = socket.create_connection(self._to)
+                self._open += [client, server]
                 for source, sink in ((client, server), (server, client)):
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     threading.Thread(target=_pump, args=(source, sink), daemon=True).start()

@@ -19,6 +19,7 @@ import pytest
 from harness.embedded import EmbeddedServer
 from harness.errors import UsageError, WorldError
 from harness.load import Generator
+from harness.recording.stream import END_OF_STREAM
 from harness.types import StagePlan
 from tests.load.conftest import make_spec, rows, wait_for
 from tests.processes import family, gone
@@ -52,12 +53,14 @@ def carry_out(folder: Path, url: str, workers: int, *stages: StagePlan) -> dict[
 
 
 def plan_as_sent(folder: Path, begins: dict[int, int]) -> set[tuple[Any, ...]]:
-    """Of each request: when it was due (from the stage's begin), to whom, and what was asked (an identity answers it)."""
+    """Of each request when it was due (from the stage's begin), to whom it went, and what was asked: an identity
+    answers with it.
+    """
     digests = {(row["pair_id"], row["arm"]): row["digest"] for row in rows(folder, "outputs")}
     return {
-        (row["stage"], row["pair_id"], row["arm"], row["due_ns"] - begins[row["stage"]], digests[row["pair_id"], row["arm"]])
+        (row["pair_id"], row["arm"], row["due_ns"] - begins[row["stage"]], digests[row["pair_id"], row["arm"]])
         for row in rows(folder)
-    }  # fmt: skip
+    }
 
 
 def test_the_workers_together_send_the_plan_of_one(tiny_server: EmbeddedServer, tmp_path: Path) -> None:
@@ -77,7 +80,9 @@ def test_the_workers_together_send_the_plan_of_one(tiny_server: EmbeddedServer, 
     assert max(shares[4].values()) - min(shares[4].values()) <= 4
 
 
-def test_a_closed_loop_deals_its_slots_out(tiny_server: EmbeddedServer, folder: Path) -> None:
+def test_a_closed_loop_deals_its_slots_out_and_locust_counts_all_of_it(
+    tiny_server: EmbeddedServer, folder: Path
+) -> None:
     closed = StagePlan(0, "interleaved", "closed", 1.5, 0.5, in_flight=3)
     carry_out(folder, tiny_server.grpc_url, 2, closed)
     samples = sorted(rows(folder), key=lambda row: row["sent_ns"])
@@ -89,13 +94,10 @@ def test_a_closed_loop_deals_its_slots_out(tiny_server: EmbeddedServer, folder: 
     assert most == 3
     numbers = {worker: {row["pair_id"] % 2 for row in samples if row["worker"] == worker} for worker in (0, 1)}
     assert numbers == {0: {0}, 1: {1}}
-
-
-def test_the_log_ends_with_locusts_own_statistics_of_all(tiny_server: EmbeddedServer, folder: Path) -> None:
-    carry_out(folder, tiny_server.grpc_url, 2, OPEN)
+    # Locust's own statistics are of all of them.
     lines = (folder / "load.log").read_text().splitlines()
     total = next(line for line in lines if "Aggregated" in line)
-    assert int(total.split()[1]) == len(rows(folder))
+    assert int(total.split()[1]) == len(samples)
 
 
 @pytest.fixture
@@ -190,11 +192,17 @@ def test_when_the_harness_is_killed_all_of_them_end_and_write_what_they_have(
         assert parent.stdout.readline() == "begun\n"
         _, *below = family(parent.pid)
         assert len(below) == 3
+        deadline = time.monotonic() + 60
+        while {row["worker"] for row in rows(folder)} != {0, 1}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        recorded = len(rows(folder))
         parent.kill()
     _, left = psutil.wait_procs(below, timeout=60)
     assert all(map(gone, left)), (folder / "load.log").read_text()
-    samples = rows(folder)
-    assert {row["worker"] for row in samples} == {0, 1}
+    assert len(rows(folder)) >= recorded
+    ends = [(folder / f"samples-{worker}.arrow").read_bytes()[-8:] for worker in (0, 1)]
+    assert ends == [END_OF_STREAM, END_OF_STREAM]
 
 
 def test_a_payload_that_cannot_be_made_is_told_once_and_nothing_runs(tiny_server: EmbeddedServer, folder: Path) -> None:

@@ -75,6 +75,7 @@ def test_every_version_that_serves_gets_it_and_an_undo_puts_the_old_one_back(
         restore(site, "batching", undo=True)
 
 
+@pytest.mark.slow
 def test_after_a_restart_of_the_model_restore_brings_the_last_setting(site: Site, server: EmbeddedServer) -> None:
     tune(site, "batching", NIGHT)
     with Control(server.grpc_url) as control:
@@ -137,6 +138,7 @@ def lend_and_fail(site: Site) -> None:
         raise UsageError("cut off")
 
 
+@pytest.mark.slow
 def test_a_hold_gives_back_at_its_end_and_when_it_is_cut_off(site: Site, server: EmbeddedServer) -> None:
     with held(site, "batching") as hold:
         hold.lend(NIGHT)
@@ -178,6 +180,7 @@ def test_killed_while_it_holds_restore_gives_back_whatever_was_loaded_since(
     assert restore(site, "batching")[0].done == (), "twice is harmless"
 
 
+@pytest.mark.slow
 def test_by_the_command_as_the_cronjobs_call_it(server: EmbeddedServer, tmp_path: Path) -> None:
     where = ("--url", server.grpc_url, "--state", tmp_path / "state")
     night = canary("models", "tune", "batching", "--max-queue-delay", "20ms", *where)

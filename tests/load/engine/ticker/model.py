@@ -1,4 +1,4 @@
-"""`ticker`: a decoupled model that sends COUNT chunks, one every PERIOD_US, each with its own clock. Runs inside Triton.
+"""`ticker`: a decoupled model that sends COUNT chunks, one every PERIOD_US, each with its own clock. Inside Triton.
 
 One thread paces all streams, so that hundreds of them are open at once; PERIOD_US 0 sends as fast as it goes.
 """

@@ -1,0 +1,179 @@
+"""The search for the highest load that holds: which load to try next, and what was found. Pure.
+
+Twice as much each time, from the low end, until a trial misses; bisection on the scale of ln between the last that did
+not and the first that did, down to the precision; and a longer trial of the highest that held, stepping down where it
+does not hold again. A load counts as one that holds only if a trial showed it: still undecided after its repeats, it
+does not. While doubling nothing is claimed, so there a trial without anything against it is enough to go on.
+
+The answer rests on the last trial alone, which was not chosen by its own outcome: the highest of many that held would
+too often be one that held by luck (the winner's curse). A search is a generator: it yields what to try, and is sent how
+that went; so the same trials always lead to the same answer, when they are made and when they are judged again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.judge.operations.trials import Judged, judge_trial, least_requests
+
+Facts = Mapping[str, Any]
+
+Purpose = Literal["bracket", "bisect", "confirm"]
+Ended = Literal["found", "at least", "below", "undecided", "behind"]
+
+ENOUGH = 2.0
+"""A trial is planned for so many times the requests that independent ones would take."""
+CONFIRM = 2.0
+"""The last trial, in lengths of another one at that load; a trial at least `LEAST_CONFIRM` times as long as asked."""
+LEAST_CONFIRM = 3.0
+STEPS_DOWN = 6
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Try `level` (requests a second, or in flight) for `seconds`."""
+
+    level: float
+    seconds: float
+    purpose: Purpose
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a search ended.
+
+    found: `level` holds. at least: the high end holds, or more could not be sent. below: the low end misses.
+    undecided: no load was shown to hold. behind: the load could not be sent at all. `trial`: on which it rests;
+    `beyond`: the trial at the lowest load that was not shown to hold; both count from 0.
+    """
+
+    ended: Ended
+    level: float | None = None
+    trial: int | None = None
+    beyond: int | None = None
+
+
+@dataclass
+class Search:
+    """`facts` has `between`, `trial_s`, `precision`, `confidence`, `repeats`, `open_loop` and `objectives`."""
+
+    facts: Facts
+    outcomes: list[Judged] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)
+
+    def run(self) -> Generator[Ask, Judged, Answer]:
+        held, missed = yield from self._bracket()
+        behind = self._fell_behind()
+        if held is None:
+            return (yield from self._low_end(behind))
+        if missed is not None and not behind:
+            while not self._close(held, missed):
+                level = self._level(math.sqrt(held * missed))
+                found = yield from self._trial(level, "bisect")
+                if found.outcome == "behind":
+                    behind = True
+                    break
+                held, missed = (level, missed) if found.outcome == "holds" else (held, level)
+        return (yield from self._confirm(held, behind=behind, most=missed is None))
+
+    def _bracket(self) -> Generator[Ask, Judged, tuple[float | None, float | None]]:
+        """The last level that did not miss and the first that did; None where there is none."""
+        low, high = self.facts["between"]
+        held, level = None, low
+        while True:
+            found = yield from self._trial(level, "bracket")
+            if found.outcome == "behind":
+                return held, None
+            if not _nothing_against(found):
+                return held, level
+            held = level
+            if level >= high:
+                return held, None
+            level = min(2 * level, high)
+
+    def _low_end(self, behind: bool) -> Generator[Ask, Judged, Answer]:
+        """The first trial did not hold: once more, for longer."""
+        if behind:
+            return Answer("behind", beyond=len(self.levels) - 1)
+        low = self.facts["between"][0]
+        found = yield from self._trial(low, "confirm")
+        last = len(self.levels) - 1
+        if found.outcome == "holds":
+            return Answer("found", low, last, self._beyond(low))
+        return Answer("below" if found.outcome == "misses" else "undecided", beyond=last)
+
+    def _confirm(self, level: float, *, behind: bool, most: bool) -> Generator[Ask, Judged, Answer]:
+        low = self.facts["between"][0]
+        for _ in range(STEPS_DOWN):
+            found = yield from self._trial(level, "confirm")
+            last = len(self.levels) - 1
+            if found.outcome == "holds":
+                beyond = self._beyond(level)
+                return Answer("at least" if behind or (most and beyond is None) else "found", level, last, beyond)
+            if level <= low:
+                return Answer("below" if found.outcome == "misses" else "undecided", beyond=last)
+            behind = behind or found.outcome == "behind"
+            level = max(self._level(level / (1 + self.facts["precision"]), down=True), low)
+        return Answer("undecided", beyond=len(self.levels) - 1)
+
+    def _trial(self, level: float, purpose: Purpose) -> Generator[Ask, Judged, Judged]:
+        """A trial, repeated while it does not tell. While doubling, what leans towards holding tells enough."""
+        seconds = self._seconds(level, purpose)
+        for attempt in range(self.facts["repeats"] + 1):
+            found = yield Ask(level, round(seconds * 2**attempt, 1), purpose)
+            self.outcomes.append(found)
+            self.levels.append(level)
+            if found.outcome in ("holds", "misses") or (purpose == "bracket" and _nothing_against(found)):
+                break
+        return found
+
+    def _seconds(self, level: float, purpose: Purpose) -> float:
+        """Long enough for the requests that it takes."""
+        asked = float(self.facts["trial_s"])
+        if purpose == "bracket":
+            return asked
+        rate = level if self.facts["open_loop"] else self.outcomes[-1].done
+        wanted = ENOUGH * least_requests(self.facts["objectives"], self.facts["confidence"])
+        long = max(asked, wanted / max(rate, 1e-3))
+        return max(LEAST_CONFIRM * asked, CONFIRM * long) if purpose == "confirm" else long
+
+    def _level(self, level: float, *, down: bool = False) -> float:
+        """As it is asked: few digits, or whole."""
+        if not self.facts["open_loop"]:
+            return math.floor(level) if down else round(level)
+        return float(f"{level:.{3 if self.facts['precision'] >= 0.03 else 4}g}")
+
+    def _close(self, held: float, missed: float) -> bool:
+        if not self.facts["open_loop"] and missed - held <= 1:
+            return True
+        return missed <= held * (1 + self.facts["precision"]) or self._level(math.sqrt(held * missed)) in (held, missed)
+
+    def _beyond(self, level: float) -> int | None:
+        """The last trial at the lowest level above `level` at which nothing was shown to hold."""
+        above = [other for other in self.levels if other > level]
+        if not above:
+            return None
+        return max(i for i, other in enumerate(self.levels) if other == min(above))
+
+    def _fell_behind(self) -> bool:
+        return bool(self.outcomes) and self.outcomes[-1].outcome == "behind"
+
+
+def replay(facts: Facts, trials: Iterable[Facts]) -> tuple[Sequence[Judged], Answer | None]:
+    """The outcome of every recorded trial, and where they lead; None where the search was cut short."""
+    search = Search(facts)
+    steps = search.run()
+    next(steps)
+    for trial in trials:
+        try:
+            steps.send(judge_trial(trial, facts["objectives"], facts["confidence"]))
+        except StopIteration as ended:
+            return search.outcomes, ended.value
+    return search.outcomes, None
+
+
+def _nothing_against(found: Judged) -> bool:
+    return found.outcome == "holds" or (found.outcome == "undecided" and found.leans)

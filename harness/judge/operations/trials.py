@@ -1,0 +1,158 @@
+"""One trial of a load against objectives: it holds, it misses, or it does not tell.
+
+An objective allows a share of the requests to be beyond its limits (p99 < X: 1 % slower than X; a failed request is
+beyond every limit). It holds where an upper bound of that share is within what is allowed, and is missed where a lower
+bound is beyond it; either bound with the confidence that was asked for.
+
+The bounds are those of Korn and Graubard (Survey Methodology 24, 1998) for shares of clustered samples: the exact
+binomial bound (Clopper and Pearson) for n / deff requests, corrected by Student's t for the number of clusters. For the
+slow requests of a queue come together, so n requests tell less than n. Clusters are blocks of time; the design effect
+deff (Kish 1965) is the variance of the blocks' counts over that of independent requests, the largest of three lengths
+of blocks. Where hardly any request is beyond its limits, their clustering cannot be seen, so it is also taken of
+the slowest tenth, which clusters alike: without it a short trial that met no burst would seem to prove that there are
+none. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special, stats
+
+from harness.judge import words
+from harness.judge.columns import Floats
+from harness.judge.operations.loads import as_asked
+from harness.judge.validity import saturation
+from harness.judge.validity.trend import kendall
+
+Facts = Mapping[str, Any]
+Outcome = Literal["holds", "misses", "undecided", "behind"]
+
+BLOCKS = 40
+"""Of a trial, as its facts have them. They are judged by themselves, and two and four together."""
+TOGETHER = (1, 2, 4)
+UNSENT_SIGMA = 4.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """`beyond` of `n` requests broke an objective that `allowed` them to be such a share; one-sided bounds."""
+
+    n: int
+    beyond: int
+    low: float
+    high: float
+    allowed: float
+
+    @property
+    def value(self) -> float:
+        return self.beyond / self.n if self.n else 1.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`shares`: one an objective, in their order. `reason`: why it says nothing of the server, or why it misses;
+    "" where the shares tell. `done`, `good`: requests a second that were answered, and that held every limit.
+    """
+
+    outcome: Outcome
+    shares: tuple[Share, ...]
+    done: float
+    good: float
+    reason: str = ""
+
+    @property
+    def leans(self) -> bool:
+        """Whether it would hold, if the shares were known exactly to be what was seen."""
+        return all(share.n and share.value <= share.allowed for share in self.shares)
+
+
+def judge_trial(trial: Facts, objectives: Sequence[Facts], confidence: float) -> Judged:
+    """The outcome of a trial's facts (`run.operations.find`); `objectives` as in observations.json."""
+    blocks: Sequence[Facts] = trial["blocks"]
+    seconds = sum(block["seconds"] for block in blocks)
+    shares = tuple(_share(blocks, i, objective["allowed"], confidence) for i, objective in enumerate(objectives))
+    done, good = (sum(block[what] for block in blocks) / seconds for what in ("done", "good"))
+    if late := _behind(trial, blocks, seconds):
+        return Judged("behind", shares, done, good, late)
+    for objective, measured in zip(objectives, trial["measured"], strict=True):
+        if not measured and shares[0].n:
+            times = " and ".join(objective["within"])
+            return Judged("undecided", shares, done, good, f"no answer has a {times}")
+    if grown := _growing(trial, blocks, seconds):
+        return Judged("misses", shares, done, good, grown)
+    if any(share.n and share.low > share.allowed for share in shares):
+        return Judged("misses", shares, done, good)
+    holds = all(share.high <= share.allowed for share in shares)
+    return Judged("holds" if holds else "undecided", shares, done, good)
+
+
+def least_requests(objectives: Sequence[Facts], confidence: float) -> int:
+    """How many independent requests of which none is beyond its limits show that every objective holds."""
+    allowed = min(objective["allowed"] for objective in objectives)
+    return math.ceil(math.log(1 - confidence) / math.log1p(-allowed))
+
+
+def _share(blocks: Sequence[Facts], index: int, allowed: float, confidence: float) -> Share:
+    due = np.array([block["due"] for block in blocks], np.float64)
+    beyond, slowest = (np.array([block[what][index] for block in blocks], np.float64) for what in ("beyond", "slowest"))
+    n, k = int(due.sum()), int(beyond.sum())
+    if n < 2:
+        return Share(n, k, 0.0, 1.0, allowed)
+    effect, clusters = max(_design_effect(counts, due) for counts in (beyond, slowest))
+    alpha = 1 - confidence
+    student = (stats.t.isf(alpha, n - 1) / stats.t.isf(alpha, clusters - 1)) ** 2
+    worth = max(n / effect * float(student), 1.0)
+    x = k / n * worth
+    low = float(special.betaincinv(x, worth - x + 1, alpha)) if k else 0.0
+    high = float(special.betaincinv(x + 1, worth - x, 1 - alpha)) if k < n else 1.0
+    return Share(n, k, low, high, allowed)
+
+
+def _design_effect(counts: Floats, due: Floats) -> tuple[float, int]:
+    """The largest, at least 1, and of how many blocks. Linearised, as the requests of a block are random, too."""
+    n, share = float(due.sum()), float(counts.sum() / due.sum())
+    if not 0 < share < 1:
+        return 1.0, len(due)
+    found = [(1.0, len(due))]
+    for every in TOGETHER:
+        left = _merged(counts - share * due, every)
+        variance = float(left @ left) * len(left) / (len(left) - 1)
+        found.append((variance / (n * share * (1 - share)), len(left)))
+    return max(found)
+
+
+def _merged(values: Floats, every: int) -> Floats:
+    return np.asarray(np.add.reduceat(values, np.arange(0, len(values), every)), np.float64)
+
+
+def _behind(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:
+    """Why the load was not as asked; "" if it was."""
+    rate = trial["window"]["rate"]
+    if rate is not None:
+        due, asked = sum(block["due"] for block in blocks), rate * seconds
+        if due < asked - UNSENT_SIGMA * math.sqrt(asked):
+            sent, wanted = (f"{words.number(count / seconds)}/s" for count in (due, asked))
+            return f"The load generator sent {sent} and not {wanted}: this machine was too slow for it"
+    load = as_asked("load", [trial["window"]])
+    return load.reason if load.outcome == "inconclusive" else ""
+
+
+def _growing(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:
+    """Why it is over-saturated, as `judge.validity.saturation` has it; "" if it is not. A closed loop cannot be."""
+    medians = np.array([block["median"] for block in blocks if block["median"] is not None])
+    if trial["window"]["rate"] is None or len(medians) < BLOCKS // 2:
+        return ""
+    due, done = (sum(block[what] for block in blocks) for what in ("due", "done"))
+    quarter = len(medians) // 4
+    begin, end = float(np.median(medians[:quarter])), float(np.median(medians[-quarter:]))
+    tau, p = kendall(medians)
+    grows = tau > 0 and p < saturation.ALPHA and end >= saturation.GROWN * begin
+    if not grows or done >= saturation.BEHIND * due or due - done < saturation.MIN_BACKLOG:
+        return ""
+    served = f"{words.number(done / seconds)}/s"
+    return f"over-saturated: it served {served}, and a request took {words.time(begin)} at first, {words.time(end)} at the end"

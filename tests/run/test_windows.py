@@ -1,0 +1,89 @@
+"""From samples to the facts of a window: who was due when, what got done when, and which times count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from harness.recording import SCHEMAS, quantile
+from harness.run.operations.windows import memory, window
+
+S = 1_000_000_000
+
+
+def samples(rows: list[dict[str, Any]]) -> pa.Table:
+    blank = {field.name: "" if pa.types.is_string(field.type) else -1 for field in SCHEMAS["samples"]}
+    return pa.Table.from_pylist([{**blank, "stage": 0, "status": "ok", **row} for row in rows], SCHEMAS["samples"])
+
+
+def row(due_s: float, took_s: float = 0.1, **other: Any) -> dict[str, Any]:
+    due = round(due_s * S)
+    return {
+        "due_ns": due,
+        "sent_ns": due,
+        "first_ns": due + round(took_s * S / 2),
+        "done_ns": due + round(took_s * S),
+        **other,
+    }
+
+
+def total(found: dict[str, Any], key: str) -> int:
+    return sum(block[key] for block in found["blocks"])
+
+
+def test_requests_belong_to_the_block_in_which_they_were_due_and_work_to_that_in_which_it_ended() -> None:
+    table = samples([row(9.95), row(10.0, 1.2), row(10.99), row(12.5, 5.0), row(13.0), row(10.5, stage=1)])
+    found = window(table, 0, 10 * S, 3.0, open_loop=True)
+    assert [block["due"] for block in found["blocks"]] == [1, 1, 0, 0, 0, 1]
+    assert [block["done"] for block in found["blocks"]] == [1, 0, 2, 0, 0, 0], "9.95 ended inside, 12.5 afterwards"
+    assert found["begin_s"] == 10.0
+    assert [block["seconds"] for block in found["blocks"]] == [0.5] * 6
+
+
+def test_times_are_within_one_percent_and_count_from_the_due_time() -> None:
+    rng = np.random.default_rng(1)
+    took = rng.lognormal(-3, 0.5, 500)
+    table = samples(
+        [row(10 + i / 500 * 4, t, sent_ns=round((10 + i / 500 * 4 + 0.01) * S)) for i, t in enumerate(took)]
+    )
+    found = window(table, 0, 10 * S, 4.0, open_loop=True)
+    for metric, exact in (("response_time", took), ("send_lag", np.full(500, 0.01))):
+        bins, counts = ([v for b in found["blocks"] for v in b["times"][metric][side]] for side in (0, 1))
+        assert quantile(bins, counts, 0.95) == pytest.approx(np.quantile(exact, 0.95), rel=0.01)
+    assert all("send_lag" not in block["times"] for block in window(table, 0, 10 * S, 4.0, open_loop=False)["blocks"])
+
+
+def test_failures_are_counted_by_class_and_only_time_outs_have_times() -> None:
+    table = samples(
+        [
+            row(10.1), row(10.2, status="error", error="unavailable"), row(10.3, 9.0, status="timeout"),
+            row(10.4, status="cancelled"),
+        ]
+    )  # fmt: skip
+    found = window(table, 0, 10 * S, 2.0, open_loop=True)
+    assert total(found, "failed") == 2
+    assert total(found, "done") == 1
+    assert found["errors"] == {"unavailable": 1, "timeout": 1}
+    assert sum(sum(block["times"].get("response_time", [[], []])[1]) for block in found["blocks"]) == 2
+
+
+def test_token_times_are_those_of_answers_with_tokens() -> None:
+    table = samples([row(10.1, 0.9, osl=10), row(10.2, 0.3, osl=1), row(10.3, 0.3)])
+    first = window(table, 0, 10 * S, 2.0, open_loop=False)["blocks"][0]
+    assert total(window(table, 0, 10 * S, 2.0, open_loop=False), "tokens") == 11
+    assert sum(first["times"]["ttft"][1]) == 2
+    assert sum(first["times"]["tpot"][1]) == 1
+    assert quantile(*first["times"]["tpot"], 0.5) == pytest.approx(0.05, rel=0.01)
+
+
+def test_memory_is_the_peak_of_each_block_over_all_devices() -> None:
+    seen = [(0.5, "gpu0", 9.0), (1.1, "gpu0", 1.0), (1.1, "gpu1", 2.0), (1.6, "gpu0", 5.0), (2.5, "gpu0", 4.0)]
+    same = {"source": "nvml", "metric": "gpu.memory.used", "unit": "bytes"}
+    rows = [{**same, "t_ns": round(t * S), "device": device, "value": value} for t, device, value in seen]
+    readings = pa.Table.from_pylist(rows, SCHEMAS["readings"])
+    assert memory(readings, "nvml", "gpu", "gpu.memory.used", 1.0, 2.0) == [3.0, 5.0, 4.0]
+    assert memory(readings, "process", "server", "memory.rss", 1.0, 2.0) == []
+    assert memory(None, "nvml", "gpu", "gpu.memory.used", 1.0, 2.0) == []
