@@ -13,8 +13,12 @@ from harness.cli import parser
 
 FOLDER = Path(__file__).parent.parent / "docs" / "kubernetes"
 EXAMPLES = {
-    file.name: document for file in sorted(FOLDER.glob("*.yaml")) for document in YAML(typ="safe").load_all(file)
+    f"{file.name}:{document['metadata']['name']}": document
+    for file in sorted(FOLDER.glob("*.yaml"))
+    for document in YAML(typ="safe").load_all(file)
 }
+SYNC = "repo-sync-cronjob.yaml:repo-sync"
+DUSK, DAWN = (f"night-batch.yaml:batch-{moment}" for moment in ("dusk", "dawn"))
 
 
 def job_of(document: Any) -> Any:
@@ -27,7 +31,9 @@ def document(request: pytest.FixtureRequest) -> Any:
 
 
 def test_they_are_there() -> None:
-    assert {"repo-sync-cronjob.yaml", "publish-job.yaml", "retire-job.yaml"} <= EXAMPLES.keys()
+    files = {name.partition(":")[0] for name in EXAMPLES}
+    assert files == {"repo-sync-cronjob.yaml", "publish-job.yaml", "retire-job.yaml", "night-batch.yaml"}
+    assert {SYNC, DUSK, DAWN} <= EXAMPLES.keys()
 
 
 @pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
@@ -50,7 +56,7 @@ def test_every_command_line_is_ours(document: Any) -> None:
         if repository is not None:
             assert repository.parent in mounts, "mounted one level above, so that there is an outside"
             assert repository not in mounts
-            for beside in (args.state, args.staging):
+            for beside in (args.state, getattr(args, "staging", None)):
                 assert beside is None or beside.parent == repository.parent
         else:
             assert any(args.folder.is_relative_to(mount) for mount in mounts)
@@ -76,4 +82,16 @@ def test_wrong_usage_is_not_tried_again(document: Any) -> None:
 
 
 def test_two_syncs_never_overlap() -> None:
-    assert EXAMPLES["repo-sync-cronjob.yaml"]["spec"]["concurrencyPolicy"] == "Forbid"
+    assert EXAMPLES[SYNC]["spec"]["concurrencyPolicy"] == "Forbid"
+
+
+def test_dusk_and_dawn_differ_in_their_hour_and_in_the_delay_alone() -> None:
+    dusk, dawn = (
+        parser().parse_args(job_of(EXAMPLES[name])["template"]["spec"]["containers"][0]["command"][1:])
+        for name in (DUSK, DAWN)
+    )
+    assert (dusk.max_queue_delay, dawn.max_queue_delay) == (0.02, 0.0)
+    assert {**vars(dusk), "max_queue_delay": 0} == {**vars(dawn), "max_queue_delay": 0}
+    specs = [EXAMPLES[name]["spec"] for name in (DUSK, DAWN)]
+    assert [spec["schedule"] for spec in specs] == ["0 22 * * *", "0 6 * * *"]
+    assert len({spec["timeZone"] for spec in specs}) == 1

@@ -24,6 +24,7 @@ LOAD = (
     ("nvml", "gpu.utilization", "GPU utilization", ""),
     ("nvml", "gpu.power", "GPU power", ""),
     ("process", "cpu.time", "CPU of the server's processes, cores", "1"),
+    ("generator", "cpu", "CPU of the load's workers, cores", "1"),
     ("host", "cpu.utilization", "CPU utilization of the host", ""),
     ("host", "cpu.steal", "CPU time that the host withheld", ""),
     ("triton", "inference.queue_duration", "Requests waiting in Triton's queue, mean", "1"),

@@ -201,8 +201,12 @@ class Control:
         return self._server.config(model, version)
 
     def batching(self, model: str) -> dict[int, Batching]:
-        """The dynamic batcher's setting of each READY version, as it serves."""
-        return {version: Batching.of(self._server.config(model, version)) for version in self.loaded(model)}
+        """The dynamic batcher's setting of each READY version, as it serves, once nothing of the model is loading.
+
+        While a version is initialised anew it still says, and does, what it did before.
+        """
+        served = ModelVersions(self._server, model, self._patience).settled().ready(model)
+        return {version: Batching.of(self._server.config(model, version)) for version in served}
 
     def set_batching(self, model: str, wanted: Batching, *, expected: Sequence[int] | None = None) -> Change:
         """Make `wanted` the dynamic batcher's setting of every version that serves, by one load that names them all.

@@ -96,6 +96,11 @@ class ModelVersions:
         self._replaced = replaced
         return self._change(before, before, True, self._called(before, before, False))
 
+    def settled(self) -> Index:
+        """The index once no version of the model is loading, or when patience ends."""
+        self._began = time.monotonic()
+        return self._settled(drained=False)
+
     def unload(self) -> Change:
         """See `Control.unload`."""
         before = self._before(None)

@@ -24,11 +24,10 @@ Facts = Mapping[str, Any]
 Purpose = Literal["bracket", "bisect", "confirm"]
 Ended = Literal["found", "at least", "below", "undecided", "behind"]
 
-ENOUGH = 2.0
-"""A trial is planned for so many times the requests that independent ones would take."""
-CONFIRM = 2.0
-"""The last trial, in lengths of another one at that load; a trial at least `LEAST_CONFIRM` times as long as asked."""
-LEAST_CONFIRM = 3.0
+ENOUGH, MOST_LONGER = 2.0, 4.0
+"""A trial is planned for so many times the requests that it takes at least, but no more than so many times as long."""
+CONFIRM, LEAST_CONFIRM = 2.0, 3.0
+"""The last trial is so many times as long as another at that load, and as was asked for at least."""
 STEPS_DOWN = 6
 
 
@@ -45,8 +44,8 @@ class Ask:
 class Answer:
     """How a search ended.
 
-    found: `level` holds. at least: the high end holds, or more could not be sent. below: the low end misses.
-    undecided: no load was shown to hold. behind: the load could not be sent at all. `trial`: on which it rests;
+    found: `level` holds. at least: it holds, and more was not tried or could not be sent. below: the low end misses.
+    undecided: no load was shown to hold. behind: none could be sent as asked. `trial`: on which it rests;
     `beyond`: the trial at the lowest load that was not shown to hold; both count from 0.
     """
 
@@ -63,40 +62,50 @@ class Search:
     facts: Facts
     outcomes: list[Judged] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
+    _behind: bool = False
 
     def run(self) -> Generator[Ask, Judged, Answer]:
-        held, missed = yield from self._bracket()
-        behind = self._fell_behind()
+        passed, missed = yield from self._bracket()
+        held, missed = yield from self._shown(passed, missed)
         if held is None:
-            return (yield from self._low_end(behind))
-        if missed is not None and not behind:
-            while not self._close(held, missed):
-                level = self._level(math.sqrt(held * missed))
-                found = yield from self._trial(level, "bisect")
-                if found.outcome == "behind":
-                    behind = True
-                    break
-                held, missed = (level, missed) if found.outcome == "holds" else (held, level)
-        return (yield from self._confirm(held, behind=behind, most=missed is None))
+            return (yield from self._low_end())
+        while missed is not None and not self._behind and not self._close(held, missed):
+            level = self._level(math.sqrt(held * missed))
+            found = yield from self._trial(level, "bisect")
+            held, missed = (level, missed) if found.outcome == "holds" else (held, level)
+        return (yield from self._confirm(held))
 
-    def _bracket(self) -> Generator[Ask, Judged, tuple[float | None, float | None]]:
-        """The last level that did not miss and the first that did; None where there is none."""
+    def _bracket(self) -> Generator[Ask, Judged, tuple[list[float], float | None]]:
+        """The levels with nothing against them, and the first with something; None where there is none."""
         low, high = self.facts["between"]
-        held, level = None, low
+        passed: list[float] = []
+        level = low
         while True:
             found = yield from self._trial(level, "bracket")
-            if found.outcome == "behind":
-                return held, None
             if not _nothing_against(found):
-                return held, level
-            held = level
+                return passed, None if self._behind else level
+            passed.append(level)
             if level >= high:
-                return held, None
+                return passed, None
             level = min(2 * level, high)
 
-    def _low_end(self, behind: bool) -> Generator[Ask, Judged, Answer]:
-        """The first trial did not hold: once more, for longer."""
-        if behind:
+    def _shown(
+        self, passed: list[float], missed: float | None
+    ) -> Generator[Ask, Judged, tuple[float | None, float | None]]:
+        """The highest level of the bracket that is shown to hold, and the next one that is not."""
+        shown = {level for level, found in zip(self.levels, self.outcomes, strict=True) if found.outcome == "holds"}
+        for level in reversed(passed):
+            if level in shown:
+                return level, missed
+            found = yield from self._trial(level, "bisect")
+            if found.outcome == "holds":
+                return level, missed
+            missed = level
+        return None, missed
+
+    def _low_end(self) -> Generator[Ask, Judged, Answer]:
+        """Not even the low end was shown to hold: once more, for longer."""
+        if self._behind:
             return Answer("behind", beyond=len(self.levels) - 1)
         low = self.facts["between"][0]
         found = yield from self._trial(low, "confirm")
@@ -105,39 +114,46 @@ class Search:
             return Answer("found", low, last, self._beyond(low))
         return Answer("below" if found.outcome == "misses" else "undecided", beyond=last)
 
-    def _confirm(self, level: float, *, behind: bool, most: bool) -> Generator[Ask, Judged, Answer]:
+    def _confirm(self, level: float) -> Generator[Ask, Judged, Answer]:
         low = self.facts["between"][0]
         for _ in range(STEPS_DOWN):
             found = yield from self._trial(level, "confirm")
             last = len(self.levels) - 1
             if found.outcome == "holds":
                 beyond = self._beyond(level)
-                return Answer("at least" if behind or (most and beyond is None) else "found", level, last, beyond)
+                return Answer("at least" if self._behind or beyond is None else "found", level, last, beyond)
             if level <= low:
-                return Answer("below" if found.outcome == "misses" else "undecided", beyond=last)
-            behind = behind or found.outcome == "behind"
+                break
             level = max(self._level(level / (1 + self.facts["precision"]), down=True), low)
         return Answer("undecided", beyond=len(self.levels) - 1)
 
     def _trial(self, level: float, purpose: Purpose) -> Generator[Ask, Judged, Judged]:
-        """A trial, repeated while it does not tell. While doubling, what leans towards holding tells enough."""
+        """A trial, repeated while it does not tell. Doubling, what leans towards holding tells enough; confirming,
+        what does not.
+        """
         seconds = self._seconds(level, purpose)
         for attempt in range(self.facts["repeats"] + 1):
             found = yield Ask(level, round(seconds * 2**attempt, 1), purpose)
             self.outcomes.append(found)
             self.levels.append(level)
-            if found.outcome in ("holds", "misses") or (purpose == "bracket" and _nothing_against(found)):
+            if found.outcome in ("holds", "misses"):
                 break
+            if found.outcome == "undecided" and found.leans == {"bracket": True, "confirm": False}.get(purpose):
+                break
+        self._behind = self._behind or found.outcome == "behind"
         return found
 
     def _seconds(self, level: float, purpose: Purpose) -> float:
-        """Long enough for the requests that it takes."""
+        """Long enough for the requests that it takes, as far as the trial before tells how much one is worth."""
         asked = float(self.facts["trial_s"])
         if purpose == "bracket":
             return asked
-        rate = level if self.facts["open_loop"] else self.outcomes[-1].done
-        wanted = ENOUGH * least_requests(self.facts["objectives"], self.facts["confidence"])
-        long = max(asked, wanted / max(rate, 1e-3))
+        # Requests that all come too late resemble each other, whatever they would do at a load that holds.
+        before = next((found for found in reversed(self.outcomes) if found.leans), self.outcomes[-1])
+        rate = level if self.facts["open_loop"] else before.done
+        effect = max(share.effect for share in before.shares)
+        wanted = ENOUGH * effect * least_requests(self.facts["objectives"], self.facts["confidence"])
+        long = min(max(asked, wanted / max(rate, 1e-3)), MOST_LONGER * asked)
         return max(LEAST_CONFIRM * asked, CONFIRM * long) if purpose == "confirm" else long
 
     def _level(self, level: float, *, down: bool = False) -> float:
@@ -157,9 +173,6 @@ class Search:
         if not above:
             return None
         return max(i for i, other in enumerate(self.levels) if other == min(above))
-
-    def _fell_behind(self) -> bool:
-        return bool(self.outcomes) and self.outcomes[-1].outcome == "behind"
 
 
 def replay(facts: Facts, trials: Iterable[Facts]) -> tuple[Sequence[Judged], Answer | None]:

@@ -6,11 +6,12 @@ bound is beyond it; either bound with the confidence that was asked for.
 
 The bounds are those of Korn and Graubard (Survey Methodology 24, 1998) for shares of clustered samples: the exact
 binomial bound (Clopper and Pearson) for n / deff requests, corrected by Student's t for the number of clusters. For the
-slow requests of a queue come together, so n requests tell less than n. Clusters are blocks of time; the design effect
-deff (Kish 1965) is the variance of the blocks' counts over that of independent requests, the largest of three lengths
-of blocks. Where hardly any request is beyond its limits, their clustering cannot be seen, so it is also taken of
-the slowest tenth, which clusters alike: without it a short trial that met no burst would seem to prove that there are
-none. Pure.
+slow requests of a queue come together: of an M/M/1 queue at three quarters of its capacity 25 requests tell as much as
+one that is independent. Clusters are blocks of time; the design effect deff (Kish 1965) is the variance of the blocks'
+counts over that of independent requests, times (1 + r) / (1 - r) where blocks resemble their neighbours (r as in
+`judge.intervals`). Where hardly any request is beyond its limits, their clustering cannot be seen, so it is also taken
+of the slowest tenth, which clusters alike: without it a short trial that met no burst would seem to prove that there
+are none. Pure.
 """
 
 from __future__ import annotations
@@ -33,17 +34,18 @@ Facts = Mapping[str, Any]
 Outcome = Literal["holds", "misses", "undecided", "behind"]
 
 BLOCKS = 40
-"""Of a trial, as its facts have them. They are judged by themselves, and two and four together."""
-TOGETHER = (1, 2, 4)
+"""Of time, equally long, in which the facts of a trial are."""
+MOST_LAG1 = 0.95
 UNSENT_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
 class Share:
-    """`beyond` of `n` requests broke an objective that `allowed` them to be such a share; one-sided bounds."""
+    """`beyond` of `n` requests broke an objective that `allowed` them to be such a share; one-sided bounds. `effect`: deff."""
 
     n: int
     beyond: int
+    effect: float
     low: float
     high: float
     allowed: float
@@ -102,32 +104,29 @@ def _share(blocks: Sequence[Facts], index: int, allowed: float, confidence: floa
     beyond, slowest = (np.array([block[what][index] for block in blocks], np.float64) for what in ("beyond", "slowest"))
     n, k = int(due.sum()), int(beyond.sum())
     if n < 2:
-        return Share(n, k, 0.0, 1.0, allowed)
+        return Share(n, k, 1.0, 0.0, 1.0, allowed)
     effect, clusters = max(_design_effect(counts, due) for counts in (beyond, slowest))
     alpha = 1 - confidence
-    student = (stats.t.isf(alpha, n - 1) / stats.t.isf(alpha, clusters - 1)) ** 2
+    student = (stats.t.isf(alpha, n - 1) / stats.t.isf(alpha, max(clusters - 1, 1))) ** 2
     worth = max(n / effect * float(student), 1.0)
     x = k / n * worth
     low = float(special.betaincinv(x, worth - x + 1, alpha)) if k else 0.0
     high = float(special.betaincinv(x + 1, worth - x, 1 - alpha)) if k < n else 1.0
-    return Share(n, k, low, high, allowed)
+    return Share(n, k, effect, low, high, allowed)
 
 
-def _design_effect(counts: Floats, due: Floats) -> tuple[float, int]:
-    """The largest, at least 1, and of how many blocks. Linearised, as the requests of a block are random, too."""
-    n, share = float(due.sum()), float(counts.sum() / due.sum())
+def _design_effect(counts: Floats, due: Floats) -> tuple[float, float]:
+    """At least 1; and how many independent blocks there are. Linearised, as the requests of a block are random, too."""
+    n, share, blocks = float(due.sum()), float(counts.sum() / due.sum()), len(due)
     if not 0 < share < 1:
-        return 1.0, len(due)
-    found = [(1.0, len(due))]
-    for every in TOGETHER:
-        left = _merged(counts - share * due, every)
-        variance = float(left @ left) * len(left) / (len(left) - 1)
-        found.append((variance / (n * share * (1 - share)), len(left)))
-    return max(found)
-
-
-def _merged(values: Floats, every: int) -> Floats:
-    return np.asarray(np.add.reduceat(values, np.arange(0, len(values), every)), np.float64)
+        return 1.0, blocks
+    left = counts - share * due
+    squares = float(left @ left)
+    lag1 = float(left[1:] @ left[:-1]) / squares
+    sure = min(max(0.0, lag1 - 1 / math.sqrt(blocks)), MOST_LAG1)
+    widen = (1 + sure) / (1 - sure)
+    variance = squares * blocks / (blocks - 1) * widen
+    return max(variance / (n * share * (1 - share)), 1.0), blocks / widen
 
 
 def _behind(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:

@@ -128,7 +128,7 @@ class Engine:
     def _begin(self, plan: StagePlan, begin_ns: int | None) -> None:
         self._end_stages()
         arms = [arm for arm in self._senders if self._spec.cache == "warm" and arm not in self._warmed]
-        arms = [arm for arm in arms if _takes_part(plan, arm)]
+        arms = [arm for arm in arms if plan.shares.get(arm, 0.0) > 0]
         if arms:
             self._warmed.update(arms)
             self._carrier.warm(arms, lambda: self._start(plan, begin_ns))
@@ -203,10 +203,3 @@ class Engine:
             self._audit.cache(self._recorder, arm, tokens, self._carrier.cached_tokens[arm])
         self._loop.after(AUDIT_S, self._look)
 
-
-def _takes_part(plan: StagePlan, arm: ArmName) -> bool:
-    if plan.mode != "split":
-        return arm != "stable"
-    baseline = 1 - plan.candidate_share if plan.baseline_share is None else plan.baseline_share
-    shares = {"candidate": plan.candidate_share, "baseline": baseline, "stable": 1 - baseline - plan.candidate_share}
-    return shares[arm] > 1e-9

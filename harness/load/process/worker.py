@@ -29,8 +29,8 @@ STRANGE_S = 60.0
 """A master that has not let us in by then is none of ours."""
 RECONNECT_S = 4.0
 """After so long a silence the connection is made anew: TCP may by then wait much longer between its own attempts."""
-GIVE_UP_S = 60.0
-"""After so long a silence nobody will come for the rest of the files."""
+GIVE_UP_S = 45.0
+"""After so long a silence nobody will come for the rest of the files. (Locust's own worker ends after 60 s.)"""
 FAREWELL_S = 2.0
 """A worker on the master's own host that nobody wants any more does not wait longer for its farewell."""
 ASKED = 8

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ def _start(course: Course, asked: Asked, seed: int, folder: Path, t0_ns: int) ->
     folder.mkdir(parents=True)
     info, load = asked.info(), asked.load
     spec = LoadSpec(
-        arms={"baseline": asked.arm}, models={"baseline": info}, seed=seed,
+        arms={"baseline": replace(asked.arm, headers=access(environment=os.environ).headers)}, models={"baseline": info}, seed=seed,
         prompts=load.texts if info.is_token_model else (), max_tokens=load.max_tokens, timeout_s=load.timeout_s,
         logprobs_k=0, chunks=False, t0_ns=t0_ns, folder=folder,
         inputs=() if info.is_token_model else _rows(asked, info),

@@ -1,7 +1,7 @@
 """What a load was like in one span of time: counts and times by block, all that a verdict on it follows from.
 
-A window is cut into at most 30 blocks of equal length, half a second at least. A request belongs to the block in which it was due, what
-it got done (itself, its tokens) to the one in which it ended. Times are kept as counts in bins of 1 %
+A window is cut into at most 30 blocks of equal length, half a second at least. A request belongs to the block in which
+it was due, what it got done (itself, its tokens) to the one in which it ended. Times are kept as counts in bins of 1 %
 (`recording.sketches`), so a quantile of any set of blocks is known within 1 %.
 """
 

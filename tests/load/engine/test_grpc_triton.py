@@ -121,16 +121,17 @@ def test_an_error_within_a_stream_is_a_message_of_it(ticker_server: EmbeddedServ
         assert "ticker was told to fail" in messages[0].error_message
 
 
-def test_a_stream_of_a_hundred_at_once_cancelled_leaves_the_server_well(ticker_server: EmbeddedServer) -> None:
-    """As fast as Triton can write: reset there and then, it would not survive."""
+def test_a_server_survives_that_its_streams_are_cancelled(ticker_server: EmbeddedServer) -> None:
+    """While it writes as fast as it can, and new ones begin: were they reset there and then, it would crash."""
     with Driver(Arm(ticker_server.grpc_url, "ticker", 1), TICKER) as driver:
-        for _ in range(3):
-            fast = ticks(driver.sender, 30, 0)
-            sent = [driver.send(fast) for _ in range(100)]
-            driver.until(lambda sent=sent: sum(bool(one.frames) for one in sent) > 20)
+        fast = ticks(driver.sender, 20, 0)
+        for _ in range(100):
+            sent = [driver.send(fast) for _ in range(8)]
+            driver.until(lambda sent=sent: any(one.frames for one in sent))
             driver.sender.cancel()
             assert all(one in driver.done for one in sent)
-            assert {one.failure.status for one in sent if one.failure} == {"cancelled"}
-            driver.until(lambda: not driver.sender.lingering)
+        ended = {one.failure.status for one in driver.done if one.failure}
+        assert ended == {"cancelled"}
         assert driver.run(ticks(driver.sender, 2, 0))[0].failure is None
+        driver.until(lambda: not driver.sender.lingering)
     assert ticker_server.alive

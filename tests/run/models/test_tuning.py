@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import LoadMismatch, UnsafeChange, UsageError
 from harness.run.models import Site, held, load, open_site, restore, settings, tune
 from harness.triton import Batching, Control
-from tests.run.conftest import canary
+from tests.run.conftest import CANARY, canary
+from tests.run.test_crash import wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -178,6 +180,31 @@ def test_killed_while_it_holds_restore_gives_back_whatever_was_loaded_since(
     assert "max_queue_delay 0 ms" in done.stdout
     assert delays(server) == {2: DAY}
     assert restore(site, "batching")[0].done == (), "twice is harmless"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
+def test_killed_in_the_switch_itself_restore_waits_for_its_end_and_undoes_it(
+    server: EmbeddedServer, tmp_path: Path, after_s: float
+) -> None:
+    """Triton goes on with a load whose caller is gone: what serves meanwhile is not what will serve."""
+    where = ("--url", server.grpc_url, "--state", str(tmp_path / "state"))
+    command = [str(CANARY), "models", "tune", "batching", "--max-queue-delay", "20ms", *where]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as switch:
+        journal = tmp_path / "state" / "journal.jsonl"
+        wait_for(lambda: journal.exists() and "models.tune" in journal.read_text(), "the switch")
+        time.sleep(after_s)  # wherever in the switch it dies
+        switch.kill()
+    done = canary("models", "restore", "batching", *where)
+    assert done.code == 0, done.stderr
+    expected = NIGHT if '"action": "models.change"' in finished(journal) else DAY
+    assert delays(server) == {1: expected, 2: expected}
+
+
+def finished(journal: Path) -> str:
+    """The first change's last line, if it came to its end before the kill."""
+    lines = [line for line in journal.read_text().splitlines() if '"seq": 1,' in line and '"state": "done"' in line]
+    return "".join(lines)
 
 
 @pytest.mark.slow
