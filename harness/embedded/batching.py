@@ -1,7 +1,8 @@
 """`batching`: a model whose batches cost the same however many requests are in them. Runs inside Triton.
 
-As in an engine that is built for one batch size, every batch is padded to it: two layers of a network, really
-computed, on one thread (the server's environment pins it). Sixteen requests together cost as much as one alone, so it gains from waiting for others.
+As in an engine that is built for one batch size, every batch is padded to it: two layers of a network, really computed,
+on one thread (the server's environment pins it). Sixteen requests together cost as much as one alone, so it gains from
+waiting for others.
 """
 
 from __future__ import annotations

@@ -106,9 +106,9 @@ def add_version(repository: Path, model: str, version: int, build: Build) -> Non
         )
         compile_models(staged, target)
         staged.rename(target)
-    except OSError as error:
+    except BaseException as error:  # an index takes seconds to make: Ctrl-C may come, too
         shutil.rmtree(staged, ignore_errors=True)
-        if target.exists():
+        if isinstance(error, OSError) and target.exists():
             raise UsageError(f"{model} version {version} is in {repository} already") from error
         raise
 

@@ -81,7 +81,7 @@ def _explained(step_s: float, whole_s: float, before_s: float) -> str:
     of = f"the {words.time(abs(whole_s))} that the candidate's ensemble takes {more}"
     if step_s * whole_s <= 0:
         return f"that is none of {of}"
-    return f"that is {words.time(abs(step_s))} of {of}"
+    return f"that is {'all' if abs(step_s) >= abs(whole_s) else words.time(abs(step_s))} of {of}"
 
 
 def _alone(view: StageView, step: StepTimes) -> Finding:

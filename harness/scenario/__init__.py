@@ -18,6 +18,7 @@ from harness.scenario.model import Scenario
 from harness.scenario.operations import (
     MOST_DELAY_S,
     BatchSetting,
+    FindMaxLoad,
     MultiModelServer,
     MultiRegion,
     NightBatch,
@@ -55,6 +56,7 @@ __all__ = [
     "BuiltIn",
     "DeployConfig",
     "Description",
+    "FindMaxLoad",
     "GateConfig",
     "GateFacts",
     "LoadConfig",

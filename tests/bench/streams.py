@@ -1,6 +1,6 @@
 """How well hundreds of gRPC streams are stamped: each chunk carries the clock of who sent it, on the same machine.
 
-    python tests/bench/streams.py [--streams 500] [--rate 20] [--seconds 10] [--instances 3] [--only triton|frames]
+    python -m tests.bench.streams [--streams 500] [--rate 20] [--seconds 10] [--instances 3] [--only triton|frames]
 
 Two senders, one after the other: the real Triton with a decoupled Python model (`tests/load/engine/ticker`; the clock
 is read in the model, so that Triton's own way to the wire counts as error, too), and a process that writes the same

@@ -159,6 +159,26 @@ def test_requests_that_fail_and_a_generator_that_is_late() -> None:
     assert outcomes(judge_operation(few))["embedding.errors"] == "pass"
 
 
+@pytest.mark.parametrize("together", [1.3, 5.0])
+def test_a_run_whose_generator_fell_behind_neither_promotes_nor_rolls_back(together: float) -> None:
+    facts = multi_model_server(together=together)
+    for number, one in enumerate(facts["windows"]):
+        if one["load"] == "embedding":
+            slower = together if one["stage"] == 2 else 1.0
+            facts["windows"][number] = window("embedding", one["stage"], took_s=0.02 * slower, lag_s=0.05)
+    verdict = judge_operation(facts)
+    assert verdict.verdict == "inconclusive"
+    assert outcomes(verdict)["embedding.response_time.p50"] == "inconclusive"
+    assert outcomes(verdict)["llm.ttft.p50"] == "pass", "the other load kept up"
+    night = night_batch(gain=1.02)
+    night["windows"] = [
+        window("realtime", one["stage"], lag_s=0.05) if one["rate"] else one for one in night["windows"]
+    ]
+    verdict = judge_operation(night)
+    assert {metric for metric, outcome in outcomes(verdict).items() if outcome == "fail"} == {"gain.request_throughput"}
+    assert outcomes(verdict)["back.response_time.p50"] == "inconclusive"
+
+
 def test_quantiles_without_enough_requests_are_named_and_not_judged() -> None:
     facts = multi_model_server()
     for one in facts["windows"]:

@@ -190,6 +190,17 @@ def test_a_step_that_explains_nothing_is_not_blamed() -> None:
     assert "that is none of the 300.0 ms that the candidate's ensemble takes longer" in reason
 
 
+def test_a_part_of_the_difference_is_told_from_all_of_it() -> None:
+    def told(whole_s: float) -> str:
+        made = World(jitter=0).add("emb/1", 0.05, 4).add("emb/2", 0.25, 4)
+        made.add("rag_v1/1", 0.5, 4).add("rag_v2/1", whole_s, 4)
+        return findings(made.readings)["steps.emb"].reason.rpartition("; ")[2]
+
+    assert told(0.80) == "that is 200.0 ms of the 300.0 ms that the candidate's ensemble takes longer"
+    assert told(0.65) == "that is all of the 150.0 ms that the candidate's ensemble takes longer"
+    assert told(0.40) == "that is none of the 100.0 ms that the candidate's ensemble takes less"
+
+
 def test_a_shared_step_is_not_split() -> None:
     found = findings(world(jitter=0).readings)
     assert list(found) == ["steps.tok", "steps.emb", "steps.llm"]

@@ -60,13 +60,14 @@ def test_a_slow_step_is_named_and_its_share_of_the_difference_is_told(light: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("build", "metric", "code"), [("trimmed", "", 0), ("slow", "ttft.p50", 1), ("prefix", "quality.kl", 1)]
+    ("build", "metric", "codes"), [("int8", "", {0}), ("slow", "ttft.p50", {1}), ("prefix", "quality.kl", {1, 3})]
 )
-def test_each_build_gets_the_verdict_it_deserves(tmp_path: Path, build: str, metric: str, code: int) -> None:
+def test_each_build_gets_the_verdict_it_deserves(tmp_path: Path, build: str, metric: str, codes: set[int]) -> None:
+    """Other passages change one answer of three, and those much: how many questions show that is chance."""
     done = canary("run", "rag-pipeline", "--set", f"candidate.build={build}", "--out", tmp_path / "out", "--json")
-    assert done.code == code, done.stderr
-    failed = [f["metric"] for f in json.loads(done.stdout)["findings"] if f["outcome"] == "fail"]
-    assert (metric in failed) if metric else not failed
+    assert done.code in codes, done.stderr
+    wrong = [f["metric"] for f in json.loads(done.stdout)["findings"] if f["outcome"] in ("fail", "inconclusive")]
+    assert (metric in wrong) if metric else not wrong
 
 
 @pytest.mark.slow

@@ -8,7 +8,17 @@ import jsonschema
 import pytest
 
 from harness.errors import ScenarioError
-from harness.scenario import MultiRegion, RepoSync, RetireModel, built_in, describe, json_schema, load
+from harness.scenario import (
+    MultiModelServer,
+    MultiRegion,
+    NightBatch,
+    RepoSync,
+    RetireModel,
+    built_in,
+    describe,
+    json_schema,
+    load,
+)
 from harness.scenario.document import read
 
 SYNC = """\
@@ -42,10 +52,32 @@ window: 10m
 then: remove
 """
 
-FILES = {"sync": SYNC, "regions": REGIONS, "retire": RETIRE}
+SERVER = """\
+kind: multi-model-server
+name: shared
+models:
+  embedding: {model: e5, url: "http://triton:8000", rate: 20/s, prompts: p.jsonl}
+  llm: {model: llm, version: 2, url: "grpc://triton:8001", in_flight: 4}
+limits: {latency: 1.5x, memory: 80%}
+"""
+
+NIGHT = """\
+kind: night-batch
+name: night
+target: {url: "grpc://triton:8001", repository: models}
+model: ranker
+day: {max_queue_delay: 100us}
+night: {max_queue_delay: 20ms, preferred_batch_size: [8, 16]}
+realtime: {rate: 20/s}
+batch: {in_flight: 16}
+at: {dusk: "22:00", dawn: "06:00", zone: Europe/Berlin}
+"""
+
+FILES = {"sync": SYNC, "regions": REGIONS, "retire": RETIRE, "server": SERVER, "night": NIGHT}
 
 
 def write(folder: Path, text: str) -> Path:
+    (folder / "p.jsonl").write_text('{"prompt": "One?"}\n{"prompt": "Two?"}\n{"prompt": "Three?"}\n')
     path = folder / "operation.yaml"
     path.write_text(text)
     return path
@@ -70,6 +102,31 @@ def test_each_kind_is_read_and_its_paths_are_seen_from_its_file(tmp_path: Path) 
     )
 
 
+def test_two_models_and_their_loads(tmp_path: Path) -> None:
+    server = load(write(tmp_path, SERVER))
+    assert isinstance(server, MultiModelServer)
+    first, second = server.models.values()
+    assert [prompt.text for prompt in first.texts] == ["One?", "Two?", "Three?"]
+    assert (first.rate, second.in_flight, second.version) == (20.0, 4, 2)
+    assert server.order == (("embedding",), ("llm",), ("embedding", "llm"), ("llm",), ("embedding",))
+    assert [server.seconds(names) for names in server.order] == [30.0, 30.0, 60.0, 30.0, 30.0]
+    assert (server.limits.latency, server.limits.throughput, server.limits.memory) == (1.5, 0.2, 0.8)
+    stage = first.stage(2, 9.0)
+    assert (stage.index, stage.arrival, stage.rate, stage.candidate_share, stage.duration_s) == (2, "poisson", 20, 0, 9)
+    assert second.stage(0, 1.0).arrival == "closed"
+    assert "together" in " ".join(server.steps)
+
+
+def test_day_and_night(tmp_path: Path) -> None:
+    night = load(write(tmp_path, NIGHT))
+    assert isinstance(night, NightBatch)
+    assert (night.day.delay_us, night.night.delay_us, night.night.preferred) == (100, 20_000, (8, 16))
+    assert "wait for 22:00 (Europe/Berlin)" in " ".join(night.steps)
+    both = load(write(tmp_path, NIGHT.replace(NIGHT[NIGHT.index("at:") :], "separate: {model: jobs}\n")))
+    assert isinstance(both, NightBatch)
+    assert "batch jobs to jobs" in " ".join(both.steps)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_dumped_can_be_read_again(tmp_path: Path, name: str) -> None:
     scenario = load(write(tmp_path, FILES[name]))
@@ -78,7 +135,6 @@ def test_what_is_dumped_can_be_read_again(tmp_path: Path, name: str) -> None:
 
 
 def test_prompts_are_the_probes_of_a_token_model(tmp_path: Path) -> None:
-    (tmp_path / "p.jsonl").write_text('{"prompt": "One?"}\n{"prompt": "Two?"}\n{"prompt": "Three?"}\n')
     scenario = load(write(tmp_path, REGIONS + "prompts: p.jsonl\n"))
     assert isinstance(scenario, MultiRegion)
     assert scenario.asked == ((1, "One?"), (2, "Two?"))
@@ -134,6 +190,30 @@ def test_prompts_are_the_probes_of_a_token_model(tmp_path: Path) -> None:
         ("retire", "then: remove", "stray: 5/s", "stray: only the embedded server gets strays"),
         ("retire", "then: remove", "steady: 500/s", "steady: expected at most 200/s"),
         ("retire", "version: 3\n", "", "version: is missing"),
+        (
+            "server",
+            "in_flight: 4",
+            "in_flight: 4, rate: 1/s",
+            "models.llm: give rate (such as rate: 20/s) or in_flight",
+        ),
+        ("server", "in_flight: 4", "in_fligth: 4", "models.llm.in_fligth: unknown key; did you mean in_flight?"),
+        ("server", ', url: "grpc://triton:8001"', "", "models.llm: give target: {server: embedded}, or where"),
+        ("server", "in_flight: 4", "in_flight: 4, over: grpc", "models.llm.over: only the embedded server has it"),
+        ("server", "  llm:", "  LLM:", "models.LLM: expected a name of small letters"),
+        ("server", "latency: 1.5x", "latency: 150%", "limits.latency: expected a factor above 0 such as 2x"),
+        ("server", "p.jsonl", "nowhere.jsonl", "models.embedding.prompts: expected a file of prompts"),
+        (
+            "night",
+            "max_queue_delay: 100us",
+            "max_queue_delay: 2m",
+            "day.max_queue_delay: expected 0s to 60s, found 120s",
+        ),
+        ("night", "[8, 16]", "[8, 0]", "night.preferred_batch_size.1: expected a whole number from 1 up"),
+        ("night", '"22:00"', '"10 pm"', 'at.dusk: expected a time of day such as "22:00"'),
+        ("night", '"22:00"', '"06:00"', "at.dawn: expected another time than dusk"),
+        ("night", "Europe/Berlin", "Europe/Atlantis", "at.zone: expected a time zone such as Europe/Berlin"),
+        ("night", "name: night", "name: night\nseparate: {model: jobs}", "two deployments have no dusk and no dawn"),
+        ("night", "max_queue_delay: 20ms, preferred_batch_size: [8, 16]", "max_queue_delay: 100us", "found the same"),
         ("sync", "http://127.0.0.1:8333", "127.0.0.1", "store.endpoint: expected a URL such as http://host:8333"),
     ],
 )

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import RecordingError
+from harness.judge.operations import find as find
 from harness.judge.operations import night as night
 from harness.judge.operations import regions as regions
 from harness.judge.operations import retire as retire
@@ -24,6 +25,7 @@ _KINDS = {
     "retire-model": retire,
     "multi-model-server": server,
     "night-batch": night,
+    "find-max-load": find,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from scipy import stats
@@ -62,18 +63,21 @@ def none_failed(metric: str, what: str, windows: Sequence[Facts]) -> Finding:
     return fact(metric, "pass", f"{what}: 0 of {amount(n, 'request')} failed")
 
 
-def as_asked(metric: str, windows: Sequence[Facts], remark: str = "") -> Finding:
+def as_asked(
+    metric: str, windows: Sequence[Facts], judged: Iterable[str] = tuple(QUANTILES), remark: str = ""
+) -> Finding:
     """Whether the generator sent when it should: otherwise its own lateness would be taken for the server's.
 
-    At each quantile that is judged the lag (sent - due) may be a tenth of the response time, and 1 ms in any case: as
+    At each quantile that is `judged` the lag (sent - due) may be a tenth of the response time, and 1 ms in any case: as
     `judge.validity` has it. In a closed loop nothing is due before it is sent.
     """
     if not windows or not any(block["due"] for window in windows for block in window["blocks"]):
         return fact(metric, "no data", "No request was seen")
     lags: list[tuple[float, str, float, float]] = []
+    names_judged = tuple(judged)
     for window in windows:
-        for name, q in QUANTILES.items():
-            lag, took = (pooled(window["blocks"], each, q) for each in ("send_lag", "response_time"))
+        for name in names_judged:
+            lag, took = (pooled(window["blocks"], each, QUANTILES[name]) for each in ("send_lag", "response_time"))
             if window["rate"] is not None and lag is not None and took is not None:
                 lags.append((lag / max(MIN_LAG_S, LAG_SHARE * took), name, lag, took))
     if not lags:
@@ -84,6 +88,20 @@ def as_asked(metric: str, windows: Sequence[Facts], remark: str = "") -> Finding
         why = "The load generator fell behind its own schedule: this machine was too slow for it"
         return fact(metric, "inconclusive", f"{why}; {said}{remark}")
     return fact(metric, "pass", f"The load generator kept up: {said}{remark}")
+
+
+def unless_late(load: Finding, found: Iterable[Finding]) -> list[Finding]:
+    """Comparisons of a load whose generator fell behind are neither for nor against anything."""
+    if load.outcome == "pass":
+        return list(found)
+    return [
+        replace(
+            one, outcome="inconclusive", reason=f"{one.reason}; the load generator fell behind, so it does not count"
+        )
+        if one.outcome in ("pass", "fail")
+        else one
+        for one in found
+    ]
 
 
 def at_most(metric: str, found: Compared | None, limit: float, what: str, alpha_fail: float) -> Finding:

@@ -20,6 +20,7 @@ from harness.judge.operations.loads import (
     errors,
     none_failed,
     shown,
+    unless_late,
     windows_of,
 )
 from harness.types import Finding
@@ -38,9 +39,20 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     """`switch.dusk`, `switch.dawn`, `setting.night`, `setting.day`, `errors`, `load.*` and what was gained and paid."""
     if not observations.get("limits"):
         return (fact("load", "no data", "Nothing was measured"),)
-    if observations.get("separate"):
-        return (*_compare(observations), *_settings(observations), *_loads(observations, SHARED_DUSK, SHARED_DAWN))
-    return (*_switched(observations), *_settings(observations), *_loads(observations, SWITCH_DUSK, SWITCH_DAWN))
+    two = bool(observations.get("separate"))
+    loads = _loads(observations, *((SHARED_DUSK, SHARED_DAWN) if two else (SWITCH_DUSK, SWITCH_DAWN)))
+    compared = _compare(observations) if two else _switched(observations)
+    for load in loads:
+        if load.metric == "load.realtime":
+            compared = _only(compared, ".response_time", load)
+        elif load.metric == "load.batch":
+            compared = _only(compared, ".request_throughput", load)
+    return (*compared, *_settings(observations), *loads)
+
+
+def _only(compared: list[Finding], of: str, load: Finding) -> list[Finding]:
+    """What was compared `of` this load counts where its generator kept up."""
+    return [each for one in compared for each in (unless_late(load, [one]) if of in one.metric else [one])]
 
 
 def done(observations: Facts) -> str:
@@ -141,4 +153,4 @@ def _loads(observations: Facts, dusk: int, dawn: int) -> list[Finding]:
             found.append(none_failed(f"switch.{name}", f"The switch at {name}{took}", windows))
     found.append(errors("errors", outside, observations["limits"]["errors"]))
     of = {load: [window for window in outside if window["load"] == load] for load in (REALTIME, BATCH)}
-    return [*found, *(as_asked(f"load.{load}", windows) for load, windows in of.items())]
+    return [*found, *(as_asked(f"load.{load}", windows, ("p50", "p95")) for load, windows in of.items())]

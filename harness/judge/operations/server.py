@@ -12,7 +12,17 @@ from typing import Any
 from harness.judge.intervals import ALPHA_FAIL
 from harness.judge.operations.blocks import Block, enough, means, rates, times
 from harness.judge.operations.facts import fact, failed
-from harness.judge.operations.loads import QUANTILES, as_asked, at_least, at_most, blocks_of, bounds, errors, windows_of
+from harness.judge.operations.loads import (
+    QUANTILES,
+    as_asked,
+    at_least,
+    at_most,
+    blocks_of,
+    bounds,
+    errors,
+    unless_late,
+    windows_of,
+)
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
@@ -61,20 +71,19 @@ def _model(observations: Facts, name: str) -> list[Finding]:
     throughputs = ["done", "tokens"] if token_model else ["done"]
     rules = [(metric, q) for metric in latencies(token_model) for q in QUANTILES if _judged(alone, together, metric, q)]
     alpha = ALPHA_FAIL / (len(rules) + len(throughputs))
-    found = [errors(f"{name}.errors", windows, limits["errors"])]
-    found.append(as_asked(f"{name}.load", windows, _too_few(alone, together)))
-    found.append(_drift(observations, name, phases_alone))
+    judged = [q for q in QUANTILES if _judged(alone, together, "response_time", q)]
+    load = as_asked(f"{name}.load", windows, judged, _too_few(alone, together, judged))
+    compared = [_drift(observations, name, phases_alone)]
     for metric, q in rules:
         pair = times(alone, together, metric, QUANTILES[q], name)
         what = f"{metric}.{q} of {name} together, against alone"
-        found.append(at_most(f"{name}.{metric}.{q}", pair, limits["latency"], what, alpha))
-    for what in throughputs:
-        metric = {"done": "request_throughput", "tokens": "output_token_throughput"}[what]
-        pair = rates(alone, together, what, name)
-        least = 1 - limits["throughput"]
-        what_of = f"{metric} of {name} together, against alone"
-        found.append(at_least(f"{name}.{metric}", pair, least, what_of, alpha))
-    return found
+        compared.append(at_most(f"{name}.{metric}.{q}", pair, limits["latency"], what, alpha))
+    for each in throughputs:
+        metric = {"done": "request_throughput", "tokens": "output_token_throughput"}[each]
+        what = f"{metric} of {name} together, against alone"
+        pair = rates(alone, together, each, name)
+        compared.append(at_least(f"{name}.{metric}", pair, 1 - limits["throughput"], what, alpha))
+    return [errors(f"{name}.errors", windows, limits["errors"]), load, *unless_late(load, compared)]
 
 
 def _judged(alone: Sequence[Block], together: Sequence[Block], metric: str, q: str) -> bool:
@@ -82,9 +91,9 @@ def _judged(alone: Sequence[Block], together: Sequence[Block], metric: str, q: s
     return q == "p50" or (enough(alone, metric, QUANTILES[q]) and enough(together, metric, QUANTILES[q]))
 
 
-def _too_few(alone: Sequence[Block], together: Sequence[Block]) -> str:
+def _too_few(alone: Sequence[Block], together: Sequence[Block], judged: Sequence[str]) -> str:
     """Which quantiles are not judged; "" if there are none."""
-    left = [q for q in QUANTILES if not _judged(alone, together, "response_time", q)]
+    left = [q for q in QUANTILES if q not in judged]
     n = min(sum(block["due"] for block in blocks) for blocks in (alone, together))
     return f"; too few requests ({n}) to judge {', '.join(left)}" if left else ""
 

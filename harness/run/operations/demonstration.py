@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.embedded import EmbeddedServer, available, build_repository, model_available, s3_available
-from harness.scenario import MultiModelServer, MultiRegion, NightBatch, Operation, RepoSync, RetireModel
+from harness.scenario import FindMaxLoad, MultiModelServer, MultiRegion, NightBatch, Operation, RepoSync, RetireModel
 from harness.store import MANIFEST, Store
 
 Build = Any
@@ -30,7 +30,7 @@ def _models(scenario: Operation) -> tuple[str, ...]:
         return tuple(model.model for model in scenario.models.values())
     if isinstance(scenario, NightBatch):
         return (scenario.model, *([scenario.separate.model] if scenario.separate else []))
-    return (scenario.model,) if isinstance(scenario, MultiRegion | RetireModel) else ()
+    return (scenario.model,) if isinstance(scenario, MultiRegion | RetireModel | FindMaxLoad) else ()
 
 
 def start_triton(folder: Path, models: Mapping[str, Mapping[int, Build]], stack: ExitStack) -> EmbeddedServer:

@@ -172,7 +172,8 @@ def _start(course: Course, asked: Asked, seed: int, folder: Path, t0_ns: int) ->
     folder.mkdir(parents=True)
     info, load = asked.info(), asked.load
     spec = LoadSpec(
-        arms={"baseline": replace(asked.arm, headers=access(environment=os.environ).headers)}, models={"baseline": info}, seed=seed,
+        arms={"baseline": replace(asked.arm, headers=access(environment=os.environ).headers)},
+        models={"baseline": info}, seed=seed,
         prompts=load.texts if info.is_token_model else (), max_tokens=load.max_tokens, timeout_s=load.timeout_s,
         logprobs_k=0, chunks=False, t0_ns=t0_ns, folder=folder,
         inputs=() if info.is_token_model else _rows(asked, info),

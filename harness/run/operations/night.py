@@ -78,7 +78,7 @@ class _Night:
             return
         day, night = self._scenario.day, self._scenario.night
         for url, setting in found.items():
-            if setting != setting.changed(day.delay_us, day.preferred):
+            if setting.delay_us != day.delay_us or day.preferred not in (None, setting.preferred):
                 raise UsageError(
                     f"{self._scenario.model}: has {setting} on {url}, which is not the scenario's day ({day.words})"
                 )

@@ -13,6 +13,7 @@ from harness.run.folder import RunFolder
 from harness.run.operations import demonstration
 from harness.run.operations.conclude import conclude_operation
 from harness.run.operations.course import Course, Say
+from harness.run.operations.find import observe as observe_find
 from harness.run.operations.night import observe as observe_night
 from harness.run.operations.recover import undo_what_was_cut_off
 from harness.run.operations.regions import observe as observe_regions
@@ -29,6 +30,7 @@ _OBSERVE: dict[str, Callable[[Course], None]] = {
     "retire-model": observe_retire,
     "multi-model-server": observe_server,
     "night-batch": observe_night,
+    "find-max-load": observe_find,
 }
 
 

@@ -4,6 +4,7 @@ The same rules as in `model`: frozen, strict, the field descriptions are the ref
 """
 
 from harness.scenario.operations.base import Operation
+from harness.scenario.operations.find import FindMaxLoad
 from harness.scenario.operations.load import SentLoad
 from harness.scenario.operations.night import MOST_DELAY_S, BatchSetting, NightBatch, Separate, Times, next_time
 from harness.scenario.operations.regions import MultiRegion
@@ -17,6 +18,7 @@ KINDS: dict[str, type[Operation]] = {
     "retire-model": RetireModel,
     "multi-model-server": MultiModelServer,
     "night-batch": NightBatch,
+    "find-max-load": FindMaxLoad,
 }
 """By the word that the file's `kind:` key takes; without that key a file is a canary."""
 
@@ -24,6 +26,7 @@ __all__ = [
     "KINDS",
     "MOST_DELAY_S",
     "BatchSetting",
+    "FindMaxLoad",
     "MultiModelServer",
     "MultiRegion",
     "NightBatch",

@@ -183,7 +183,7 @@ def test_killed_while_it_holds_restore_gives_back_whatever_was_loaded_since(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.5])
 def test_killed_in_the_switch_itself_restore_waits_for_its_end_and_undoes_it(
     server: EmbeddedServer, tmp_path: Path, after_s: float
 ) -> None:
