@@ -80,6 +80,9 @@ class Generator:
             self._send({"do": "prepare", "spec": json.loads(self.spec.to_json())})
         else:
             self._start_crew(waiting)
+        if self.spec.cache == "warm":
+            # Every payload is asked of every arm first, and each may take as long as a request may.
+            deadline_s += self.spec.timeout_s * self.spec.payloads
         self._await("ready", deadline_s, waiting)
         self._begun = Begun(self.spec.folder)
 

@@ -29,6 +29,10 @@ _OUT_OF_MEMORY = re.compile(
 )
 _TIMED_OUT = re.compile(r"\btimed?[ -]?out\b|\btimeout\b|deadline exceeded", re.IGNORECASE)
 
+GENERATOR = "generator out of sockets"
+"""The error of a request that this machine had no file descriptor or port for."""
+_OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS)
+
 EMPTY = Failure("error", "empty", "")
 TIMEOUT = Failure("timeout", "deadline", "TIMEOUT")
 CANCELLED = Failure("cancelled", "cancelled", "CANCELLED")
@@ -74,6 +78,9 @@ def of_os_error(error: OSError) -> Failure:
     code = type(error).__name__
     if not isinstance(error, socket.gaierror):
         code = errno.errorcode.get(error.errno or 0, code)
+    if error.errno in _OURS:
+        # Not the server's doing: nobody failed but the generator, and `validity.generator` says so.
+        return Failure("cancelled", GENERATOR, code, message)
     if isinstance(error, TimeoutError):
         return Failure("timeout", "deadline", "TIMEOUT", message)
     if isinstance(error, ConnectionRefusedError):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from harness.errors import UsageError, WorldError
 from harness.types import Arm, Tls
 
+PATIENCE_S = 1.0
 _PORTS = {"http": 80, "https": 443, "grpc": 80, "grpcs": 443}
 
 
@@ -36,12 +37,29 @@ def resolve(arm: Arm) -> Address:
     if not host or not port:
         raise UsageError(f"{arm.url}: expected grpc, grpcs, http or https://host:port")
     try:
-        family, _, _, _, sockaddr = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)[0]
+        found = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
     except OSError as error:
         raise WorldError(f"{arm.url}: {error.strerror or error}") from error
+    family, sockaddr = _first_that_answers([(family, sockaddr) for family, _, _, _, sockaddr in found])
     tls = _context(arm.tls or Tls(), arm) if parts.scheme in ("https", "grpcs") else None
     name = (arm.tls.server_name if arm.tls else None) or host
     return Address(family, sockaddr, name, parts.netloc.rpartition("@")[2], tls)
+
+
+def _first_that_answers(places: list[tuple[int, Any]]) -> tuple[int, Any]:
+    """A name may have an address that nobody listens on (localhost: ::1, and a server on 127.0.0.1)."""
+    for family, sockaddr in places if len(places) > 1 else ():
+        attempt = _socket.socket(family, _socket.SOCK_STREAM)
+        try:
+            attempt.settimeout(PATIENCE_S)
+            attempt.connect(sockaddr)
+        except OSError:
+            continue
+        else:
+            return family, sockaddr
+        finally:
+            attempt.close()
+    return places[0]
 
 
 def _context(tls: Tls, arm: Arm) -> ssl.SSLContext:

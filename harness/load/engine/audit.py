@@ -18,14 +18,16 @@ class Sink(Protocol):
 
 
 class Audit:
-    """`cpu` is of the whole process, in cores; `stall_max` the longest turn of the loop since the last look."""
+    """`cpu` is of the whole process, in cores; `stall_max` the longest turn of the loop since the last look; `unsent`
+    waits for a connection; `late`: for how long the next request has been due.
+    """
 
     def __init__(self, worker: int, loop: Loop) -> None:
         self._device = f"worker{worker}"
         self._loop = loop
         self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
 
-    def look(self, sink: Sink, *, backlog: int, in_flight: int, unsent: int) -> None:
+    def look(self, sink: Sink, *, backlog: int, in_flight: int, unsent: int, late_ns: int) -> None:
         cpu_s, wall_s = time.process_time(), time.monotonic()
         share = (cpu_s - self._cpu_s) / max(wall_s - self._wall_s, 1e-6)
         self._cpu_s, self._wall_s = cpu_s, wall_s
@@ -37,6 +39,7 @@ class Audit:
             ("backlog", backlog, "1"),
             ("in_flight", in_flight, "1"),
             ("unsent", unsent, "1"),
+            ("late", late_ns / 1e9, "s"),
             ("lead", self._loop.lead_ns / 1e9, "s"),
             ("rss", _rss_bytes(), "bytes"),
         ):

@@ -19,8 +19,10 @@ from harness.types import ArmName, Output, PlannedRequest, Sample, StagePlan
 Observe = Callable[[str, str, float, str], None]
 """Told of every sample: wire, name, response time in ms, error class ("" if none). For Locust's own statistics."""
 
-# Answers read in one idle turn; and how many may wait before they are read whether or not there is time.
-FEW, TOO_MANY = 4, 2048
+# Requests in flight to each arm while it is warmed.
+FEW = 4
+# So many answers may wait before they are read whether or not there is time.
+TOO_MANY = 2048
 
 
 class Reference(NamedTuple):
@@ -89,9 +91,10 @@ class Carrier:
         templates = self._templates
         self._launch(flight, {arm: templates[arm][request.prompt] for arm in arms})
 
-    def warm(self, arms: Sequence[ArmName], over: Callable[[], None]) -> None:
-        """Every payload once to each of `arms`, a few at a time, unrecorded; then `over`."""
-        waiting = deque((arm, template) for arm in arms for template in self._templates[arm])
+    def warm(self, over: Callable[[], None]) -> None:
+        """This worker's share of the payloads, each once to every arm, a few at a time, unrecorded; then `over`."""
+        mine = slice(self._spec.worker, None, self._spec.workers)
+        waiting = deque((arm, template) for arm, every in self._templates.items() for template in every[mine])
         flying = 0
 
         def landed(_: Exchange) -> None:
@@ -111,6 +114,11 @@ class Carrier:
                 over()
 
         more()
+
+    def close(self) -> None:
+        """Reads what is there, and asks for nothing more."""
+        self._scores = False
+        self.drain()
 
     def drain(self) -> None:
         """Reads every answer that is there."""
@@ -135,23 +143,22 @@ class Carrier:
         flight.left -= 1
         if flight.left:
             return
-        if not (self._scores and flight.assignment == "plan"):
-            self._end(flight)
         if not self._finished:
-            self._loop.when_idle(self._read_some)
+            self._loop.when_idle(self._read_one)
         self._finished.append(flight)
         if len(self._finished) > TOO_MANY:
             self._read(self._finished.popleft())
+        # What follows may ask for everything that is finished: this one is among it.
+        if not (self._scores and flight.assignment == "plan"):
+            self._end(flight)
 
     def _end(self, flight: Flight) -> None:
         if flight.over:
             over, flight.over = flight.over, None
-            over(all(_refused(exchange) for exchange in flight.exchanges.values()))
+            over(all(_turned_away(exchange) for exchange in flight.exchanges.values()))
 
-    def _read_some(self) -> bool:
-        for _ in range(FEW):
-            if not self._finished:
-                return False
+    def _read_one(self) -> bool:
+        if self._finished:
             self._read(self._finished.popleft())
         return bool(self._finished)
 
@@ -219,8 +226,12 @@ class Carrier:
         return self._references.get(flight.prompt, known[flight.pair_id % len(known)])
 
 
-def _refused(exchange: Exchange) -> bool:
-    return exchange.status == 503 or (exchange.failure is not None and exchange.failure.status == "refused")
+def _turned_away(exchange: Exchange) -> bool:
+    """At once, without an answer: a closed loop that took the next request would spin."""
+    failure = exchange.failure
+    if failure is None:
+        return exchange.status == 503
+    return failure.status == "refused" or (failure.status == "error" and not exchange.status and not exchange.frames)
 
 
 def _output(stage: int, pair_id: int, arm: str, kind: str, reply: Reply) -> Output:

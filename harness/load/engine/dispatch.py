@@ -41,6 +41,8 @@ class Stage:
         self._next: PlannedRequest | None = None
         self._begin_ns = self._end_ns = 0
         self._timers: list[Timer] = []
+        self.unsent = 0
+        """Requests that were due and never sent: known once it was stopped."""
 
     def begin(self, begin_ns: int) -> None:
         """Its time counts from `begin_ns` (ns since the run's start), which may lie ahead."""
@@ -59,19 +61,20 @@ class Stage:
             self._ending = True
             for timer in self._timers:
                 timer.cancel()
-            self._next = None
+            self._count_unsent()
             self._loop.at(0, self._end_if_over)
 
     @property
-    def overdue(self) -> int:
-        """1 if the next request should have left by now."""
-        return int(self._next is not None and self._begin_ns + self._next.due_ns < self._loop.now_ns())
+    def late_ns(self) -> int:
+        """For how long the next request has been due."""
+        return max(self._loop.now_ns() - self._begin_ns - self._next.due_ns, 0) if self._next is not None else 0
 
     # Open loop
 
     def _await_next(self) -> None:
         if self._next is not None:
-            self._loop.at(self._begin_ns + self._next.due_ns, self._fire)
+            # Of what is overdue it is the last: everything else that is due has its turn, too.
+            self._loop.at(max(self._begin_ns + self._next.due_ns, self._loop.now_ns()), self._fire)
 
     def _fire(self) -> None:
         for _ in range(BURST):
@@ -87,6 +90,14 @@ class Stage:
             self._carry(request, due_ns, self._landed)
             self._next = next(self._requests, None)
         self._await_next()
+
+    def _count_unsent(self) -> None:
+        """A generator that is behind at the end says by how many requests."""
+        past_ns = min(self._loop.now_ns(), self._end_ns) - self._begin_ns
+        while self._next is not None and self._next.due_ns < past_ns:
+            self.unsent += 1
+            self._next = next(self._requests, None)
+        self._next = None
 
     def _landed(self, _: bool) -> None:
         self.in_flight -= 1

@@ -23,6 +23,8 @@ FLUSH_S = 0.25
 AUDIT_S = 1.0
 # How long requests in flight may take once the run is told to stop; then they are cancelled.
 GRACE_S = 1.0
+# And how long a server may go on with what was cancelled here, before its connection is closed.
+LINGER_S = 5.0
 CONNECT_S = 2.0
 # Connections that are there before the first request.
 AHEAD = 8
@@ -52,7 +54,6 @@ class Engine:
         self._route = Route()
         self._senders: dict[ArmName, Sender] = {}
         self._stages: list[Stage] = []
-        self._warmed: set[ArmName] = set()
         self._stopping = False
         self._recorder: Recorder
         self._carrier: Carrier
@@ -65,11 +66,12 @@ class Engine:
             self._prepare()
             self._loop.run()
         finally:
+            self._end_stages()
             for sender in self._senders.values():
                 sender.close()
             try:
                 if hasattr(self, "_carrier"):
-                    self._carrier.drain()
+                    self._carrier.close()
             finally:
                 self._recorder.close()
                 self._loop.close()
@@ -114,12 +116,19 @@ class Engine:
             self._ready()
 
     def _ready(self) -> None:
+        """Connected, or not: a server that is not there is what the run shall see."""
         self._connecting = -1
+        self._expire()
+        if self._spec.cache == "warm":
+            self._carrier.warm(self._be_ready)
+        else:
+            self._be_ready()
+
+    def _be_ready(self) -> None:
         self._audit = Audit(self._spec.worker, self._loop)
         # A collection of everything that was imported would stop the traffic for tens of milliseconds.
         gc.collect()
         gc.freeze()
-        self._expire()
         self._flush()
         self._look()
         self._loop.take_worst()
@@ -127,15 +136,6 @@ class Engine:
 
     def _begin(self, plan: StagePlan, begin_ns: int | None) -> None:
         self._end_stages()
-        arms = [arm for arm in self._senders if self._spec.cache == "warm" and arm not in self._warmed]
-        arms = [arm for arm in arms if plan.shares.get(arm, 0.0) > 0]
-        if arms:
-            self._warmed.update(arms)
-            self._carrier.warm(arms, lambda: self._start(plan, begin_ns))
-        else:
-            self._start(plan, begin_ns)
-
-    def _start(self, plan: StagePlan, begin_ns: int | None) -> None:
         if self._stopping:
             return
         spec = self._spec
@@ -156,10 +156,13 @@ class Engine:
         self._stages.remove(stage)
         # What the parent reads after this event is complete.
         self._carrier.drain()
+        if stage.unsent:
+            self._note("never_sent", stage.unsent, "1")
         self._recorder.flush()
-        self._emit({"event": "stage_done", "index": stage.plan.index, "t_ns": self._loop.now_ns()})
-        if self._stopping and not self._stages:
-            self._loop.stop()
+        if not self._stopping:
+            self._emit({"event": "stage_done", "index": stage.plan.index, "t_ns": self._loop.now_ns()})
+        elif not self._stages:
+            self._leave(self._loop.now_ns())
 
     def _end_stages(self) -> None:
         for stage in self._stages:
@@ -169,14 +172,22 @@ class Engine:
         self._stopping = True
         self._end_stages()
         if not self._stages:
-            self._loop.stop()
+            self._leave(self._loop.now_ns())
             return
         self._loop.after(GRACE_S, self._cancel)
-        self._loop.after(2 * GRACE_S, self._loop.stop)
 
     def _cancel(self) -> None:
         for sender in self._senders.values():
             sender.cancel()
+        self._leave(self._loop.now_ns())
+
+    def _leave(self, since_ns: int) -> None:
+        """A connection that is closed while Triton 2.51 writes to its streams may crash it: they end by themselves."""
+        waited_s = (self._loop.now_ns() - since_ns) / 1e9
+        if waited_s < LINGER_S and any(sender.lingering for sender in self._senders.values()):
+            self._loop.after(0.05, self._leave, since_ns)
+        else:
+            self._loop.stop()
 
     def _expire(self) -> None:
         limit_ns = self._loop.now_ns() - int(self._spec.timeout_s * 1e9)
@@ -197,9 +208,9 @@ class Engine:
             self._recorder,
             backlog=self._carrier.backlog,
             in_flight=sum(stage.in_flight for stage in self._stages),
-            unsent=sum(stage.overdue for stage in self._stages),
+            unsent=sum(sender.waiting for sender in self._senders.values()),
+            late_ns=max((stage.late_ns for stage in self._stages), default=0),
         )
         for arm, tokens in self._carrier.prompt_tokens.items():
             self._audit.cache(self._recorder, arm, tokens, self._carrier.cached_tokens[arm])
         self._loop.after(AUDIT_S, self._look)
-

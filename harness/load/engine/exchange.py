@@ -52,4 +52,13 @@ class Sender(Protocol):
     def cancel(self) -> None:
         """Ends every request in flight as cancelled."""
 
-    def close(self) -> None: ...
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a connection."""
+
+    @property
+    def lingering(self) -> int:
+        """Requests that were ended here and that the server still works on: to be waited for before `close`."""
+
+    def close(self) -> None:
+        """Ends every request in flight as cancelled, and every connection. What is sent later is cancelled, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -98,6 +99,10 @@ class GrpcSender:
         self._end(outcome.CANCELLED, self._now_ns() + 1)
 
     @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
     def lingering(self) -> int:
         """How many streams the server has not ended yet, though their requests were ended here. To be waited for, a
         while, before `close`: a closed connection is the harshest way of cancelling.
@@ -105,6 +110,8 @@ class GrpcSender:
         return sum(call.is_told for connection in self._all() for call in connection.streams.values())
 
     def close(self) -> None:
+        self.cancel()
+        self._tell_refused()
         for connection in self._all():
             connection.close()
         self._open.clear()
@@ -161,8 +168,7 @@ class GrpcSender:
             self._open.remove(connection)
         elif connection in self._connecting:
             self._connecting.discard(connection)
-            assert error
-            self._refusal = outcome.of_os_error(error)
+            self._refusal = outcome.of_os_error(error or ConnectionResetError(errno.ECONNRESET, "the server left"))
             self._retry_ns = self._now_ns() + int(self._pause_s * 1e9)
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
             self._settle()

@@ -173,7 +173,7 @@ class Connection(Generic[S]):
                 else:
                     self._other(kind, flags, number, data[begin:end], now_ns)
                 begin = end
-        except (_Wrong, HPACKError, ValueError) as error:
+        except (_Wrong, HPACKError) as error:
             self._wrong(error)
             return
         self._rest = data[begin:]
@@ -223,11 +223,11 @@ class Connection(Generic[S]):
                 stream = self.streams.get(number)
                 if stream is not None:
                     stream.taken += len(payload)
-                    stream.data(h2.unpadded(flags & h2.PADDED, payload), now_ns)
+                    stream.data(_unpadded(flags & h2.PADDED, payload), now_ns)
                     if flags & h2.END_STREAM:
                         self._end(number, _NO_FIELDS, now_ns)
             case h2.HEADERS:
-                self._block(number, flags, h2.unpadded(flags, payload), now_ns)
+                self._block(number, flags, _unpadded(flags, payload), now_ns)
             case h2.CONTINUATION:
                 if self._partial is None:
                     raise _Wrong(h2.PROTOCOL_ERROR, "CONTINUATION of nothing")
@@ -377,3 +377,11 @@ _MOST_HEADERS = 1 << 18
 
 def _number(payload: bytes) -> int:
     return int.from_bytes(payload[:4], "big")
+
+
+def _unpadded(flags: int, payload: bytes) -> bytes:
+    """Only what the server sent is its fault: a ValueError of our own callbacks is none of the protocol."""
+    try:
+        return h2.unpadded(flags, payload)
+    except ValueError as error:
+        raise _Wrong(h2.PROTOCOL_ERROR, str(error)) from error

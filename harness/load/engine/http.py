@@ -37,6 +37,7 @@ class HttpSender:
         self._waiting: deque[tuple[bytes, Exchange]] = deque()
         self._connecting: Callable[[], None] | None = None
         self._unsettled = 0
+        self._closed = False
 
     def prepare(self, tensors: Sequence[Tensor]) -> Template:
         return encode(self._wire, self._arm, self._model, tensors)
@@ -51,6 +52,10 @@ class HttpSender:
             self._open()
 
     def send(self, template: Template, request_id: bytes, key: bytes, exchange: Exchange) -> None:
+        if self._closed:
+            exchange.sent_ns = self._loop.now_ns()
+            self._loop.at(0, self._end, exchange, outcome.CANCELLED)
+            return
         message = template.fill(request_id, key)
         if self._idle:
             connection = self._idle.pop()
@@ -81,24 +86,36 @@ class HttpSender:
             self._idle.remove(connection)
         if not connection.is_open:
             self._settled()
+        self._pump()
         if exchange:
             self._end(exchange, outcome.of_os_error(failure) if isinstance(failure, OSError) else failure)
-        if self._waiting and (self._most is None or len(self._all) < self._most):
-            self._next(self._open())
 
     def expire(self, sent_before_ns: int) -> None:
         while self._waiting and self._waiting[0][1].sent_ns < sent_before_ns:
             self._end(self._waiting.popleft()[1], outcome.TIMEOUT)
         while self._live and (oldest := next(iter(self._live))).sent_ns < sent_before_ns:
             self._drop(oldest, outcome.TIMEOUT)
+        self._pump()
 
     def cancel(self) -> None:
-        while self._waiting:
-            self._end(self._waiting.popleft()[1], outcome.CANCELLED)
+        # What an ended request leads to may be the next one: that is not among these.
+        waiting, self._waiting = self._waiting, deque()
+        for _, exchange in waiting:
+            self._end(exchange, outcome.CANCELLED)
         for exchange in tuple(self._live):
             self._drop(exchange, outcome.CANCELLED)
+        self._pump()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def lingering(self) -> int:
+        return 0
 
     def close(self) -> None:
+        self._closed = True
         self.cancel()
         while self._all:
             self._all.pop().close()
@@ -111,6 +128,11 @@ class HttpSender:
         message, exchange = self._waiting.popleft()
         self._live[exchange] = connection
         connection.begin(message, exchange)
+
+    def _pump(self) -> None:
+        """Requests that wait for a connection get one each, as far as there may be more."""
+        while self._waiting and not self._closed and (self._most is None or len(self._all) < self._most):
+            self._next(self._open())
 
     def _open(self) -> Connection:
         connection = Connection(self._loop, self._address, self)

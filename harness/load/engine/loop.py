@@ -12,6 +12,7 @@ import heapq
 import os
 import select
 import time
+from _thread import allocate_lock  # the native one: gevent replaces that of `threading`
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -59,6 +60,7 @@ class Loop:
         self._idle: deque[Callable[[], bool]] = deque()
         self._posted: deque[tuple[Call, tuple[Any, ...]]] = deque()
         self._alarm = _Alarm()
+        self._wake_lock = allocate_lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._alarm.fd, select.EPOLLIN | select.EPOLLET)
         self._poll.register(self._wake, select.EPOLLIN)
@@ -100,9 +102,11 @@ class Loop:
         self._idle.append(work)
 
     def post(self, call: Call, *args: Any) -> None:
-        """Call it in the loop's thread. May be called from any thread."""
-        self._posted.append((call, args))
-        os.eventfd_write(self._wake, 1)
+        """Call it in the loop's thread. May be called from any thread; after `close` nothing happens."""
+        with self._wake_lock:
+            if self._wake >= 0:
+                self._posted.append((call, args))
+                os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
         """`run` returns after this turn."""
@@ -140,7 +144,9 @@ class Loop:
         for fd in tuple(self._on):
             self.forget(fd)
         self._alarm.close()
-        os.close(self._wake)
+        with self._wake_lock:
+            wake, self._wake = self._wake, -1
+            os.close(wake)
         self._poll.close()
 
     def _wait_ms(self, now: int) -> float:

@@ -13,6 +13,9 @@ from harness.load.engine.address import Address
 from harness.load.engine.loop import READ, WRITE, Loop
 
 BLOCK = 1 << 16
+CONNECT_S = 10.0
+"""A connection that is not open by then, TLS included, is given up."""
+_KIND = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 _NOT_NOW = (errno.EAGAIN, errno.EINPROGRESS, errno.EINTR)
 
 
@@ -37,9 +40,14 @@ class Transport:
         self._out = bytearray()
         self._open = self._closed = False
         self._tls = _Tls(address) if address.tls else None
-        self._socket = _socket.socket(
-            address.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
-        )
+        self._fd = -1
+        late = TimeoutError(errno.ETIMEDOUT, "no connection came about")
+        self._patience = loop.after(CONNECT_S, self._lose, late)
+        try:
+            self._socket = _socket.socket(address.family, _KIND)
+        except OSError as error:  # no file descriptor is left
+            loop.at(0, self._lose, error)
+            return
         self._fd = self._socket.fileno()
         self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         code = self._socket.connect_ex(address.sockaddr)
@@ -77,8 +85,10 @@ class Transport:
         """At once, without a word to the user."""
         if not self._closed:
             self._closed = True
-            self._loop.forget(self._fd)
-            self._socket.close()
+            self._patience.cancel()
+            if self._fd >= 0:
+                self._loop.forget(self._fd)
+                self._socket.close()
 
     def _connecting(self, _: int) -> None:
         code = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
@@ -111,8 +121,10 @@ class Transport:
 
     def _opened(self) -> None:
         self._open = True
+        self._patience.cancel()
         if self._tls:
             self._out += self._tls.encrypt(self._tls.waiting)
+            self._tls.waiting = b""
         self._loop.watch(self._fd, READ, self._ready)
         self._user.opened()
         if self._out and not self._closed:
@@ -142,6 +154,9 @@ class Transport:
                 return
         if data:
             self._user.received(data, now_ns)
+        if self._tls and self._tls.ended:
+            # The other side has said that it says no more: it waits for us to go.
+            self._lose(None)
 
     def _flush(self) -> None:
         try:
@@ -169,6 +184,7 @@ class _Tls:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = address.tls.wrap_bio(self._in, self._out, server_hostname=address.name)
         self.waiting = b""
+        self.ended = False
 
     def later(self, data: bytes) -> bytes:
         """Keeps what is sent before the handshake is over."""
@@ -202,7 +218,8 @@ class _Tls:
             except ssl.SSLWantReadError:
                 return bytes(plain)
             except ssl.SSLZeroReturnError:
-                return bytes(plain)
+                piece = b""
             if not piece:
+                self.ended = True
                 return bytes(plain)
             plain += piece

@@ -25,11 +25,13 @@ class Pipes:
 
     def commands(self) -> Iterator[dict[str, Any]]:
         """What the parent says, until its end is closed."""
-        rest = b""
-        while data := gevent.os.nb_read(self._in, 65536):
-            *lines, rest = (rest + data).split(b"\n")
+        rest: list[bytes] = []  # of a line of megabytes: joined once
+        while data := gevent.os.nb_read(self._in, 1 << 20):
+            *lines, last = data.split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                yield json.loads(b"".join((*rest, line)))
+                rest = []
+            rest.append(last)
 
     def emit(self, event: dict[str, Any]) -> None:
         """May be called from any thread: a line is one write."""

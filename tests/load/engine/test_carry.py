@@ -285,7 +285,7 @@ def test_unique_prompts_get_a_key_of_the_pair_the_same_for_both_arms(tmp_path: P
 def test_warming_asks_every_payload_once_and_records_nothing(tmp_path: Path) -> None:
     rig = llm(tmp_path, cache="warm")
     over: list[str] = []
-    rig.carrier.warm(["baseline", "candidate"], lambda: over.append("over"))
+    rig.carrier.warm(lambda: over.append("over"))
     rig.loop.run()
     assert over == ["over"]
     texts = sorted((arm, decode("BYTES", template["text_input"].raw)[0]) for arm, _, template in rig.sent)

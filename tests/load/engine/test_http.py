@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 import threading
@@ -13,6 +14,7 @@ import trustme
 
 from harness.load.engine.http import HttpSender
 from harness.load.engine.loop import Loop
+from harness.load.outcome import GENERATOR
 from harness.load.template import Template, request_id
 from harness.types import Arm, Tls
 from tests.load.conftest import TINY
@@ -272,6 +274,39 @@ def test_a_request_that_waits_for_a_connection_has_a_deadline_too(loop: Loop, sc
     assert client.statuses() == ["timeout"] * 3
 
 
+def test_who_waited_goes_on_when_those_in_flight_have_timed_out(loop: Loop, script: Make) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        read_request(connection)
+        if number == 1:
+            threading.Event().wait(60)
+        connection.sendall(PLAIN)
+
+    client = Client(loop, script(serve).port, connections=1)
+    client.send()
+    cut_ns = loop.now_ns() + 50_000_000
+    loop.at(cut_ns, client.send)
+    loop.at(cut_ns + 1_000_000, lambda: client.sender.expire(cut_ns - 1))
+    run_until(loop, lambda: len(client.answers.done) == 2)
+    assert client.statuses() == ["timeout", "200"]
+
+
+def test_without_a_file_descriptor_nobody_else_is_to_blame(loop: Loop, script: Make) -> None:
+    client = Client(loop, script(answering(PLAIN)).port)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        client.send()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    client.wait()
+    failure = client.answers.done[0].failure
+    assert failure is not None
+    assert (failure.status, failure.error, failure.code) == ("cancelled", GENERATOR, "EMFILE")
+    client.send()
+    client.wait()
+    assert client.statuses() == ["cancelled", "200"]
+
+
 def test_cancel_ends_them_all(loop: Loop, script: Make) -> None:
     client = Client(loop, script(lambda connection, _: threading.Event().wait(60)).port, connections=2)
     client.send(4)
@@ -327,6 +362,25 @@ def test_the_same_under_tls(loop: Loop, script: Make, tmp_path) -> None:  # type
     assert client.statuses() == ["200"] * 3
     assert b"".join(part for _, part in client.answers.done[1].frames) == b"data: a\n\n0123456789"
     assert server.connections == 1
+
+
+def test_a_server_that_says_goodbye_under_tls_costs_no_request(loop: Loop, script: Make, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """It waits for our goodbye before it closes, as asyncio's servers do."""
+    authority, context = tls_server("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    def serve(connection: socket.socket, _: int) -> None:
+        assert isinstance(connection, ssl.SSLSocket)
+        read_request(connection)
+        connection.sendall(PLAIN)
+        connection.unwrap()
+
+    client = Client(loop, script(serve, context).port, scheme="https", tls=Tls(ca=str(tmp_path / "ca.pem")))
+    for _ in range(3):
+        client.send()
+        client.wait()
+        run_until(loop, lambda: not client.sender._all)
+    assert client.statuses() == ["200"] * 3
 
 
 def test_a_server_that_is_not_who_it_should_be_is_not_spoken_to(loop: Loop, script: Make, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -127,3 +127,9 @@ def test_what_was_forgotten_is_not_called_any_more(loop: Loop) -> None:
     for read, write in ends:
         os.close(read)
         os.close(write)
+
+
+def test_a_post_after_the_end_touches_no_file_of_somebody_else() -> None:
+    loop = Loop(0)
+    loop.close()
+    loop.post(lambda: None)
