@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-slow lint lock seeds kept-serving clean
+.PHONY: help setup demo test test-slow lint lock seeds kept-serving bench-load clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -25,7 +25,8 @@ test: setup  ## the tests (15 minutes at most on 2 cores)
 
 test-slow: setup  ## the slow tail (25 minutes at most)
 	tests/system-packages.sh
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and alone"
 
 lint: setup  ## ruff, mypy, import-linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -39,6 +40,10 @@ seeds: setup  ## campaign: the verdicts of fp8-canary over seeds and builds; res
 
 kept-serving: setup  ## campaign: requests at v1 while v2 comes and goes, through models and through the naive calls
 	$(BIN)/python -m tests.campaigns.kept_serving
+
+bench-load: setup  ## benchmark: this load generator beside perf_analyzer, tritonclient, Locust, wrk, k6, AIPerf
+	tests/bench/load/peers.sh
+	$(BIN)/python -m tests.bench.load
 
 clean:
 	rm -rf .venv build dist

@@ -62,6 +62,9 @@ def _use_server(document: Document, url: str) -> None:
         # Builds are made by the embedded server only; a server of one's own has its versions already.
         _put(document, ("baseline", "build"), None, source)
         _put(document, ("candidate", "build"), None, source)
+    elif document.data["kind"] == "find-max-load":
+        for key in ("build", "over"):
+            _put(document, (key,), None, source)
 
 
 def load_rules(path: str | Path) -> tuple[Gate, ...]:

@@ -25,6 +25,7 @@ def test_the_naive_calls_do_not(way: kept_serving.Way) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_fifty_cycles() -> None:
     """The probe asks 400 times a second; how often a machine gets to it is in the campaign's table, and no test."""
     counts = kept_serving.measure(OVER_GRPC, 50)
@@ -33,5 +34,6 @@ def test_fifty_cycles() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_over_http_requests_wait_and_none_fails() -> None:
     assert kept_serving.measure(OVER_HTTP, 5).failed == {}

@@ -10,7 +10,7 @@ import pytest
 from harness.recording import Recording
 from tests.run.conftest import canary, only_folder
 
-pytestmark = [pytest.mark.triton, pytest.mark.weights, pytest.mark.slow]
+pytestmark = [pytest.mark.triton, pytest.mark.weights, pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def test_interrupted_it_says_what_was_seen_and_leaves_no_process(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.weights
 def test_an_embedding_model_beside_a_language_model(tmp_path: Path) -> None:
     """The built-in one, with short phases: what it finds depends on the machine, that it finds something does not."""

@@ -153,6 +153,7 @@ def test_interrupted_in_the_switch_the_day_is_back_when_it_ends(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_deployments_are_measured_beside_one(server: EmbeddedServer, tmp_path: Path) -> None:
     shutil.copytree(server.repository / "batching", server.repository / "batching_jobs")
     config = server.repository / "batching_jobs" / "config.pbtxt"

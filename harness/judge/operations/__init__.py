@@ -37,9 +37,9 @@ def judge_operation(observations: Mapping[str, Any]) -> Verdict:
     try:
         findings = _KINDS[kind].findings(observations)
         decision, reason = _decide(_KINDS[kind], observations, findings)
+        needs = _needs(_KINDS[kind], observations, findings) if decision == "inconclusive" else ""
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise RecordingError(f"observations.json: is damaged: {type(error).__name__}: {error}") from error
-    needs = _needs(observations, findings) if decision == "inconclusive" else ""
     return Verdict(decision, reason, (StageVerdict(0, decision, reason, findings),), needs)
 
 
@@ -57,8 +57,10 @@ def _decide(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[F
     return "promote", kind.done(observations)
 
 
-def _needs(observations: Mapping[str, Any], findings: tuple[Finding, ...]) -> str:
+def _needs(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[Finding, ...]) -> str:
     if not observations.get("finished"):
         return "an operation that comes to its end: run it again"
+    if hasattr(kind, "needs"):
+        return str(kind.needs(observations))
     missing = [finding.metric for finding in findings if finding.outcome != "pass"]
     return f"facts for {', '.join(missing)}" if missing else "an operation that observes something"

@@ -168,11 +168,10 @@ class Search:
         return missed <= held * (1 + self.facts["precision"]) or self._level(math.sqrt(held * missed)) in (held, missed)
 
     def _beyond(self, level: float) -> int | None:
-        """The last trial at the lowest level above `level` at which nothing was shown to hold."""
-        above = [other for other in self.levels if other > level]
-        if not above:
-            return None
-        return max(i for i, other in enumerate(self.levels) if other == min(above))
+        """The last trial at the lowest level above `level` that was not shown to hold in its last trial."""
+        last = {other: i for i, other in enumerate(self.levels) if other > level}
+        above = [i for i in last.values() if self.outcomes[i].outcome != "holds"]
+        return min(above, key=lambda i: self.levels[i], default=None)
 
 
 def replay(facts: Facts, trials: Iterable[Facts]) -> tuple[Sequence[Judged], Answer | None]:

@@ -41,7 +41,10 @@ UNSENT_SIGMA = 4.0
 
 @dataclass(frozen=True)
 class Share:
-    """`beyond` of `n` requests broke an objective that `allowed` them to be such a share; one-sided bounds. `effect`: deff."""
+    """`beyond` of `n` requests broke an objective that `allowed` such a share of them to; one-sided bounds.
+
+    `effect`: deff.
+    """
 
     n: int
     beyond: int
@@ -154,4 +157,5 @@ def _growing(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:
     if not grows or done >= saturation.BEHIND * due or due - done < saturation.MIN_BACKLOG:
         return ""
     served = f"{words.number(done / seconds)}/s"
-    return f"over-saturated: it served {served}, and a request took {words.time(begin)} at first, {words.time(end)} at the end"
+    took = f"a request took {words.time(begin)} at first, {words.time(end)} at the end"
+    return f"over-saturated: it served {served}, and {took}"

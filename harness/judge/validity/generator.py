@@ -13,6 +13,9 @@ from harness.judge.validity.signals import Series, series, span
 from harness.judge.view import StageView
 
 FULL_CORE, FULL_HOST = 0.90, 0.95
+# As harness.load.outcome words it.
+OUT_OF_SOCKETS = "generator out of sockets"
+MAX_UNSENT = 0.001
 SUSTAINED = 0.5
 MIN_READINGS = 3
 MIN_STALL_S, STALL_SHARE = 5e-3, 0.10
@@ -113,7 +116,7 @@ def judge(view: StageView, machine: Machine, latency_s: float) -> list[Fault]:
     if view.plan.purpose == "deploy":
         return []
     found = [_pauses(view, machine), _core(view, machine), _clocks(view, machine, latency_s), _silent(view, machine)]
-    found.append(_host(view, machine))
+    found += [_host(view, machine), _sockets(view)]
     return [one for one in found if one is not None]
 
 
@@ -171,6 +174,21 @@ def _silent(view: StageView, machine: Machine) -> Fault | None:
     if not heard or not silent or machine.passed_s < SILENT_S:
         return None
     return fault(view, "generator", f"worker {silent[0]} sent requests and recorded nothing of its own state")
+
+
+def _sockets(view: StageView) -> Fault | None:
+    """Requests that this machine had no file descriptor or port for were never asked of any server."""
+    names = view.samples.error_names
+    if OUT_OF_SOCKETS not in names:
+        return None
+    lost = int((view.samples.error == names.index(OUT_OF_SOCKETS)).sum())
+    if lost <= MAX_UNSENT * len(view.samples):
+        return None
+    reason = (
+        f"{lost} of {len(view.samples)} requests found no socket free on the load generator: raise its limit of open "
+        "files, or give load.connections"
+    )
+    return fault(view, "generator", reason)
 
 
 def _host(view: StageView, machine: Machine) -> Fault | None:

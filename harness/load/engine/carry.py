@@ -72,6 +72,8 @@ class Carrier:
         self.prompt_tokens: dict[ArmName, int] = {}
         self.cached_tokens: dict[ArmName, int] = {}
         """So far, of answers whose engine says how much of the prompt came from a cache."""
+        # An answer of which only status and version are looked at costs less to read than to put off.
+        self._quick = not spec.keeps_outputs and not any(m.is_token_model for m in spec.models.values())
         self._unique = spec.cache == "unique"
         self._templates: dict[ArmName, list[Template]] = {
             arm: [sender.prepare(generation(spec, arm, number)) for number in range(spec.payloads)]
@@ -143,6 +145,9 @@ class Carrier:
         flight.left -= 1
         if flight.left:
             return
+        if self._quick:
+            self._read(flight)
+            return
         if not self._finished:
             self._loop.when_idle(self._read_one)
         self._finished.append(flight)
@@ -168,7 +173,7 @@ class Carrier:
         for arm, reply in replies.items():
             if reply.failure is None and (kind == "scored" or arm in self._kept):
                 self._recorder.output(_output(flight.stage.index, flight.pair_id, arm, kind, reply))
-        if flight.over and not self._score(flight, replies):
+        if flight.over and not (self._scores and self._score(flight, replies)):
             self._end(flight)
 
     def _record(self, flight: Flight, arm: ArmName, exchange: Exchange) -> Reply:

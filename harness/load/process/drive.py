@@ -65,7 +65,7 @@ class Drive:
 
     def _over(self, result: Any) -> None:
         self._engine = None
-        self._statistics.take()
+        self._statistics.rest()
         if result.exception is not None:
             self.ended.set_exception(result.exception)
         else:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import traceback
 from typing import Any
 
 import gevent
@@ -61,10 +62,7 @@ class Role:
 
     def report(self, error: BaseException) -> int:
         """Tells the parent; returns the exit code."""
-        event = as_event(error)
-        if event["kind"] == "bug":
-            self.environment.runner.log_exception("", repr(error), "")
-        self.pipes.emit(event)
+        self.pipes.emit(as_event(error))
         return error.exit_code if isinstance(error, CanaryError) else 4
 
     def leave(self, code: int) -> None:
@@ -108,11 +106,12 @@ class Alone(Role):
 
 
 def as_event(error: BaseException) -> dict[str, Any]:
-    """What went wrong, as the protocol words it."""
+    """What went wrong, as the protocol words it. A bug also leaves its traceback in the log."""
     if isinstance(error, CanaryError):
         return {
             "event": "error",
             "kind": "usage" if isinstance(error, UsageError) else "world",
             "message": str(error),
         }
+    traceback.print_exception(error)
     return {"event": "error", "kind": "bug", "message": f"load generator: {error!r}"}

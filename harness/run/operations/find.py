@@ -56,9 +56,13 @@ def _search(course: Course, scenario: FindMaxLoad, trials: _Trials) -> None:
         ask = next(steps)
         while True:
             facts = trials.make(ask)
+            found = judge_trial(facts, course.facts["objectives"], scenario.confidence)
+            facts["found"] = {
+                "outcome": found.outcome, "reason": found.reason,
+                "bounds": [[share.low, share.high] for share in found.shares],
+            }  # fmt: skip
             course.facts["trials"].append(facts)
             course.save()
-            found = judge_trial(facts, course.facts["objectives"], scenario.confidence)
             course.say(f"{scenario.load_at(ask.level).words} for {ask.seconds:g} s: {found.outcome}")
             ask = steps.send(found)
     except StopIteration:
@@ -125,7 +129,9 @@ def trial_facts(
     that they used most of. A limit on a time that an answer does not have (tpot of one token) holds; `measured` tells
     for each objective how many answers had any of its times.
     """
-    due, sent, first, done = (rows[name].to_numpy().astype(np.float64) for name in ("due_ns", "sent_ns", "first_ns", "done_ns"))
+    due, sent, first, done = (
+        rows[name].to_numpy().astype(np.float64) for name in ("due_ns", "sent_ns", "first_ns", "done_ns")
+    )
     status, osl = rows["status"].to_numpy(), rows["osl"].to_numpy()
     ok, counted = status == "ok", status != "cancelled"
     edges = begin_ns + np.round(np.arange(BLOCKS + 1) * (seconds * 1e9 / BLOCKS))
@@ -144,11 +150,14 @@ def trial_facts(
     for objective in objectives:
         parts = [times[name][counted] / (limit * 1e9) for name, limit in objective["within"].items()]
         parts = [np.where(failed, math.inf, part) for part in parts]
-        used = np.nan_to_num(np.array(parts), nan=0.0, posinf=math.inf).max(axis=0) if parts else failed * math.inf
-        uses.append(np.nan_to_num(used, nan=0.0, posinf=math.inf))
+        every = np.array([*parts, np.where(failed, math.inf, 0.0)])
+        uses.append(np.nan_to_num(every, nan=0.0, posinf=math.inf).max(axis=0))
         measured.append(int(np.isfinite(np.array(parts)).any(axis=0).sum()) if parts else len(failed))
     beyond = [_counts(block[used > 1]) for used in uses]
-    slowest = [_counts(block[used > np.quantile(used, SLOWEST, method="lower")]) if len(used) else _counts(block) for used in uses]
+    slowest = [
+        _counts(block[used > np.quantile(used, SLOWEST, method="lower")]) if len(used) else _counts(block)
+        for used in uses
+    ]
     good = _counts(block[np.all([used <= 1 for used in uses], axis=0) & ~failed])
     number, lost = _counts(block), _counts(block[failed])
     ended = _counts(by_done[ok & (by_done >= 0) & (by_done < BLOCKS)])
@@ -166,7 +175,7 @@ def trial_facts(
 
 
 def _counts(blocks: Any) -> list[int]:
-    return np.bincount(blocks, minlength=BLOCKS).tolist()
+    return [int(count) for count in np.bincount(blocks, minlength=BLOCKS)]
 
 
 def _median(response_ns: Any) -> float | None:

@@ -94,7 +94,7 @@ class ObjectiveConfig(Section):
     def limits(self) -> dict[str, float]:
         """The most that each time of one request may be, seconds; {} for errors."""
         if self.metric == "goodput":
-            return dict(self.within)
+            return {str(name): limit for name, limit in self.within.items()}
         return {} if self.metric == "errors" else {self.metric.partition(".")[0]: self._limit()}
 
     @property
@@ -226,11 +226,11 @@ class FindMaxLoad(Operation):
         unit = "" if self.open_loop else " in flight"
         where = "start a Triton with" if self.embedded else f"check that {self.target.url} serves"
         objectives = ", ".join(objective.words for objective in self.under)
-        sure = format_percent(self.confidence)
+        sure, close = map(format_percent, (self.confidence, self.precision))
         return (
             f"{where} {self.model}",
             f"try {low}{unit}, twice that, and so on, up to {high}, until a trial misses: {objectives}",
-            f"bisect between the last that did not miss and the first that did, down to {format_percent(self.precision)}",
+            f"bisect between the last that did not miss and the first that did, down to {close}",
             f"each trial {format_duration(self.trial_s)} and longer, after {format_duration(self.warm_up_s)} of "
             f"warm-up; it holds where {sure} sure, and an undecided one is repeated up to {self.repeats} times",
             f"try the answer once more, for longer; where it does not hold with {sure} step down",

@@ -294,7 +294,7 @@ def test_warming_asks_every_payload_once_and_records_nothing(tmp_path: Path) -> 
 
 
 def test_answers_are_read_when_there_is_time_and_before_they_are_too_many(tmp_path: Path) -> None:
-    rig = tiny(tmp_path)
+    rig = llm(tmp_path, logprobs_k=0)
     for number in range(TOO_MANY + 10):
         rig.carrier.carry(PAIRED, PlannedRequest(number, 0, 0, ("baseline",)), 900, lambda _: None)
     # Everything lands in one turn, with no idle moment between.

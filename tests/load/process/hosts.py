@@ -96,7 +96,6 @@ class Forwarder:
     def __init__(self, to_port: int) -> None:
         self._to = ("127.0.0.1", to_port)
         self._server = socket.create_server(("", 0))
-        self._open: list[socket.socket] = []
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -106,18 +105,11 @@ class Forwarder:
     def __exit__(self, *_: object) -> None:
         self._server.close()
 
-    def break_off(self) -> None:
-        """Closes every connection that is open."""
-        while self._open:
-            with suppress(OSError):
-                self._open.pop().shutdown(socket.SHUT_RDWR)
-
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client = self._server.accept()[0]
                 server = socket.create_connection(self._to)
-                self._open += [client, server]
                 for source, sink in ((client, server), (server, client)):
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     threading.Thread(target=_pump, args=(source, sink), daemon=True).start()

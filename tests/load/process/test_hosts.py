@@ -42,7 +42,11 @@ class Site:
     port: int
 
     def start(self) -> None:
-        self.generator.start(120)
+        self.generator.start(120, self._waiting)
+
+    def _waiting(self, _: object) -> None:
+        for worker in self.workers:
+            assert worker.poll() is None, ended(worker)
 
     def stop(self) -> None:
         self.generator.stop()
@@ -122,7 +126,8 @@ def test_two_hosts_send_one_plan_and_every_byte_arrives_through_a_cut_line(site:
             size = (site.folder / f"{name}-{number}.arrow").stat().st_size
             assert site.generator.roster.records[number]["files"][f"{name}-{number}.arrow"] == size
     # Nothing is left on the other hosts.
-    assert [ended(process)[0] for process in site.workers] == [0, 0]
+    ends = [ended(process) for process in site.workers]
+    assert [code for code, _ in ends] == [0, 0], ends
     assert [list((tmp_path / host.name).iterdir()) for host in site.hosts] == [[], []]
     # By their own clocks they would lie a day apart.
     errors = [row["value"] for row in rows(site.folder, "readings") if row["metric"] == "clock_error"]
@@ -166,7 +171,8 @@ def test_nobody_else_takes_part(site: Site, tmp_path: Path) -> None:
     assert "the run has its 2 load workers; none can join any more" in said.splitlines()[-1]
     assert len(site.generator.roster.records) == 2
     site.stop()
-    assert [ended(process)[0] for process in site.workers] == [0, 0]
+    ends = [ended(process) for process in site.workers]
+    assert [code for code, _ in ends] == [0, 0], ends
 
 
 def test_ctrl_c_at_a_worker_ends_its_share_and_ships_what_it_has(site: Site, tmp_path: Path) -> None:
