@@ -9,6 +9,7 @@ from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import Screen, stderr, stdout
 from harness.cli.working import TOKEN, token_of
+from harness.errors import UsageError
 from harness.load import DEFAULT_PORT, LOOPBACK, Listen, new_token
 from harness.recording import Recording, is_operation, read_meta
 from harness.report import operation_summary, terminal
@@ -75,6 +76,8 @@ def _run(args: argparse.Namespace) -> int:
     workers = [] if args.workers is None else [f"load.workers={args.workers}"]
     wanted = scenario.load(args.scenario, [*args.set, *workers], seed=args.seed, url=args.url)
     if isinstance(wanted, Operation):
+        if args.master is not None:
+            raise UsageError(f"{wanted.name} sends its load from here: --master is for scenarios that compare")
         return _operate(wanted, args)
     return _execute(wanted, args, None if args.master is None else _listen(args.master))
 

@@ -44,11 +44,11 @@ def join(master: str, token: str, say: Callable[[str], None], folder: Path | Non
         launch.end(process)
     if failure is None:
         raise WorldError(f"{launch.how_ended(process)} before the run was over; see {log}")
-    if failure:
-        raise WorldError(failure)
-    if code:
+    if code and not failure:
         raise WorldError(f"the worker ended with exit code {code}; see {log}")
     log.unlink()
+    if failure:
+        raise WorldError(failure)
 
 
 def _until_over(process: launch.Process, say: Callable[[str], None]) -> str | None:

@@ -110,6 +110,7 @@ class _Run:
         self.live = Live()
         self.guard: Guard | None = None
         self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
+        self._said_lost: set[str] = set()
         self.settled = False
         """What the verdict wanted is done: nothing that happens from here on undoes it."""
 
@@ -170,6 +171,11 @@ class _Run:
         self.target.check()
         if self.guard:
             self.guard.check()
+        what = "the stage ends" if self.scenario.load.on_worker_lost == "stop" else "the others go on"
+        for lost in self.generator.roster.lost:
+            if lost not in self._said_lost:
+                self._said_lost.add(lost)
+                self.say(f"{lost}: {what}")
 
     def _load_candidate(self, stack: ExitStack) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
@@ -223,9 +229,11 @@ class _Run:
         stack.callback(generator.kill)
         if self.listen is None:
             generator.start()
-            return generator
-        self.say(f"waiting at {self.listen.host}:{self.listen.port} for {workers} load workers")
-        generator.start(JOIN_S, self._joined)
+        else:
+            self.say(f"waiting at {self.listen.host}:{self.listen.port} for {workers} load workers")
+            generator.start(JOIN_S, self._joined)
+        self.folder.meta["workers"] = generator.roster.records
+        self.folder.save()
         return generator
 
     def _joined(self, events: Sequence[Mapping[str, Any]]) -> None:

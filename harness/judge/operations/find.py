@@ -11,9 +11,8 @@ from typing import Any
 
 from harness.judge import words
 from harness.judge.operations.facts import amount, fact, failed
-from harness.judge.operations.loads import as_asked
 from harness.judge.operations.search import Answer, replay
-from harness.judge.operations.trials import Judged, Share
+from harness.judge.operations.trials import Judged, Share, punctual
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
@@ -36,7 +35,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     if seen.outcome == "behind":
         found.append(fact("load", "inconclusive", f"{_level(observations, trial)}: {seen.reason}"))
     elif answer.trial is not None:
-        found.append(as_asked("load", [trial["window"]]))
+        found.append(punctual(trial, observations["objectives"]))
         found += _of_answer(observations, trial, seen)
     return tuple(found)
 

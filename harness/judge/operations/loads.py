@@ -64,12 +64,13 @@ def none_failed(metric: str, what: str, windows: Sequence[Facts]) -> Finding:
 
 
 def as_asked(
-    metric: str, windows: Sequence[Facts], judged: Iterable[str] = tuple(QUANTILES), remark: str = ""
-) -> Finding:
+    metric: str, windows: Sequence[Facts], judged: Iterable[str] = tuple(QUANTILES), remark: str = "",
+    *, least_s: float = MIN_LAG_S,
+) -> Finding:  # fmt: skip
     """Whether the generator sent when it should: otherwise its own lateness would be taken for the server's.
 
-    At each quantile that is `judged` the lag (sent - due) may be a tenth of the response time, and 1 ms in any case: as
-    `judge.validity` has it. In a closed loop nothing is due before it is sent.
+    At each quantile that is `judged` the lag (sent - due) may be a tenth of the response time, and `least_s` in any
+    case (1 ms): as `judge.validity` has it. In a closed loop nothing is due before it is sent.
     """
     if not windows or not any(block["due"] for window in windows for block in window["blocks"]):
         return fact(metric, "no data", "No request was seen")
@@ -79,7 +80,7 @@ def as_asked(
         for name in names_judged:
             lag, took = (pooled(window["blocks"], each, QUANTILES[name]) for each in ("send_lag", "response_time"))
             if window["rate"] is not None and lag is not None and took is not None:
-                lags.append((lag / max(MIN_LAG_S, LAG_SHARE * took), name, lag, took))
+                lags.append((lag / max(least_s, LAG_SHARE * took), name, lag, took))
     if not lags:
         return fact(metric, "pass", f"{windows[0]['in_flight']} in flight: each left when another had ended{remark}")
     used, name, lag, took = max(lags)

@@ -132,14 +132,16 @@ class Search:
         what does not.
         """
         seconds = self._seconds(level, purpose)
-        for attempt in range(self.facts["repeats"] + 1):
-            found = yield Ask(level, round(seconds * 2**attempt, 1), purpose)
+        for _ in range(self.facts["repeats"] + 1):
+            found = yield Ask(level, round(seconds, 1), purpose)
             self.outcomes.append(found)
             self.levels.append(level)
             if found.outcome in ("holds", "misses"):
                 break
             if found.outcome == "undecided" and found.leans == {"bracket": True, "confirm": False}.get(purpose):
                 break
+            # More requests tell more; a generator that was late is given another chance.
+            seconds *= 2 if found.outcome == "undecided" else 1
         self._behind = self._behind or found.outcome == "behind"
         return found
 

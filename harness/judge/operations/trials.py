@@ -26,9 +26,11 @@ from scipy import special, stats
 
 from harness.judge import words
 from harness.judge.columns import Floats
-from harness.judge.operations.loads import as_asked
+from harness.judge.operations.loads import QUANTILES, as_asked
 from harness.judge.validity import saturation
+from harness.judge.validity.lag import LAG_SHARE, MIN_LAG_S
 from harness.judge.validity.trend import kendall
+from harness.types import Finding
 
 Facts = Mapping[str, Any]
 Outcome = Literal["holds", "misses", "undecided", "behind"]
@@ -82,7 +84,7 @@ def judge_trial(trial: Facts, objectives: Sequence[Facts], confidence: float) ->
     seconds = sum(block["seconds"] for block in blocks)
     shares = tuple(_share(blocks, i, objective["allowed"], confidence) for i, objective in enumerate(objectives))
     done, good = (sum(block[what] for block in blocks) / seconds for what in ("done", "good"))
-    if late := _behind(trial, blocks, seconds):
+    if late := _behind(trial, blocks, seconds, objectives):
         return Judged("behind", shares, done, good, late)
     for objective, measured in zip(objectives, trial["measured"], strict=True):
         if not measured and shares[0].n:
@@ -132,7 +134,18 @@ def _design_effect(counts: Floats, due: Floats) -> tuple[float, float]:
     return max(variance / (n * share * (1 - share)), 1.0), blocks / widen
 
 
-def _behind(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:
+def punctual(trial: Facts, objectives: Sequence[Facts]) -> Finding:
+    """Whether the generator was late, up to the quantile that the strictest objective asks for.
+
+    Of the limits, too, its lag may be a tenth: a time of 5 ms does not come near a limit of 50 ms for 1 ms of it.
+    """
+    strictest = 1 - min(objective["allowed"] for objective in objectives)
+    limits = [limit for objective in objectives for limit in objective["within"].values()]
+    judged = [name for name, q in QUANTILES.items() if q <= max(strictest, 0.5)]
+    return as_asked("load", [trial["window"]], judged, least_s=max(MIN_LAG_S, LAG_SHARE * min(limits, default=0.0)))
+
+
+def _behind(trial: Facts, blocks: Sequence[Facts], seconds: float, objectives: Sequence[Facts]) -> str:
     """Why the load was not as asked; "" if it was."""
     rate = trial["window"]["rate"]
     if rate is not None:
@@ -140,7 +153,7 @@ def _behind(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:
         if due < asked - UNSENT_SIGMA * math.sqrt(asked):
             sent, wanted = (f"{words.number(count / seconds)}/s" for count in (due, asked))
             return f"The load generator sent {sent} and not {wanted}: this machine was too slow for it"
-    load = as_asked("load", [trial["window"]])
+    load = punctual(trial, objectives)
     return load.reason if load.outcome == "inconclusive" else ""
 
 

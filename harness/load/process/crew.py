@@ -21,6 +21,7 @@ import zmq
 from gevent.event import Event
 from locust.rpc import Message, rpc
 
+from harness.errors import CanaryError
 from harness.load.engine.engine import Requests
 from harness.load.process.drive import Drive
 from harness.load.process.master import Master
@@ -91,30 +92,47 @@ class AtWorker(Role):
         self._drive = Drive(environment, requests, self._happen)
         self._drive.ended.rawlink(self._drive_ended)
         self._spawned = Event()
+        self._own = ""
+        self._finished = False
         environment.events.test_start.add_listener(lambda **_: self._spawned.set())
 
     def attend(self) -> int:
         runner = self.environment.runner
         commands = self.pipes.commands()
         how = next(commands)
-        own = tempfile.mkdtemp(prefix="triton-canary-worker-", dir=how["folder"]) if not how["local"] else ""
+        if not how["local"]:
+            self._own = tempfile.mkdtemp(prefix="triton-canary-worker-", dir=how["folder"])
         self._worker = Worker(
             self._send, self._drive, token=how["token"], host=socket.gethostname(), pid=os.getpid(),
-            folder=Path(own or how["folder"]), local=how["local"], now_ns=time.monotonic_ns, reconnect=self._reconnect,
+            folder=Path(self._own or how["folder"]), local=how["local"], now_ns=time.monotonic_ns,
+            reconnect=self._reconnect,
         )  # fmt: skip
         runner.register_message(KIND, lambda msg, **_: self._worker.heard(msg.data))
         self._wake.start(self._tell)
         gevent.spawn(self._listen, commands)
+        # Locust's master may say "quit" before we look: this process then ends by Locust.
+        self.environment.events.quitting.add_listener(lambda **_: self._finish())
         code = self._until_over()
-        self._drive.end()
-        if self._worker.failure:
-            print(f"load worker: {self._worker.failure}", file=sys.stderr)
-        self.pipes.emit({"event": "over", "failure": self._worker.failure, "folder": own if code else ""})
-        if own and not code:
-            shutil.rmtree(own)
-        # Locust's master says "quit" to all when the run is over, and collects the last statistics.
+        self._finish()
+        # With "quit" it collects the last statistics.
         runner.greenlet.join(QUIT_S)
         return code
+
+    def _finish(self) -> None:
+        """What is left to do and to say. Again: nothing."""
+        if self._finished:
+            return
+        self._finished = True
+        worker = self._worker
+        # What it ended by is told.
+        with suppress(CanaryError):
+            self._drive.end()
+        failure = worker.failure if worker.over is not None else "Locust ended it"
+        if failure:
+            print(f"load worker: {failure}", file=sys.stderr)
+        self.pipes.emit({"event": "over", "failure": failure, "folder": "" if worker.shipped else self._own})
+        if self._own and worker.shipped:
+            shutil.rmtree(self._own)
 
     def _until_over(self) -> int:
         joined = False

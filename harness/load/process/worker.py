@@ -76,13 +76,18 @@ class Worker:
         self._commands: deque[Message] = deque()
         self._offset_ns = 0
         self._told_ns: int | None = None
-        self._prepared = self._stopping = self._ended = self._leaving = False
+        self._prepared = self._stopping = self._ended = self._leaving = self._damaged = False
         self.over: int | None = None
         self.failure = ""
 
     @property
     def joined(self) -> bool:
         return self._number >= 0
+
+    @property
+    def shipped(self) -> bool:
+        """The master has everything that was recorded here."""
+        return not self._damaged and self._behind == 0
 
     def heard(self, data: Message) -> None:
         """A message of the master."""
@@ -235,6 +240,7 @@ class Worker:
                 self._stop()
             case "bye":
                 if command["damaged"]:
+                    self._damaged = True
                     self._fail(f"not the same when it reached the master: {', '.join(command['damaged'])}")
                 else:
                     self.over = WorldError.exit_code if self.failure else 0

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenizers import Tokenizer, models
+
 from harness.embedded import EmbeddedServer
 from tests.bench.load.figures import Figures, of_process
 
@@ -80,6 +82,28 @@ def _k6(server: EmbeddedServer, folder: Path, in_flight: int, seconds: float) ->
     return of_process(server, command, folder / "out", read, env)
 
 
+def _aiperf(server: EmbeddedServer, folder: Path, in_flight: int, seconds: float) -> Figures:
+    """It has no KServe client: raw JSON bodies, which must look like a chat. An answer without text is an error to it,
+    so it ends with one and gives no figures; what it cost, its start included, can be told all the same.
+    """
+    words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    words.save(str(folder / "tokenizer.json"))
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind))
+    tensor = {"name": "INPUT", "datatype": "FP32", "shape": [16], "data": [0.0] * 16}
+    (folder / "bodies.jsonl").write_text(
+        json.dumps({"messages": [{"role": "user", "content": "a"}], "inputs": [tensor]})
+    )
+    command = [
+        str(TOOLS / "aiperf" / "bin" / "aiperf"), "profile", "-m", "identity", "--url", server.http_url,
+        "--endpoint-type", "raw", "--custom-endpoint", "/v2/models/identity/versions/1/infer",
+        "--input-file", str(folder / "bodies.jsonl"), "--custom-dataset-type", "raw_payload",
+        "--concurrency", str(in_flight), "--benchmark-duration", str(round(seconds)), "--ui-type", "none",
+        "--tokenizer", str(folder), "--output-artifact-dir", str(folder / "artifacts"),
+    ]  # fmt: skip
+    return of_process(server, command, folder / "out", lambda _: (None, None), must_succeed=False)
+
+
 def _python(script: str, wire: str) -> Callable[[EmbeddedServer, Path, int, float], Figures]:
     """A Python client in a process of its own, which prints its figures as JSON."""
 
@@ -109,6 +133,7 @@ PEERS = (
     Peer("perf_analyzer grpc", "grpc", _file(TOOLS / "perf_analyzer" / "perf_analyzer"), _pa("grpc")),
     Peer("wrk", "http", _on_path("wrk"), _wrk),
     Peer("k6", "http", _file(TOOLS / "k6" / "k6"), _k6),
+    Peer("AIPerf", "http", _file(TOOLS / "aiperf" / "bin" / "aiperf"), _aiperf),
     Peer("tritonclient http", "http", lambda: "", _python("with_tritonclient.py", "http")),
     Peer("tritonclient grpc", "grpc", lambda: "", _python("with_tritonclient.py", "grpc")),
     Peer("Locust + tritonclient http", "http", lambda: "", _python("with_locust.py", "http")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -50,7 +51,8 @@ def main() -> None:
     gevent.sleep(SECONDS)
     total = environment.stats.total
     print(json.dumps({"rps": total.num_requests / SECONDS, "p50_us": total.get_response_time_percentile(0.5) * 1000}))
-    runner.quit()
+    sys.stdout.flush()
+    os._exit(0)  # with gRPC under gevent Locust does not come to its own end
 
 
 main()

@@ -187,6 +187,7 @@ def test_ctrl_c_at_a_worker_ends_its_share_and_ships_what_it_has(site: Site, tmp
     code, said = ended(site.workers[leaver])
     assert code == 4
     assert "it was told to end" in said.splitlines()[-1]
+    wait_until(site, "its files", 30, lambda: "files" in site.generator.roster.records[1])
     record = site.generator.roster.records[1]
     assert record["damaged"] == []
     assert record["files"]["samples-1.arrow"] == (site.folder / "samples-1.arrow").stat().st_size
