@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from harness.judge import judge_stage
+from harness.judge.columns import CANCELLED
 from harness.judge.evidence import LoadWorker
+from harness.load.outcome import GENERATOR
 from harness.types import Gate
 from tests.judge.measured import Stage, faults
 from tests.judge.worlds import S
@@ -172,3 +177,21 @@ def test_workers_that_were_lost_before_or_not_at_all_do_not_stop_a_stage() -> No
     before = judge_stage(Stage().evidence(workers=[LoadWorker(0), LoadWorker(1, "b", -S)]), 0)
     assert before.verdict == "promote"
     assert faults(before)["workers"].outcome == "pass"
+
+
+@pytest.mark.parametrize(("lost", "wanted"), [(0, "promote"), (2, "promote"), (60, "inconclusive")])
+def test_requests_that_found_no_socket_on_the_generator_are_nobody_s_failure(lost: int, wanted: str) -> None:
+    """The word for it is the one of the load's own outcomes."""
+    stage = Stage()
+    for status in stage.status:
+        status[:lost] = "cancelled"
+    evidence = stage.evidence()
+    samples = evidence.samples
+    error = np.where(samples.status == CANCELLED, 1, 0).astype(np.int32)
+    evidence = replace(evidence, samples=replace(samples, error=error, error_names=("", GENERATOR)))
+    verdict = judge_stage(evidence, 0)
+    assert verdict.verdict == wanted
+    if lost > 10:
+        assert f"{2 * lost} of 6000 requests found no socket free" in faults(verdict)["generator"].reason
+    else:
+        assert "generator" not in faults(verdict)

@@ -44,12 +44,12 @@ def wait_for_workers(out: Path) -> tuple[Path, list[dict[str, Any]]]:
     raise AssertionError("no samples of two workers")
 
 
-@pytest.mark.parametrize("policy", ["continue", "stop"])
+@pytest.mark.parametrize("policy", [pytest.param("continue", marks=pytest.mark.slow), "stop"])
 def test_a_worker_is_killed_in_mid_run(scenario: Path, tmp_path: Path, background: Background, policy: str) -> None:
     out = tmp_path / "out"
     run = background(
         "run", scenario, "--out", out, "--workers", 2, "--json",
-        "--set", f"load.on_worker_lost={policy}", "--set", "stages.0.for=12s", "--set", "stages.0.in_flight=2",
+        "--set", f"load.on_worker_lost={policy}", "--set", "stages.0.for=10s", "--set", "stages.0.in_flight=2",
     )  # fmt: skip
     folder, workers = wait_for_workers(out)
     acknowledged = [row for row in samples(folder) if row["worker"] == 1]
@@ -68,10 +68,10 @@ def test_a_worker_is_killed_in_mid_run(scenario: Path, tmp_path: Path, backgroun
     lasted_s = (stage["end_ns"] - stage["begin_ns"]) / 1e9
     after = [row for row in samples(folder) if row["sent_ns"] > meta["workers"][1]["lost_ns"] + 1e9]
     if policy == "continue":
-        assert lasted_s >= 12
+        assert lasted_s >= 10
         assert {row["worker"] for row in after} == {0}
     else:
-        assert lasted_s < 11
+        assert lasted_s < 9
         assert after == []
         assert re.search(r"load worker 1 on \S+ was killed \(SIGKILL\): the stage ends", " ".join(stderr.split()))
     # Requests of a worker that is dead are still ours.

@@ -22,7 +22,7 @@ Observe = Callable[[str, str, float, str], None]
 # Requests in flight to each arm while it is warmed.
 FEW = 4
 # So many answers may wait before they are read whether or not there is time.
-TOO_MANY = 2048
+TOO_MANY = 256
 
 
 class Reference(NamedTuple):

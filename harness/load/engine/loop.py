@@ -19,7 +19,7 @@ from itertools import count
 from typing import Any
 
 MIN_LEAD_NS, MAX_LEAD_NS = 60_000, 1_000_000
-# Idle work that takes longer than this may make the next request late.
+# Idle work takes as long as a piece of it took lately, and no less than this is allowed for it.
 IDLE_ROOM_NS = 150_000
 STALL_NS = 5_000_000
 READ, WRITE, LOST = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR | select.EPOLLHUP
@@ -67,6 +67,7 @@ class Loop:
         self._on[self._alarm.fd] = self._woken
         self._on[self._wake] = self._take_posted
         self._armed_ns = -1
+        self._idle_ns = 0
         self._running = False
         self.lead_ns = MIN_LEAD_NS
         self.stalls = 0
@@ -173,10 +174,13 @@ class Loop:
                 timer.call(*timer.args)
 
     def _work(self) -> None:
-        if self._timers and self._timers[0][0] - self.now_ns() < IDLE_ROOM_NS:
+        begin_ns = self.now_ns()
+        if self._timers and self._timers[0][0] - begin_ns < max(IDLE_ROOM_NS, self._idle_ns):
             return
         if not self._idle[0]():
             self._idle.popleft()
+        # What the next piece will take is guessed from the longest of the latest ones.
+        self._idle_ns = max(self.now_ns() - begin_ns, self._idle_ns - (self._idle_ns >> 4))
 
     def _woken(self, _: int) -> None:
         """The alarm: a wake-up later than the lead makes requests late, so the lead follows the latest ones."""

@@ -26,7 +26,11 @@ from tests.load.conftest import make_spec, rows, wait_for
 from tests.load.process.hosts import Forwarder, Host, unavailable
 from tests.processes import family
 
-pytestmark = [pytest.mark.triton, pytest.mark.skipif(bool(reason := unavailable()), reason=reason)]
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(reason := unavailable()), reason=reason),
+]
 
 AHEAD_S = 90_000
 

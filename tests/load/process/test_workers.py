@@ -26,8 +26,8 @@ from tests.processes import family, gone
 
 pytestmark = pytest.mark.triton
 
-OPEN = StagePlan(0, "paired", "poisson", 2.0, 0.5, rate=40.0)
-SPLIT = StagePlan(1, "split", "gamma", 2.0, 0.25, rate=60.0, burstiness=0.5)
+OPEN = StagePlan(0, "paired", "poisson", 1.0, 0.5, rate=80.0)
+SPLIT = StagePlan(1, "split", "gamma", 1.0, 0.25, rate=120.0, burstiness=0.5)
 
 
 @pytest.fixture
