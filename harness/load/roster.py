@@ -10,7 +10,8 @@ class Roster:
     """Kept from the master's events.
 
     `records`, by worker: `worker`, `host`, `pid`, `local`, `lost_ns` (from the run's start; null if it was not) and
-    `reason`, and once its files are complete `files` (bytes by name), `damaged` and `clock_error_s`.
+    `reason`, and once its files are complete `files` (bytes by name), `damaged`, `sent_bytes` (compressed, by when it
+    had ended) and `clock_error_s`.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Roster:
             case "worker_lost":
                 self._records[event["worker"]] |= {"lost_ns": event["t_ns"], "reason": event["reason"]}
             case "worker_done":
-                done = {key: event[key] for key in ("files", "damaged", "clock_error_s")}
+                done = {key: event[key] for key in ("files", "damaged", "sent_bytes", "clock_error_s")}
                 self._records[event["worker"]] |= done
             case _:
                 return False

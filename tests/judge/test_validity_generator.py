@@ -149,6 +149,14 @@ def test_a_lost_worker_is_told_with_time_and_host() -> None:
     assert "Load worker 1 on b was lost 20 s into the stage (was silent)" in verdict.reason
 
 
+@pytest.mark.parametrize(("more", "wanted"), [({}, True), ({"in_flight_to": 2}, True), ({"in_flight_to": 1}, False)])
+def test_a_worker_without_a_slot_is_not_missed(more: dict[str, object], wanted: bool) -> None:
+    """Slots are dealt out in turn: while a ramp has one slot only, the second worker has nothing to send."""
+    stage = Stage(rate=20.0, took=0.095, in_flight=2, workers=2, more=more)
+    stage.kept = (stage.worker == 0) | (stage.due < 20)
+    assert ("workers" in faults(judge_stage(stage.evidence(), 0))) == wanted
+
+
 def test_samples_that_did_not_come_whole_are_no_measurement() -> None:
     for damaged, wanted in ((("outputs-1.arrow",), "promote"), (("samples-1.arrow",), "inconclusive")):
         workers = [LoadWorker(0, "a"), LoadWorker(1, "b", damaged=damaged)]

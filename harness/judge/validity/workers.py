@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from harness.judge import words
@@ -9,6 +11,7 @@ from harness.judge.evidence import LoadWorker
 from harness.judge.validity.fault import Fault, fault, informs
 from harness.judge.validity.signals import span
 from harness.judge.view import StageView
+from harness.types import StagePlan
 
 GAP_SHARE, GAP_S = 0.25, 5.0
 FEW = 10
@@ -56,8 +59,10 @@ def _who(worker: LoadWorker) -> str:
 def _quiet(view: StageView) -> Fault | None:
     """A worker that fell silent while others went on, began long after them, or sent nothing at all."""
     samples = view.samples
+    always, ever = _dealt(view.plan)
     workers, counts = np.unique(samples.worker, return_counts=True)
     gone = np.setdiff1d(view.so_far.worker, workers)
+    gone = gone[gone < ever]
     if len(gone) and len(samples) >= FEW * (len(workers) + len(gone)):
         return fault(view, "workers", f"load worker {int(gone[0])} of earlier stages sent nothing in this one")
     if len(workers) < 2:
@@ -67,6 +72,16 @@ def _quiet(view: StageView) -> Fault | None:
     for worker, count in zip(workers.tolist(), counts.tolist(), strict=True):
         due = samples.due_ns[samples.worker == worker]
         gap = max(int(due.min()) - begin, end - int(due.max()))
-        if count >= FEW and gap > bar:
+        if worker < always and count >= FEW and gap > bar:
             return fault(view, "workers", f"load worker {worker} sent nothing for {words.duration(gap / 1e9)}")
     return None
+
+
+def _dealt(plan: StagePlan) -> tuple[float, float]:
+    """Workers below the first number have something to send all the time, others below the second for a while: the
+    slots of a closed loop are dealt out in turn, and there may be fewer than workers.
+    """
+    if plan.in_flight is None:
+        return math.inf, math.inf
+    last = plan.in_flight if plan.in_flight_to is None else plan.in_flight_to
+    return min(plan.in_flight, last), max(plan.in_flight, last)

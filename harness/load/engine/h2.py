@@ -7,6 +7,7 @@ for WINDOW_UPDATE and go on. Our own windows are as large as they may be, so tha
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -28,7 +29,7 @@ _HELLO = h2.PREFACE + _OURS + h2.window_update(0, h2.MAX_WINDOW - h2.WINDOW_SIZE
 _unpack, _pack = h2.HEAD.unpack_from, h2.HEAD.pack
 
 
-class Stream:
+class Stream(ABC):
     """One request and its answer. After `end`, `reset` or `broken` nothing more is called."""
 
     __slots__ = ("id", "rest", "taken", "window")
@@ -39,24 +40,25 @@ class Stream:
         self.window = 0
         self.taken = 0
 
+    @abstractmethod
     def headers(self, fields: Mapping[str, str]) -> None:
         """Header fields with which the answer does not end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def data(self, piece: bytes, now_ns: int) -> None:
-        raise NotImplementedError
+        """A piece of the body, cut anywhere."""
 
+    @abstractmethod
     def end(self, fields: Mapping[str, str], now_ns: int) -> None:
         """The answer is complete; `fields` are its last, none where it ended with data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self, code: int, words: str, now_ns: int) -> None:
         """The server gave this stream up (RST_STREAM), or never looked at it (GOAWAY: REFUSED_STREAM)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broken(self, error: OSError, now_ns: int) -> None:
         """The connection broke."""
-        raise NotImplementedError
 
 
 S = TypeVar("S", bound=Stream)

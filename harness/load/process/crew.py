@@ -127,7 +127,7 @@ class AtWorker(Role):
         # What it ended by is told.
         with suppress(CanaryError):
             self._drive.end()
-        failure = worker.failure if worker.over is not None else "Locust ended it"
+        failure = worker.failure or ("Locust ended it" if worker.over is None else "")
         if failure:
             print(f"load worker: {failure}", file=sys.stderr)
         self.pipes.emit({"event": "over", "failure": failure, "folder": "" if worker.shipped else self._own})

@@ -42,7 +42,7 @@ class Link:
     def due(self, now_ns: int) -> list[Numbered]:
         """What is to be sent now: new messages, or all that are on their way once more."""
         if self._resend.over(now_ns, waiting=self._sent > self._confirmed):
-            self.rewind()
+            self._sent = self._confirmed
         fresh = [item for item in list(self._waiting)[:WINDOW] if item[0] > self._sent]
         if fresh:
             self._sent = fresh[-1][0]
@@ -50,8 +50,9 @@ class Link:
         return fresh
 
     def rewind(self) -> None:
-        """What was on its way may be lost: it is due again."""
+        """The line was cut: what was on its way is due again, at once."""
         self._sent = self._confirmed
+        self._resend.reset()
 
     def confirm(self, number: int) -> None:
         """The other side has taken everything up to `number`."""

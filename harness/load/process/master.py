@@ -9,7 +9,8 @@ To the parent, besides the events of `runner`:
 
     {"event": "worker_joined", "worker": i, "host": h, "pid": p, "local": b}
     {"event": "worker_lost", ..., "t_ns": t, "reason": r}         its last word; it gets no more commands than to stop
-    {"event": "worker_done", ..., "files": {name: bytes}, "damaged": [names], "clock_error_s": s}    all of it is here
+    {"event": "worker_done", ..., "files": {name: bytes}, "damaged": [names], "sent_bytes": n, "clock_error_s": s}
+                                                                  all of it is here, for so many bytes on the line
     {"event": "closing", "left": bytes}                           once a second between "stop" and "stopped"
 """
 
@@ -237,8 +238,8 @@ class Master:
             member.state = "done"
         elif member.state == "joined":
             self._lose(member, "ended before the run did")
-        about = {**member.about(), "files": files, "damaged": damaged, "clock_error_s": member.clock_error_s}
-        self._emit({"event": "worker_done", **about})
+        about = {"files": files, "damaged": damaged, "sent_bytes": event["sent_bytes"]}
+        self._emit({"event": "worker_done", **member.about(), **about, "clock_error_s": member.clock_error_s})
 
     def _gone(self, pid: int, reason: str) -> None:
         """A process that the parent started has ended."""

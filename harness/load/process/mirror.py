@@ -72,7 +72,7 @@ class Shipper:
         self._look()
         in_flight = sum(file.sent - file.confirmed for file in self._files.values())
         if self._patience.over(now_ns, waiting=in_flight > 0):
-            self.rewind()
+            self._rewind()
             in_flight = 0
         ranges = []
         sizes = {name: file.size() for name, file in reversed(self._files.items())}
@@ -88,7 +88,11 @@ class Shipper:
         return ranges
 
     def rewind(self) -> None:
-        """What was on its way may be lost: go on from what is confirmed."""
+        """The line was cut: what was on its way is due again, at once."""
+        self._rewind()
+        self._patience.reset()
+
+    def _rewind(self) -> None:
         for file in self._files.values():
             file.sent = file.confirmed
 

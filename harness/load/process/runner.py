@@ -25,6 +25,7 @@ import json
 import os
 import signal
 import traceback
+from abc import ABC, abstractmethod
 from typing import Any
 
 import gevent
@@ -40,15 +41,15 @@ from harness.types import StagePlan
 EXIT_S = 3.0
 
 
-class Role:
+class Role(ABC):
     """What this process is there for, from Locust's start on. `attend` returns the exit code, or raises."""
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.pipes = Pipes()
 
-    def attend(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def attend(self) -> int: ...
 
     def run(self) -> None:
         """Ends the process."""

@@ -117,7 +117,9 @@ class Worker:
         if event["event"] != "stopped":
             self._post(event)
         if self._ended:
-            self._post({"event": "closed", "digests": self._shipper.digests() if self._shipper else {}})
+            shipper = self._shipper
+            digests, sent_bytes = (shipper.digests(), shipper.sent_bytes) if shipper else ({}, 0)
+            self._post({"event": "closed", "digests": digests, "sent_bytes": sent_bytes})
         self.tick()
 
     def leave(self) -> None:

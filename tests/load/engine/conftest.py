@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -60,10 +61,16 @@ def script() -> Iterator[Callable[..., Script]]:
         one.close()
 
 
+opened: list[Any] = []
+"""Senders that a test has made: closed before its loop is."""
+
+
 @pytest.fixture
 def loop() -> Iterator[Loop]:
     loop = Loop(time.monotonic_ns())
     yield loop
+    while opened:
+        opened.pop().close()
     loop.close()
 
 

@@ -4,87 +4,15 @@ from __future__ import annotations
 
 import resource
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
-import trustme
 
-from harness.load.engine.http import HttpSender
 from harness.load.engine.loop import Loop
 from harness.load.outcome import GENERATOR
-from harness.load.template import Template, request_id
-from harness.types import Arm, Tls
-from tests.load.conftest import TINY
-from tests.load.engine.conftest import Answers, Script, run_until
-
-BODY = b'{"model_version":"1"}'
-PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n" + BODY
-CHUNKED = (
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"7\r\ndata: a\r\n2;x=y\r\n\n\n\r\nA\r\n0123456789\r\n0\r\nX-Trailer: 1\r\n\r\n"
-)
-ASKED = Template.of(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 19\r\n\r\n~request-id-here-:~")
-
-Make = Callable[..., Script]
-
-
-def read_request(connection: socket.socket) -> bytes:
-    """One request of ASKED's size; b"" at the end."""
-    data = b""
-    while len(data) < ASKED.size:
-        more = connection.recv(ASKED.size - len(data))
-        if not more:
-            return b""
-        data += more
-    return data
-
-
-def answering(*answers: bytes) -> Callable[[socket.socket, int], None]:
-    """Each request of a connection gets the next answer, the last one again and again."""
-
-    def serve(connection: socket.socket, _: int) -> None:
-        number = 0
-        while read_request(connection):
-            connection.sendall(answers[min(number, len(answers) - 1)])
-            number += 1
-
-    return serve
-
-
-_clients: list[Client] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed(loop: Loop) -> Iterator[None]:
-    yield
-    while _clients:
-        _clients.pop().sender.close()
-
-
-class Client:
-    def __init__(self, loop: Loop, port: int, *, scheme: str = "http", **changes: object) -> None:
-        connections = changes.pop("connections", None)
-        arm = replace(Arm(f"{scheme}://127.0.0.1:{port}", "tiny", 1), **changes)  # type: ignore[arg-type]
-        self.loop = loop
-        self.sender = HttpSender(loop, arm, TINY, connections)  # type: ignore[arg-type]
-        self.answers = Answers()
-        self.sent = 0
-        _clients.append(self)
-
-    def send(self, number: int = 1) -> None:
-        for _ in range(number):
-            self.sent += 1
-            exchange = self.answers.exchange(self.sent)
-            self.sender.send(ASKED, request_id(self.sent, "baseline").encode(), b"", exchange)
-
-    def wait(self) -> None:
-        run_until(self.loop, lambda: len(self.answers.done) == self.sent)
-
-    def statuses(self) -> list[str]:
-        return [e.failure.status if e.failure else str(e.status) for e in self.answers.done]
+from harness.load.template import Template
+from tests.load.engine.conftest import run_until
+from tests.load.engine.http_client import BODY, CHUNKED, PLAIN, Client, Make, answering, read_request
 
 
 def test_answers_come_back_with_their_times_on_one_kept_connection(loop: Loop, script: Make) -> None:
@@ -342,60 +270,3 @@ def test_a_body_larger_than_the_socket_takes_at_once(loop: Loop, script: Make) -
     client.sender.send(Template.of(b"x" * size), b"", b"", exchange)
     client.wait()
     assert client.statuses() == ["200"]
-
-
-def tls_server(*names: str) -> tuple[trustme.CA, ssl.SSLContext]:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return authority, context
-
-
-def test_the_same_under_tls(loop: Loop, script: Make, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    authority, context = tls_server("127.0.0.1")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    server = script(answering(PLAIN, CHUNKED), context)
-    client = Client(loop, server.port, scheme="https", tls=Tls(ca=str(tmp_path / "ca.pem")))
-    for _ in range(3):
-        client.send()
-        client.wait()
-    assert client.statuses() == ["200"] * 3
-    assert b"".join(part for _, part in client.answers.done[1].frames) == b"data: a\n\n0123456789"
-    assert server.connections == 1
-
-
-def test_a_server_that_says_goodbye_under_tls_costs_no_request(loop: Loop, script: Make, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """It waits for our goodbye before it closes, as asyncio's servers do."""
-    authority, context = tls_server("127.0.0.1")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-
-    def serve(connection: socket.socket, _: int) -> None:
-        assert isinstance(connection, ssl.SSLSocket)
-        read_request(connection)
-        connection.sendall(PLAIN)
-        connection.unwrap()
-
-    client = Client(loop, script(serve, context).port, scheme="https", tls=Tls(ca=str(tmp_path / "ca.pem")))
-    for _ in range(3):
-        client.send()
-        client.wait()
-        run_until(loop, lambda: not client.sender._all)
-    assert client.statuses() == ["200"] * 3
-
-
-def test_a_server_that_is_not_who_it_should_be_is_not_spoken_to(loop: Loop, script: Make, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    heard: list[bytes] = []
-    authority, context = tls_server("elsewhere.example")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    server = script(lambda connection, _: heard.append(connection.recv(100)), context)
-    for tls in (None, Tls(ca=str(tmp_path / "ca.pem"))):
-        client = Client(loop, server.port, scheme="https", tls=tls)
-        client.send()
-        client.wait()
-        assert client.statuses() == ["refused"]
-    named = Client(
-        loop, server.port, scheme="https", tls=Tls(ca=str(tmp_path / "ca.pem"), server_name="elsewhere.example")
-    )
-    named.send()
-    named.wait()
-    assert heard == [ASKED.fill(request_id(1, "baseline").encode())]

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer
 from harness.load import Generator, Listen
 from harness.load.process.master import LOST_S
+from harness.recording.stream import END_OF_STREAM
 from harness.scenario.plan import requests
 from harness.types import StagePlan
 from tests.load.conftest import make_spec, rows, wait_for
@@ -184,7 +184,8 @@ def test_ctrl_c_at_a_worker_ends_its_share_and_ships_what_it_has(site: Site, tmp
     site.generator.stage(StagePlan(0, "paired", "poisson", 600.0, 0.5, rate=50.0))
     wait_until(site, "samples of both", 60, lambda: all(len(at_worker(site, worker)) > 20 for worker in (0, 1)))
     leaver = site.host_of(1)
-    python = next(p for p in family(site.workers[leaver].pid) if "harness.cli" in p.cmdline())
+    # Above it there may be the process that gave it its clock, with the same words in its command line.
+    python = [process for process in family(site.workers[leaver].pid) if "harness.cli" in process.cmdline()][-1]
     os.kill(python.pid, signal.SIGINT)
     wait_until(site, "the loss", 30, lambda: site.generator.roster.lost)
     assert site.generator.roster.lost[0].endswith("ended before the run did")
@@ -199,15 +200,18 @@ def test_ctrl_c_at_a_worker_ends_its_share_and_ships_what_it_has(site: Site, tmp
     site.stop()
 
 
-def test_when_the_run_is_killed_its_workers_end(site: Site) -> None:
+def test_when_the_run_is_killed_its_workers_stop_sending(site: Site, tmp_path: Path) -> None:
+    """They write what they have, and wait a while for somebody who wants it."""
     site.start()
     site.generator.stage(StagePlan(0, "paired", "poisson", 600.0, 0.5, rate=50.0))
     wait_until(site, "samples of both", 60, lambda: all(len(at_worker(site, worker)) > 20 for worker in (0, 1)))
-    below = [process for worker in site.workers for process in family(worker.pid)]
     site.generator.kill()
-    codes = [ended(process) for process in site.workers]
-    assert [code for code, _ in codes] == [4, 4]
-    for _, said in codes:
-        assert "the master was silent for 15 s: the load was stopped" in said
-    _, left = psutil.wait_procs(below, timeout=10)
-    assert not left
+    deadline = time.monotonic() + LOST_S + 30
+    for host in site.hosts:
+        (own,) = (tmp_path / host.name).glob("*/samples-*.arrow")
+        while own.read_bytes()[-len(END_OF_STREAM) :] != END_OF_STREAM:
+            assert time.monotonic() < deadline, f"{host.name} goes on"
+            time.sleep(0.1)
+        worker = int(own.stem.rpartition("-")[2])
+        assert own.read_bytes().startswith((site.folder / own.name).read_bytes())
+        assert len(rows(own.parent)) >= len(at_worker(site, worker))

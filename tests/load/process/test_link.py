@@ -80,3 +80,13 @@ def test_over_a_channel_that_loses_repeats_and_reorders(seed: int) -> None:
             here.confirm(there.seen)
         assert now_ns < 10_000 * RESEND_NS, "does not come to an end"
     assert taken == [{"n": n} for n in range(200)]
+
+
+def test_after_a_cut_the_patience_is_a_new_one() -> None:
+    link = Link()
+    link.put({"n": 1})
+    for seconds in (0, 2, 6, 14, 30):
+        assert link.due(seconds * RESEND_NS // 2)
+    link.rewind()
+    assert link.due(31 * RESEND_NS // 2)
+    assert link.due(31 * RESEND_NS // 2 + RESEND_NS)
