@@ -112,10 +112,10 @@ class StagePlan:
     `rate_to`, `in_flight_to`: a ramp, linear from the one to the other over the stage. `burstiness`: the shape of gamma
     gaps (1 is Poisson, below it bursts). `arrival` "trace": due times come from the load's trace; `rate` is then its
     mean. `candidate_share`: 0.5 for paired and interleaved; `baseline_share`: None is the rest, less leaves the
-    difference to the stable arm. `purpose`: the scenario's own stages compare; the planner puts
-    "deploy" before them, which lasts until the candidate is loaded and `duration_s` at most, before a stage its "warm-up",
-    of which nothing is judged, and behind them "soak", in which the baseline is kept after the last stage. `series`: how
-    many stages a sweep or steps were made into; they share one budget of false rollbacks.
+    difference to the stable arm. `purpose`: the scenario's own stages compare; the planner puts "deploy" before them,
+    which lasts until the candidate is loaded and `duration_s` at most, before a stage its "warm-up", of which nothing is
+    judged, and behind them "soak", in which the baseline is kept after the last stage. `series`: how many stages a
+    sweep or steps were made into; they share one budget of false rollbacks.
     """
 
     index: int
@@ -295,9 +295,9 @@ class Audit:
 
     `lag`: sent - due, open loop only; `late` is the share of requests sent more than `lag_limit_s` after they were due.
     `planned` and `sent` count requests, or pairs in paired mode. `served`: what each arm's server got through (1/s) in
-    the second half. `in_flight`: the mean of requests or pairs, by Little's law. `cpu`: of the busiest worker, in cores;
-    `standing`: the share of the stage in which an event loop stood still for longer than the limit. `unsent`: most
-    requests that waited to be sent. `steal`: of this host, mean. `warm_up_s`: until both arms' times were steady.
+    the second half. `in_flight`: the mean of requests or pairs, by Little's law. `cpu`: of the busiest worker, in
+    cores; `standing`: the share of the stage in which an event loop stood still for longer than the limit. `unsent`:
+    most requests that waited to be sent. `steal`: of this host, mean. `warm_up_s`: until both arms' times were steady.
     `overloaded`: arms whose server did not keep up.
     """
 

@@ -6,8 +6,6 @@ from harness.judge.document import schema, verdict_json
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
 from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judge_trial
-from harness.judge.operations.search import Ask, Search
-from harness.judge.operations.trials import BLOCKS, judge_trial
 from harness.judge.stage import judge_stage
 from harness.judge.traffic import STRAYS
 from harness.judge.verdict import judge

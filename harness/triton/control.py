@@ -208,17 +208,20 @@ class Control:
         served = ModelVersions(self._server, model, self._patience).settled().ready(model)
         return {version: Batching.of(self._server.config(model, version)) for version in served}
 
-    def set_batching(self, model: str, wanted: Batching, *, expected: Sequence[int] | None = None) -> Change:
+    def set_batching(
+        self, model: str, wanted: Batching, *, expected: Sequence[int] | None = None, always: bool = False
+    ) -> Change:
         """Make `wanted` the dynamic batcher's setting of every version that serves, by one load that names them all.
 
         The versions are initialised anew, one after the other, and requests are answered meanwhile. Nothing is sent
-        where it is so already. `expected`, and what is raised: as `set_versions`; UsageError where the model serves no
+        where it is so already, unless `always`: a load whose caller is gone may be under way unseen, and one that is
+        sent now comes after it. `expected`, and what is raised: as `set_versions`; UsageError where the model serves no
         version or cannot be batched so; LoadMismatch where Triton reported success and a version says otherwise.
         """
         served = self.loaded(model) if expected is None else tuple(sorted(expected))
         if served:
             check_batches(model, self._server.config(model, served[0]), wanted)
-        if served and self.batching(model) == dict.fromkeys(served, wanted):
+        if not always and served and self.batching(model) == dict.fromkeys(served, wanted):
             return Change(model, served, served, served, False, (), 0.0)
         change = ModelVersions(self._server, model, self._patience).configure({KEY: wanted.section}, expected)
         for version, now in self.batching(model).items():

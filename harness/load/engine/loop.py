@@ -34,11 +34,12 @@ Call = Callable[..., Any]
 class Timer:
     """`cancel` may be called at any time."""
 
-    __slots__ = ("args", "call")
+    __slots__ = ("args", "call", "precise")
 
-    def __init__(self, call: Call, args: tuple[Any, ...]) -> None:
+    def __init__(self, call: Call, args: tuple[Any, ...], *, precise: bool = True) -> None:
         self.call: Call | None = call
         self.args = args
+        self.precise = precise
 
     def cancel(self) -> None:
         self.call = None
@@ -91,12 +92,12 @@ class Loop:
             self._poll.unregister(fd)
 
     def at(self, t_ns: int, call: Call, *args: Any) -> Timer:
-        timer = Timer(call, args)
-        heapq.heappush(self._timers, (t_ns, next(self._order), timer))
-        return timer
+        """Within microseconds of `t_ns`: the loop wakes before it and polls."""
+        return self._add(t_ns, Timer(call, args))
 
     def after(self, delay_s: float, call: Call, *args: Any) -> Timer:
-        return self.at(self.now_ns() + int(delay_s * 1e9), call, *args)
+        """For housekeeping: when the loop wakes by itself, some 0.1 ms late."""
+        return self._add(self.now_ns() + int(delay_s * 1e9), Timer(call, args, precise=False))
 
     def when_idle(self, work: Callable[[], bool]) -> None:
         """`work` is called once nothing else is due, until it returns False; each call should take little time."""
@@ -150,13 +151,19 @@ class Loop:
             os.close(wake)
         self._poll.close()
 
+    def _add(self, t_ns: int, timer: Timer) -> Timer:
+        heapq.heappush(self._timers, (t_ns, next(self._order), timer))
+        return timer
+
     def _wait_ms(self, now: int) -> float:
         """0: poll; -1: until a socket or the alarm has something."""
         if self._idle:
             return 0
         if not self._timers:
             return -1
-        wake = self._timers[0][0] - self.lead_ns
+        wake, _, timer = self._timers[0]
+        if timer.precise:
+            wake -= self.lead_ns
         if wake <= now:
             return 0
         if wake != self._armed_ns:

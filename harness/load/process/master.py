@@ -146,7 +146,9 @@ class Master:
         if not self._wanted:
             return  # it will ask again
         if data["kind"] == "hello":
-            if reason := self._no_place(data):
+            if data["protocol"] != PROTOCOL:
+                ours = f"the master speaks {PROTOCOL}, not {data['protocol']}"
+                reason = f"{ours}: install the same triton-canary everywhere"
                 self._send(client, {"kind": "refused", "reason": reason})
                 return
             if len(self._strangers) >= _STRANGERS:
@@ -158,15 +160,13 @@ class Master:
             mine, hello = self._strangers[client]
             if not proves(data["proof"], self._token, "worker", hello["nonce"], mine):
                 self._send(client, {"kind": "refused", "reason": "the token is not the one of this run"})
-            elif reason := self._no_place(hello):
+            elif reason := self._no_place():
                 self._send(client, {"kind": "refused", "reason": reason})
             else:
                 self._admit(client, hello)
 
-    def _no_place(self, hello: Message) -> str:
-        """Why this one cannot join; "" if it can."""
-        if hello["protocol"] != PROTOCOL:
-            return f"the master speaks {PROTOCOL}, not {hello['protocol']}: install the same triton-canary everywhere"
+    def _no_place(self) -> str:
+        """Why nobody can join; "" if one can. Only who knows the token is told."""
         if self._stopping:
             return "the run is over"
         if len(self._members) >= self._wanted:

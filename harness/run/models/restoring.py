@@ -114,6 +114,8 @@ class _Restore:
         self._done: list[str] = []
         self._failures: list[str] = []
         self._after: dict[str, tuple[int, ...]] = {}
+        self._cut_off = any(step.action == TUNE for past in plan.undone for step in past.steps)
+        """A switch was cut off, and may go on in the server: what it says it serves now need not stay so."""
 
     def run(self) -> Restored:
         plan, remains = self._plan, Remains.of(self._plan.undone)
@@ -180,10 +182,11 @@ class _Restore:
                 apply_versions(control, model, versions, self._site.repository)
             self._done.append(f"{url}: {_listed(now)} -> {_listed(versions)}")
         self._after[url] = versions
-        if versions and not self._setting_is_so(control):
-            wanted = Batching(setting_of(self._plan.tuned, url)[1])
+        known, section = setting_of(self._plan.tuned, url)
+        if versions and known and (self._cut_off or not self._setting_is_so(control)):
+            wanted = Batching(section)
             with self._site.journal.action(TUNE, f"{url}/{model}", wanted=wanted.section):
-                control.set_batching(model, wanted)
+                control.set_batching(model, wanted, always=self._cut_off)
             self._done.append(f"{url}: {wanted}")
         for version in versions if self._rules.probe else ():
             control.probe(model, version)

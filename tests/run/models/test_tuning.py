@@ -188,6 +188,8 @@ def test_killed_in_the_switch_itself_restore_waits_for_its_end_and_undoes_it(
     server: EmbeddedServer, tmp_path: Path, after_s: float
 ) -> None:
     """Triton goes on with a load whose caller is gone: what serves meanwhile is not what will serve."""
+    day = ("--max-queue-delay", "0s", "--url", server.grpc_url, "--state", str(tmp_path / "before"))
+    assert canary("models", "tune", "batching", *day).code == 0, "what another test left behind is no switch of ours"
     where = ("--url", server.grpc_url, "--state", str(tmp_path / "state"))
     command = [str(CANARY), "models", "tune", "batching", "--max-queue-delay", "20ms", *where]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as switch:

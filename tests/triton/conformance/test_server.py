@@ -152,6 +152,7 @@ def test_what_a_killed_run_left_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_row_on_the_embedded_server(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["conformance", "--json"])
     document = json.loads(capsys.readouterr().out)
