@@ -113,8 +113,8 @@ class StagePlan:
     gaps (1 is Poisson, below it bursts). `arrival` "trace": due times come from the load's trace; `rate` is then its
     mean. `candidate_share`: 0.5 for paired and interleaved; `baseline_share`: None is the rest, less leaves the
     difference to the stable arm. `purpose`: the scenario's own stages compare; the planner puts "deploy" before them,
-    which lasts until the candidate is loaded and `duration_s` at most, before a stage its "warm-up", of which nothing is
-    judged, and behind them "soak", in which the baseline is kept after the last stage. `series`: how many stages a
+    which lasts until the candidate is loaded and `duration_s` at most, before a stage its "warm-up", of which nothing
+    is judged, and behind them "soak", in which the baseline is kept after the last stage. `series`: how many stages a
     sweep or steps were made into; they share one budget of false rollbacks.
     """
 

@@ -58,7 +58,7 @@ def run(folder: Path, text: str) -> Result:
 
 @pytest.mark.slow
 def test_the_rate_that_one_instance_can_do(server: EmbeddedServer, tmp_path: Path) -> None:
-    """Below its capacity, as a queue that is nearly full makes requests wait; the machine may be slow, but no faster."""
+    """Below its capacity: a queue that is nearly full makes requests wait. The machine may be slow, but no faster."""
     result = run(tmp_path, FIND.format(url=server.grpc_url))
     seen = json.loads((result.folder / "observations.json").read_text())
     trials = seen["trials"]

@@ -91,7 +91,7 @@ def _found(observations: Facts, outcomes: Sequence[Judged], trial: int) -> str:
     if found.outcome == "behind":
         return f"{level} could not be sent: {found.reason}"
     over = [(each, share) for each, share in _each(observations, found) if share.high > share.allowed]
-    what = " and ".join(f"{each['words']} ({_seen(observations, each, share)})" for each, share in over)
+    what = " and ".join(f"{each['words']} ({_seen(each, share)})" for each, share in over)
     why = f": {found.reason}" if found.reason else ""
     if found.outcome == "misses":
         return f"{level} misses {what}{why}" if what else f"{level} misses{why}"
@@ -104,7 +104,7 @@ def _held(observations: Facts, objective: Facts, share: Share) -> str:
     return f"{objective['words']} ({at_most})"
 
 
-def _seen(observations: Facts, objective: Facts, share: Share) -> str:
+def _seen(objective: Facts, share: Share) -> str:
     low, high = words.percent(share.low), words.percent(share.high)
     return f"{words.percent(share.value)} of {share.n:,} {_slower(objective)}, {low} to {high}"
 
