@@ -21,7 +21,7 @@ from harness.types import Finding, Outcome
 
 Facts = Mapping[str, Any]
 
-__all__ = ["done", "failed", "findings"]
+__all__ = ["done", "failed", "findings", "needs"]
 
 MAX_LOAD = "max_load"
 _BEYOND = {"errors": "failed", "goodput": "broke a limit"}
@@ -47,6 +47,17 @@ def done(observations: Facts) -> str:
     outcomes, answer = replay(observations, observations["trials"])
     assert answer is not None
     return _sentence(observations, outcomes, answer)
+
+
+def needs(observations: Facts) -> str:
+    """What more it would take."""
+    _, answer = replay(observations, observations["trials"])
+    ended = answer.ended if answer else None
+    return {
+        "at least": "a higher end of `between`",
+        "behind": "a load that this machine can send: a faster machine, or more of them",
+        "undecided": "longer trials (`trial`), or a lower end of `between`",
+    }.get(ended or "", "a search that comes to its end")
 
 
 def _max_load(observations: Facts, outcomes: Sequence[Judged], answer: Answer) -> Finding:
@@ -86,12 +97,13 @@ def _sentence(observations: Facts, outcomes: Sequence[Judged], answer: Answer) -
 
 
 def _found(observations: Facts, outcomes: Sequence[Judged], trial: int) -> str:
-    """`644/s misses response_time.p99 < 50ms (2.3 % of 3,220 were slower)`."""
+    """`644/s misses it (2.3 % of 3,220 were slower)`; by name where there are several objectives."""
     found, level = outcomes[trial], _level(observations, observations["trials"][trial]["level"])
     if found.outcome == "behind":
         return f"{level} could not be sent: {found.reason}"
     over = [(each, share) for each, share in _each(observations, found) if share.high > share.allowed]
-    what = " and ".join(f"{each['words']} ({_seen(each, share)})" for each, share in over)
+    alone = len(observations["objectives"]) == 1
+    what = " and ".join(f"{'it' if alone else each['words']} ({_seen(each, share)})" for each, share in over)
     why = f": {found.reason}" if found.reason else ""
     if found.outcome == "misses":
         return f"{level} misses {what}{why}" if what else f"{level} misses{why}"
@@ -118,7 +130,7 @@ def _objective(observations: Facts, objective: Facts, share: Share, answer: Answ
     held = share.n > 0 and share.high <= share.allowed
     missed = share.n > 0 and share.low > share.allowed
     outcome: Outcome = "pass" if held else "fail" if missed and answer.ended == "below" else "inconclusive"
-    said = f"{objective['words']}: {_seen(observations, objective, share)}; {words.margin(share.allowed)} may"
+    said = f"{objective['words']}: {_seen(objective, share)}; {words.margin(share.allowed)} may"
     return Finding(
         objective["metric"], outcome, said, kind="watch", unit="rate", effect=share.value,
         interval=(share.low, share.high), margin=share.allowed, candidate=share.value, n_candidate=share.n,
