@@ -39,7 +39,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     shares = zip(observations["objectives"], outcomes[rests_on].shares, strict=True)
     return (
         _max_load(observations, outcomes, answer),
-        *(_objective(observations, objective, share, answer) for objective, share in shares),
+        *(_objective(objective, share, answer) for objective, share in shares),
     )
 
 
@@ -125,7 +125,7 @@ def _slower(objective: Facts) -> str:
     return _BEYOND.get(objective["metric"], "were slower")
 
 
-def _objective(observations: Facts, objective: Facts, share: Share, answer: Answer) -> Finding:
+def _objective(objective: Facts, share: Share, answer: Answer) -> Finding:
     """Where the answer was found, or else where the search ended."""
     held = share.n > 0 and share.high <= share.allowed
     missed = share.n > 0 and share.low > share.allowed
