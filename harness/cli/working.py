@@ -17,7 +17,7 @@ TOKEN = "TRITON_CANARY_TOKEN"
 def add_commands(commands: Commands) -> None:
     worker = add(
         commands, "worker", _worker, "send a share of the load of a run on another host (`run --master`)",
-        f"{TOKEN}=... triton-canary worker --master 10.0.0.7:5557",
+        "triton-canary worker --master 10.0.0.7:5557 --token-file token",
     )  # fmt: skip
     worker.description = (
         f"{worker.description} It waits for the run up to five minutes, gets its share of the plan from there, ships "

@@ -17,6 +17,18 @@ RANDOM_PAYLOADS = 64
 Cache = Literal["as-is", "unique", "warm"]
 
 
+FRONT_END = ModelInfo(
+    name="",
+    platform="openai",
+    versions=(),
+    inputs=(TensorSpec("text_input", "BYTES", (1,)), TensorSpec("max_tokens", "INT32", (1,))),
+    outputs=(TensorSpec("text_output", "BYTES", (1,)),),
+    max_batch_size=0,
+    decoupled=True,
+)
+"""What is known of a model behind a front end that speaks no KServe: give it its name with `dataclasses.replace`."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
     """One run's load, as each of its workers is told it.

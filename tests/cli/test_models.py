@@ -62,7 +62,7 @@ def one_line(done: Done) -> str:
 def test_every_command_has_an_example() -> None:
     top = parser()._subparsers._group_actions[0].choices["models"]  # type: ignore[union-attr,index]
     commands = top._subparsers._group_actions[0].choices
-    assert set(commands) == {"status", "load", "unload", "retire", "restore", "sync", "publish"}
+    assert set(commands) == {"status", "load", "unload", "retire", "restore", "sync", "publish", "tune"}
     for name, command in commands.items():
         assert f"example:\n  triton-canary models {name}" in command.format_help()
 

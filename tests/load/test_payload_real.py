@@ -13,9 +13,9 @@ import tritonclient.http as reference
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import UsageError
-from harness.load.payload import FRONT_END, generation
+from harness.load.payload import generation
 from harness.load.reply import Reply
-from harness.load.spec import LoadSpec, host_of
+from harness.load.spec import FRONT_END, LoadSpec, host_of
 from harness.tensors import DTYPES, decode
 from harness.triton import Control
 from harness.types import Arm, Prompt

@@ -13,7 +13,8 @@ import tritonclient.http as reference
 from tritonclient.grpc import service_pb2
 
 from harness.errors import UsageError
-from harness.load.payload import FRONT_END, encode, generation
+from harness.load.payload import encode, generation
+from harness.load.spec import FRONT_END
 from harness.load.template import KEY_SIZE, REQUEST_ID, request_id
 from harness.tensors import DTYPES, Tensor, random_tensor
 from harness.types import Arm, ModelInfo, Prompt, TensorSpec, Wire

@@ -9,17 +9,18 @@ import pytest
 
 from harness.errors import UsageError
 from harness.load import LoadSpec, wire_of
-from harness.types import Arm, StagePlan
+from harness.types import Api, Arm, Prompt, Tls
 from tests.load.conftest import SMOLLM2, TINY, make_spec
 
 
 def test_the_spec_survives_the_protocol(tmp_path: Path) -> None:
-    stages = (
-        StagePlan(0, "paired", "closed", 90.0, 0.5, in_flight=1),
-        StagePlan(1, "split", "poisson", 20.0, 0.1, rate=1.0, purpose="soak"),
-    )
-    spec = make_spec(tmp_path, stages, model=SMOLLM2, prompts=("Ünïcode\nand lines", "2"), logprobs_k=20)
-    arm = Arm("grpc://h:1", "smollm2", None, {"x-a": "b"}, {"temperature": 0.5, "stop": ["a"]})
+    prompts = (Prompt("Ünïcode\nand lines"), Prompt("2", 7))
+    spec = make_spec(tmp_path, model=SMOLLM2, prompts=prompts, logprobs_k=20)
+    arm = Arm("grpcs://h:1", "smollm2", None, {"x-a": "b"}, {"temperature": 0.5, "stop": ["a"]}, tls=Tls(ca="ca.pem"))
+    spec = replace(
+        spec, trace_ns=(0, 5), inputs=({"INPUT": [1.5, 2]},), shapes={"INPUT": (2,)}, cache="unique", connections=3,
+        workers=4,
+    )  # fmt: skip
     spec = replace(spec, arms={**spec.arms, "candidate": arm}, chunks=True, compare_outputs=True, worker=3)
 
     text = spec.to_json()
@@ -30,21 +31,43 @@ def test_the_spec_survives_the_protocol(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "decoupled", "wire"),
-    [("grpc://h:1", True, "grpc-stream"), ("grpc://h:1", False, "grpc"), ("http://h:1", False, "http")],
+    [
+        ("grpc://h:1", True, "grpc-stream"),
+        ("grpcs://h:1", False, "grpc"),
+        ("http://h:1", False, "http"),
+        ("https://h:1", False, "http"),
+    ],
 )
 def test_the_wire_follows_from_scheme_and_model(url: str, decoupled: bool, wire: str) -> None:
     assert wire_of(Arm(url, "m"), replace(TINY, decoupled=decoupled)) == wire
 
 
+@pytest.mark.parametrize(
+    ("api", "stream", "wire"),
+    [
+        ("generate", True, "generate-stream"),
+        ("generate", False, "generate"),
+        ("openai", True, "openai-stream"),
+        ("openai", False, "openai"),
+    ],
+)
+def test_the_wire_follows_from_the_api(api: Api, stream: bool, wire: str) -> None:
+    assert wire_of(Arm("http://h:1", "m", api=api, stream=stream), SMOLLM2) == wire
+    with pytest.raises(UsageError, match="travels over HTTP"):
+        wire_of(Arm("grpc://h:1", "m", api=api, stream=stream), SMOLLM2)
+
+
 def test_a_decoupled_model_over_http_is_a_wrong_wish() -> None:
-    with pytest.raises(UsageError, match=r"decoupled models stream over gRPC: pass grpc://\.\.\.") as caught:
+    with pytest.raises(
+        UsageError, match=r"decoupled models stream over gRPC \(grpc://\.\.\.\) or the generate api"
+    ) as caught:
         wire_of(Arm("http://h:1", "smollm2"), SMOLLM2)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["h:8001", "https://h:1", "grpc://", ""])
+@pytest.mark.parametrize("url", ["h:8001", "ftp://h:1", "grpc://", ""])
 def test_other_addresses_are_wrong_wishes(url: str) -> None:
-    with pytest.raises(UsageError, match="starts with grpc:// or http://"):
+    with pytest.raises(UsageError, match="starts with grpc://, grpcs://, http:// or https://"):
         wire_of(Arm(url, "m"), TINY)
 
 

@@ -9,6 +9,6 @@ Building a request anew costs a Python client more than sending it. Only the hol
 from harness.load.payload.encode import encode
 from harness.load.payload.inputs import generation, scoring
 from harness.load.payload.llm import can_compare, can_score
-from harness.load.payload.openai import FRONT_END, endpoint_of
+from harness.load.payload.openai import endpoint_of
 
-__all__ = ["FRONT_END", "can_compare", "can_score", "encode", "endpoint_of", "generation", "scoring"]
+__all__ = ["can_compare", "can_score", "encode", "endpoint_of", "generation", "scoring"]

@@ -1,6 +1,6 @@
 """Requests to an OpenAI-compatible front end, such as Triton's own: chat completions, or completions.
 
-Its inputs are the fields of the request's JSON. `FRONT_END` describes such a model where nobody can be asked for one.
+Its inputs are the fields of the request's JSON. `spec.FRONT_END` describes such a model where nobody can be asked.
 """
 
 from __future__ import annotations
@@ -15,18 +15,7 @@ from harness.load.payload.llm import max_tokens_of, seed_of, text_of
 from harness.load.spec import LoadSpec
 from harness.load.template import REQUEST_ID, Template
 from harness.tensors import Tensor, decode, encode
-from harness.types import Arm, ModelInfo, Prompt, TensorSpec
-
-FRONT_END = ModelInfo(
-    name="",
-    platform="openai",
-    versions=(),
-    inputs=(TensorSpec("text_input", "BYTES", (1,)), TensorSpec("max_tokens", "INT32", (1,))),
-    outputs=(TensorSpec("text_output", "BYTES", (1,)),),
-    max_batch_size=0,
-    decoupled=True,
-)
-"""What is known of a model behind a front end that speaks no KServe: give it its name with `dataclasses.replace`."""
+from harness.types import Arm, Prompt
 
 _ENDPOINTS = {"chat": "v1/chat/completions", "completions": "v1/completions"}
 
