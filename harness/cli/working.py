@@ -11,7 +11,7 @@ from harness.cli.screen import stderr
 from harness.errors import UsageError
 from harness.load import join
 
-TOKEN = "TRITON_CANARY_TOKEN"
+TOKEN = "TRITON_CANARY_WORKER_TOKEN"
 
 
 def add_commands(commands: Commands) -> None:

@@ -22,7 +22,8 @@ from harness.types import Gate, StagePlan, StageRecord
 @dataclass(frozen=True, slots=True)
 class LoadWorker:
     """One load worker. `lost_ns` is when it died or fell silent, from the run's start (None: it did not), and `reason`
-    what it did, as "was silent for 15 s". `damaged`: files of it that did not come whole. `clock_error_s`: how well its
+    what it did, as "was silent for 15 s"; `done`: stages of which it had sent its share by then. `damaged`: files of it
+    that did not come whole. `clock_error_s`: how well its
     clock is known.
     """
 
@@ -30,6 +31,7 @@ class LoadWorker:
     host: str = ""
     lost_ns: int | None = None
     reason: str = ""
+    done: tuple[int, ...] = ()
     damaged: tuple[str, ...] = ()
     clock_error_s: float | None = None
 
@@ -167,12 +169,13 @@ def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:
 
 
 def _worker(entry: Mapping[str, Any]) -> LoadWorker:
-    lost, error, damaged = (entry.get(key) for key in ("lost_ns", "clock_error_s", "damaged"))
+    lost, error, done, damaged = (entry.get(key) for key in ("lost_ns", "clock_error_s", "done", "damaged"))
     return LoadWorker(
         worker=entry["worker"],
         host=str(entry.get("host") or ""),
         lost_ns=lost if isinstance(lost, int) else None,
         reason=str(entry.get("reason") or ""),
+        done=tuple(stage for stage in done if isinstance(stage, int)) if isinstance(done, list) else (),
         damaged=tuple(map(str, damaged)) if isinstance(damaged, list) else (),
         clock_error_s=float(error) if isinstance(error, int | float) else None,
     )

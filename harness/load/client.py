@@ -101,7 +101,12 @@ class Generator:
         self._send({"do": "end"})
 
     def route(self, candidate_share: float | None) -> None:
-        """0.0: all to the baseline from now on; 1.0: all to the candidate; any other share, and None: as planned."""
+        """0.0: all to the baseline from now on; 1.0: all to the candidate; any other share, and None: as planned.
+
+        After `stop` nothing is sent that could take another way.
+        """
+        if self._stopping:
+            return
         override = candidate_share if candidate_share in (0.0, 1.0) else None
         self._send({"do": "route", "candidate_share": override})
 

@@ -10,7 +10,7 @@ class Roster:
     """Kept from the master's events.
 
     `records`, by worker: `worker`, `host`, `pid`, `local`, `lost_ns` (from the run's start; null if it was not) and
-    `reason`, and once its files are complete `files` (bytes by name), `damaged`, `sent_bytes` (compressed, by when it
+    `reason`, of a lost one `done` (the stages it was through with), and once its files are complete `files` (bytes by name), `damaged`, `sent_bytes` (compressed, by when it
     had ended) and `clock_error_s`.
     """
 
@@ -37,7 +37,8 @@ class Roster:
             case "worker_joined":
                 self._records[event["worker"]] = {**about, "lost_ns": None, "reason": ""}
             case "worker_lost":
-                self._records[event["worker"]] |= {"lost_ns": event["t_ns"], "reason": event["reason"]}
+                lost = {"lost_ns": event["t_ns"], "reason": event["reason"], "done": event["done"]}
+                self._records[event["worker"]] |= lost
             case "worker_done":
                 done = {key: event[key] for key in ("files", "damaged", "sent_bytes", "clock_error_s")}
                 self._records[event["worker"]] |= done

@@ -52,13 +52,16 @@ class PartsTail:
         self._empty = schema.empty_table().select(self._columns)
         self._parts: dict[int, _Part] = {}
 
-    def poll(self) -> int:
-        """Takes in what became complete since the last call; returns how many rows. Raises RecordingError."""
+    def poll(self) -> pa.Table:
+        """Takes in what became complete since the last call, and returns it. Raises RecordingError."""
         for path in stream_parts(self._folder, self._name):
             number = part_number(path.name, self._name) or 0
             if number not in self._parts:
                 self._parts[number] = _Part(Tail(path, SCHEMAS[self._name]))
-        return sum(part.take(part.tail.poll().select(self._columns)) for part in self._parts.values())
+        rows = [part.tail.poll().select(self._columns) for part in self._parts.values()]
+        for part, fresh in zip(self._parts.values(), rows, strict=True):
+            part.take(fresh)
+        return pa.concat_tables([self._empty, *rows])
 
     @property
     def table(self) -> pa.Table:
@@ -67,8 +70,10 @@ class PartsTail:
         return pa.concat_tables([self._empty, *(piece for part in parts for piece in (*part.kept, *part.fresh))])
 
     def close(self) -> None:
+        """Lets go of everything that was read, too."""
         for part in self._parts.values():
             part.tail.close()
+        self._parts.clear()
 
 
 class _Part:
@@ -81,13 +86,12 @@ class _Part:
         self.kept: list[pa.Table] = []
         self.fresh: list[pa.Table] = []
 
-    def take(self, rows: pa.Table) -> int:
+    def take(self, rows: pa.Table) -> None:
         if rows.num_rows:
             self.fresh.append(rows)
         if sum(piece.num_rows for piece in self.fresh) >= _TOGETHER:
             self.kept.append(_copied(pa.concat_tables(self.fresh)))
             self.fresh.clear()
-        return int(rows.num_rows)
 
 
 def _copied(table: pa.Table) -> pa.Table:

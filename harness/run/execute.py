@@ -143,6 +143,8 @@ class _Run:
             stop_on_loss=self.scenario.load.on_worker_lost == "stop",
         )  # fmt: skip
         decision = self._stages(stack)
+        if decision == "promote":
+            decision = self._after_the_load()
         since_ns = self.walk.now_ns()
         if decision == "promote":
             self._promote()
@@ -151,12 +153,24 @@ class _Run:
         self._settle(decision)
         if decision != "promote":
             self._see_baseline_answer(since_ns)
-        self.generator.stop()
+        self._stop_load()
         if self.guard:
             self.guard.stop()
         sampler.stop()
-        self.folder.meta["workers"] = self.generator.roster.records
         self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
+
+    def _after_the_load(self) -> Decision:
+        """Nothing is acted upon before the load's own end, which may tell of a lost worker or a damaged file. And the
+        run acts on the verdict that it will report, not on the sum of its stages.
+        """
+        self._stop_load()
+        self.walk.watch.poll()
+        return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
+
+    def _stop_load(self) -> None:
+        self.generator.stop()
+        self.folder.meta["workers"] = self.generator.roster.records
+        self.folder.save()
 
     def _settle(self, decision: Decision) -> None:
         """From here on the run has come to its own end, and the journal asks for nothing to be put back."""
@@ -261,8 +275,7 @@ class _Run:
             verdict = self._deploy(stage, stack) if stage.purpose == "deploy" else self.walk.stage(stage)
             if verdict.verdict != "promote":
                 return verdict.verdict
-        # The run acts on the verdict that it will report, not on the sum of its stages.
-        return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
+        return "promote"
 
     def _deploy(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
         """The candidate is brought and loaded while the baseline gets all traffic."""

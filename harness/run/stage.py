@@ -18,6 +18,8 @@ Observe = Callable[[RunStatus], None]
 
 POLL_S = 0.25
 LOOK_S = 5.0
+LOOK_SHARE = 0.1
+"""Looks of a long run cost more, so they come less often: this much of the time at most is spent on them."""
 OVERDUE_S = 120.0
 """How long in-flight requests may take after the stage's time is over, on top of their own deadline."""
 
@@ -72,7 +74,8 @@ class Walk:
                 # The look is dated by the last thing on disk, so that it can be repeated from the disk.
                 look_ns = max(self.watch.seen_ns, alarm_ns or 0)
                 leaning = judge_stage(self.watch.evidence(), plan.index, now_ns=look_ns)
-                next_look_ns = self.now_ns() + int(LOOK_S * 1e9)
+                took_ns = self.now_ns() - now_ns
+                next_look_ns = self.now_ns() + max(int(LOOK_S * 1e9), int(took_ns / LOOK_SHARE))
                 if leaning.verdict == "rollback":
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
                     return judge_stage(self.watch.evidence(), plan.index)

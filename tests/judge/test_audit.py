@@ -84,7 +84,8 @@ def test_run_json_names_devices_and_lost_workers(tmp_path: Path) -> None:
                 "host": "b",
                 "lost_ns": 5 * S,
                 "reason": "was silent",
-                "damaged": ["x"],
+                "done": [0, "odd"],
+                    "damaged": ["x"],
                 "clock_error_s": 0.1,
             },
             {"host": "nobody"},
@@ -95,7 +96,7 @@ def test_run_json_names_devices_and_lost_workers(tmp_path: Path) -> None:
     recording = Recording(tmp_path, meta, stage.table(), None, READINGS.empty_table(), None)
     evidence = Evidence.of(recording)
     assert evidence.devices == {"baseline": "m/1", "candidate": "m/2"}
-    assert evidence.workers == (LoadWorker(0, "a"), LoadWorker(1, "b", 5 * S, "was silent", ("x",), 0.1))
+    assert evidence.workers == (LoadWorker(0, "a"), LoadWorker(1, "b", 5 * S, "was silent", (0,), ("x",), 0.1))
     assert Evidence.of(Recording(tmp_path, {}, stage.table(), None, None, None)).workers == ()
 
 

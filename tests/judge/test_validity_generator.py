@@ -178,6 +178,8 @@ def test_workers_that_were_lost_before_or_not_at_all_do_not_stop_a_stage() -> No
     assert faults(none) == {}
     later = judge_stage(Stage().evidence(workers=[LoadWorker(0, "a", 100 * S)]), 0)
     assert faults(later) == {}
+    through = judge_stage(Stage().evidence(workers=[LoadWorker(0, "a", 59 * S, "was killed", done=(0,))]), 0)
+    assert (through.verdict, faults(through)) == ("promote", {})
     share = Stage(workers=4)
     share.kept = share.worker != 1
     found = faults(judge_stage(share.evidence(workers=[LoadWorker(1, "b", -S)]), 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,14 @@ def test_a_stage_that_was_cut_short_is_not_held_against_its_rate() -> None:
     assert "rate" not in faults(verdict)
     assert verdict.audit is not None
     assert verdict.audit.planned is None
+
+
+def test_of_a_plan_any_number_of_requests_can_be_missing_of_a_bare_file_none_is_known_to() -> None:
+    stage = Stage(seconds=200.0)
+    stage.kept = np.arange(stage.n) % 200 == 0
+    evidence = stage.evidence()
+    assert "(99.5 %) were never sent" in faults(judge_stage(evidence, 0))["rate"].reason
+    assert "rate" not in faults(judge_stage(replace(evidence, planned=0), 0))
 
 
 def test_slots_of_a_closed_loop_that_stand_empty_stop_a_promote_but_no_rollback() -> None:

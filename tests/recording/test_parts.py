@@ -171,7 +171,7 @@ def test_many_rows_from_many_parts_are_cut_out_of_a_sealed_file_again(tmp_path: 
 
 def test_a_tail_follows_parts_that_appear_later_and_ends_with_the_table_of_the_run(tmp_path: Path) -> None:
     tail = PartsTail(tmp_path, "samples", ("request_id", "worker"))
-    assert tail.poll() == 0
+    assert tail.poll().num_rows == 0
     assert tail.table.column_names == ["request_id", "worker"]
     writers = {}
     for number, worker in enumerate((3, 1, 3, 1, 0, 3)):
@@ -179,7 +179,7 @@ def test_a_tail_follows_parts_that_appear_later_and_ends_with_the_table_of_the_r
             writers[worker] = StreamWriter(stream_path(tmp_path, "samples", worker), SCHEMAS["samples"])
         writers[worker].append(sample(number, worker=worker))
         writers[worker].flush()
-        assert tail.poll() == 1
+        assert tail.poll().num_rows == 1
     assert tail.table["worker"].to_pylist() == [0, 1, 1, 3, 3, 3]
     for writer in writers.values():
         writer.close()
@@ -187,7 +187,7 @@ def test_a_tail_follows_parts_that_appear_later_and_ends_with_the_table_of_the_r
     assert whole is not None
     assert tail.table.equals(whole.select(["request_id", "worker"]))
     seal(tmp_path)
-    assert tail.poll() == 0
+    assert tail.poll().num_rows == 0
     assert tail.table.equals(whole.select(["request_id", "worker"]))
     tail.close()
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from harness.load import Generator
+from harness.run import execute
+from harness.scenario import load
 from tests.processes import name
 from tests.run.conftest import Background, canary, journal, only_folder, processes_of
 
@@ -112,3 +115,24 @@ def test_what_was_never_compared_at_equal_load_is_not_promoted(scenario: Path, t
     done = canary("run", scenario, "--out", tmp_path / "out", "--json")
     assert done.code == 3, done.stderr
     assert [w for a, _, w in actions(only_folder(tmp_path / "out")) if a == "models.set"] == [[1, 2], [1]]
+
+
+def test_what_the_end_of_the_load_tells_counts_before_anything_is_done(
+    scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All stages were good, and then a worker's file comes damaged: v1 must stay."""
+    stop = Generator.stop
+
+    def damaged(self: Generator, deadline_s: float = 10.0) -> None:
+        stop(self, deadline_s)
+        worker = {"worker": 0, "host": "elsewhere", "pid": 1, "local": False}
+        done = {"files": {}, "damaged": ["samples-0.arrow"], "sent_bytes": 0, "clock_error_s": 0.0}
+        self.roster.note({"event": "worker_joined", **worker})
+        self.roster.note({"event": "worker_done", **worker, **done})
+
+    monkeypatch.setattr(Generator, "stop", damaged)
+    result = execute(load(str(scenario)), tmp_path / "out", lambda _: None, lambda _: None)
+    assert (result.verdict.verdict, result.exit_code) == ("inconclusive", 3)
+    assert "files of load worker 0 on elsewhere did not come whole" in result.verdict.reason.lower()
+    assert [w for a, _, w in actions(result.folder) if a == "models.set"] == [[1, 2], [1]]
+    assert [w for a, _, w in actions(result.folder) if a == "route.set"] == [0.2, 1.0, 0.0]

@@ -94,7 +94,7 @@ def other_host(tmp_path: Path) -> Iterator[Any]:
         started.append(
             subprocess.Popen(
                 [str(CANARY), "worker", "--master", f"127.0.0.1:{port}", "--folder", str(tmp_path)],
-                env={**os.environ, "TRITON_CANARY_TOKEN": token},
+                env={**os.environ, "TRITON_CANARY_WORKER_TOKEN": token},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -121,7 +121,7 @@ def test_workers_join_with_what_the_run_printed_and_strays_are_not_imagined(
     )  # fmt: skip
     line = run.stderr.readline()
     printed = re.fullmatch(
-        rf"on each other host: TRITON_CANARY_TOKEN=(\S+) triton-canary worker --master 127.0.0.1:{port}\n", line
+        rf"on each other host: TRITON_CANARY_WORKER_TOKEN=(\S+) triton-canary worker --master 127.0.0.1:{port}\n", line
     )
     assert printed, line
     workers = [other_host(port, printed[1]) for _ in range(2)]

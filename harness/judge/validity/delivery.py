@@ -44,7 +44,7 @@ def measure(view: StageView) -> Delivery:
         last = plan.in_flight_to if plan.in_flight_to is not None else plan.in_flight
         slots = None if plan.in_flight is None or last is None else (plan.in_flight + last) / 2
         return Delivery(sent, None, _held(view.samples, passed_s), slots)
-    numbers = _numbers(asked.pair_id, view.index)
+    numbers = _numbers(asked.pair_id, view.index, of_a_plan=view.evidence.planned > 0)
     if numbers is None:
         return Delivery(sent, None, _company(view.samples, passed_s))
     due, seen = numbers
@@ -95,15 +95,17 @@ def _slots(view: StageView, seen: Delivery) -> Fault | None:
     return fault(view, "rate", reason, voids=nothing)
 
 
-def _numbers(pair_id: Ints, stage: int) -> tuple[int, int] | None:
-    """How many numbers of the plan there are up to the last one seen, and how many of them were seen."""
+def _numbers(pair_id: Ints, stage: int, *, of_a_plan: bool) -> tuple[int, int] | None:
+    """How many numbers of the plan there are up to the last one seen, and how many of them were seen. None if they are
+    no such numbers: in somebody else's file a pair may be called anything.
+    """
     if not len(pair_id) or (pair_id < 0).any() or ((pair_id >> 32) != stage).any():
         return None
     number = pair_id & 0xFFFFFFFF
     due = int(number.max()) + 1
-    if due > 20 * len(number) + 1000:
+    if due > 20 * len(number) + 1000 and not of_a_plan:
         return None
-    return due, int(np.count_nonzero(np.bincount(number)))
+    return due, len(np.unique(number))
 
 
 def _tail(plan: StagePlan, last_s: float, end_s: float) -> int:

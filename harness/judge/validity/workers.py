@@ -30,7 +30,7 @@ def _lost(view: StageView) -> list[Fault]:
     begin, end = span(view)
     found = []
     for worker in view.evidence.workers:
-        if worker.lost_ns is None or worker.lost_ns > end:
+        if worker.lost_ns is None or worker.lost_ns > end or view.index in worker.done:
             continue
         if worker.lost_ns >= begin:
             at = words.duration((worker.lost_ns - begin) / 1e9)

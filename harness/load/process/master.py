@@ -8,7 +8,9 @@ ahead, so that all begin at the same time.
 To the parent, besides the events of `runner`:
 
     {"event": "worker_joined", "worker": i, "host": h, "pid": p, "local": b}
-    {"event": "worker_lost", ..., "t_ns": t, "reason": r}         its last word; it gets no more commands than to stop
+    {"event": "worker_lost", ..., "t_ns": t, "reason": r, "done": [stages]}
+                                                                  its last word, and the stages it was through with;
+                                                                  it gets no more commands than to stop
     {"event": "worker_done", ..., "files": {name: bytes}, "damaged": [names], "sent_bytes": n, "clock_error_s": s}
                                                                   all of it is here, for so many bytes on the line
     {"event": "closing", "left": bytes}                           once a second between "stop" and "stopped"
@@ -116,16 +118,17 @@ class Master:
 
     @property
     def _awaited(self) -> list[Member]:
-        """Who must still be heard: those that go on, lost ones that came back with the rest of their files, and those
-        that do not know yet that theirs are safe.
+        """Who must still be heard: those that go on, lost ones that came back with the rest of their files and get on
+        with it, and those that do not know yet that theirs are safe.
         """
         now_ns = self._now_ns()
         heard_ns, bye_ns = max(now_ns - LOST_S * _SECOND, 0), now_ns - BYE_S * _SECOND
+        stuck_ns = now_ns - STUCK_S * _SECOND
         return [
             member
             for member in self._members.values()
             if (
-                member.state == "joined" or member.heard_ns > heard_ns
+                member.state == "joined" or (member.heard_ns > heard_ns and member.progress_ns > stuck_ns)
                 if member.closed_ns is None
                 else not member.link.empty and member.closed_ns > bye_ns
             )
@@ -255,7 +258,9 @@ class Master:
         self._push(member)
         # Of one that fell silent: its last word.
         t_ns = (member.heard_ns if member.heard_ns > 0 else self._now_ns()) - self._t0_ns
-        self._emit({"event": "worker_lost", **member.about(), "t_ns": t_ns, "reason": reason})
+        self._emit(
+            {"event": "worker_lost", **member.about(), "t_ns": t_ns, "reason": reason, "done": sorted(member.done)}
+        )
         if self.over or self._stopping:
             return
         if not self._ready:
@@ -274,7 +279,7 @@ class Master:
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
-            for member in self._alive:
+            for member in self._members.values():
                 member.progress_ns = self._now_ns()
             self._tell({"do": "stop"})
 

@@ -80,7 +80,7 @@ class Host:
         command = [sys.executable, "-m", "harness.cli", "worker", "--master", f"{self.here}:{port}"]
         process = subprocess.Popen(
             [*inside, *command, "--folder", str(folder)],
-            env={**os.environ, "TRITON_CANARY_TOKEN": token},
+            env={**os.environ, "TRITON_CANARY_WORKER_TOKEN": token},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.load.process.master import LOST_S, PROTOCOL
+from harness.load.process.master import LOST_S, PROTOCOL, STUCK_S
 from harness.load.process.worker import GIVE_UP_S
 from harness.load.spec import LoadSpec
 from harness.types import StagePlan
@@ -243,6 +243,22 @@ def test_a_worker_whose_load_fails_is_lost_and_its_files_are_kept(run_folder: Pa
     stop(world)
     number = one.load.specs[-1].worker
     assert (run_folder / f"samples-{number}.arrow").read_bytes() == one.load.written
+    whole(world, two)
+
+
+def test_a_worker_whose_load_hangs_is_not_awaited_for_ever(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its word still comes (the line is idle), but its load neither ends nor writes."""
+    world = World(run_folder)
+    one, two = world.host("one"), world.host("two")
+    started(world, one, two)
+    stage(world)
+    world.run_until("stage_done", index=0)
+    monkeypatch.setattr(one.load, "stop", lambda: None)
+    world.master.command({"do": "stop"})
+    lost = world.run_until("worker_lost", worker=one.load.specs[-1].worker)
+    assert lost["reason"] == f"did not come to an end within {STUCK_S:g} s"
+    assert lost["done"] == [0]
+    world.run_until("stopped", deadline_s=10.0)
     whole(world, two)
 
 
