@@ -151,6 +151,7 @@ def test_the_nearest_come_first_and_equals_in_order() -> None:
 
 
 @pytest.mark.embedding
+@pytest.mark.slow
 def test_the_builds_search_as_well_as_they_are_said_to(tmp_path: Path) -> None:
     """The topic that answers is first for 3 questions of 4; a wrong prefix finds other passages, rounding does not."""
     put_index(tmp_path)

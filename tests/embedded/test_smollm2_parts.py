@@ -276,6 +276,7 @@ PROMPTS = [
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_builds_differ_from_the_reference_as_they_should() -> None:
     """Mean KL per token on top 20 and a tail: the same weights none, FP8 a little, the shifted table much."""
     file = weights_file()
