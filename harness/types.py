@@ -60,10 +60,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one request asks: `max_tokens` None is the load's own. A trace has one for each of its rows."""
+    """What one request asks: `max_tokens` None is the load's own. A trace has one for each of its rows.
+
+    `tokens`: the text's length as the scenario's tokenizer counts it, None without one.
+    """
 
     text: str
     max_tokens: int | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import ssl
 from dataclasses import dataclass
 
 from harness.types import Status
@@ -35,6 +36,8 @@ _OURS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS)
 
 EMPTY = Failure("error", "empty", "")
 TIMEOUT = Failure("timeout", "deadline", "TIMEOUT")
+NEVER_SENT = Failure("timeout", "no free connection", "TIMEOUT")
+"""Its deadline came while it waited for one of the connections that it may use."""
 CANCELLED = Failure("cancelled", "cancelled", "CANCELLED")
 
 
@@ -76,6 +79,9 @@ def of_os_error(error: OSError) -> Failure:
     """A connection that could not be made, or broke."""
     message = str(error)
     code = type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        # Its errno counts in its own way: 1 is SSL_ERROR_SSL there, not EPERM.
+        return Failure("error", "tls", getattr(error, "reason", None) or code, message)
     if not isinstance(error, socket.gaierror):
         code = errno.errorcode.get(error.errno or 0, code)
     if error.errno in _OURS:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal, Self
 
 from harness.errors import UsageError
+from harness.tokens import Count, counter
 from harness.types import Arm, ArmName, ModelInfo, Prompt, TensorSpec, Tls, Wire
 
 # Payloads of a model without prompts; the plan numbers as many.
@@ -37,10 +39,12 @@ class LoadSpec:
     `prompts`: what token models are asked; `inputs`: what any other model is sent, by input (flat values; without any,
     seeded noise). `shapes`: sizes for an input's free dimensions. `trace_ns`: due times of a replayed trace.
     `cache`: "unique" puts a key of its own in front of each prompt, "warm" asks each arm every payload once before.
+    `nonce`: what makes those keys this run's own; all else follows from the seed.
     `connections`: at most so many to each arm (HTTP: requests in flight; gRPC: streams are spread over them).
     `logprobs_k`: top-k log-probabilities asked of a token model, 0 for no comparison of outputs.
     `compare_outputs`: keep a digest of every answer of a model that is not a token model.
     `chunks`: keep the arrival time of every streamed chunk.
+    `tokenizer`: what a tokenizer.json holds, to count with where an engine does not; another host has no such file.
     """
 
     arms: Mapping[ArmName, Arm]
@@ -61,6 +65,8 @@ class LoadSpec:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     cache: Cache = "as-is"
     connections: int | None = None
+    nonce: str = field(default_factory=lambda: token_hex(8))
+    tokenizer: str = ""
 
     @property
     def payloads(self) -> int:
@@ -70,6 +76,13 @@ class LoadSpec:
     @property
     def keeps_outputs(self) -> bool:
         return self.logprobs_k > 0 or self.compare_outputs
+
+    def count(self) -> Count | None:
+        """Counts tokens as `tokenizer` does, None without one. Raises UsageError where that cannot be done."""
+        try:
+            return counter(self.tokenizer, "load.tokenizer") if self.tokenizer else None
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def check(self) -> None:
         """Raises UsageError with one line if an arm cannot be driven at all."""

@@ -7,6 +7,7 @@ goes and, where prompts are to be unique, UNIQUE into the prompt; `Template.of` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 REQUEST_ID = "~request-id-here-:~"
 UNIQUE = "~unique-key-here~"[:16]
@@ -54,6 +55,8 @@ def request_id(pair_id: int, arm: str, *, score: bool = False) -> str:
     return f"{pair_id:016x}-{arm[0]}{1 if score else 0}"
 
 
-def unique_key(pair_id: int) -> str:
-    """KEY_SIZE characters, the same for both arms of a pair."""
-    return f"{pair_id:016x}"
+def unique_key(nonce: str, pair_id: int) -> str:
+    """KEY_SIZE characters, the same for both arms of a pair, others in every run: a server that is still up from the
+    last one has seen none of them. They differ from the first character on, and so does what a prefix cache sees.
+    """
+    return blake2b(str(pair_id).encode(), key=nonce.encode(), digest_size=KEY_SIZE // 2).hexdigest()

@@ -31,7 +31,9 @@ class StreamWriter:
 
     `append` is a list append; rows become columns at flush, at about 0.4 us a sample. Not thread-safe. A file that
     exists is refused: two runs never mix. Raises RecordingError (one line) if the file cannot be written; the rows
-    stay buffered and what was flushed before stays readable.
+    stay buffered and what was flushed before stays readable. Text that UTF-8 has no bytes for (half a surrogate pair,
+    which JSON can name) is written with question marks. For a row that is not of the schema RecordingError is raised,
+    too: that row is lost, the others stay buffered.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -71,7 +73,11 @@ class StreamWriter:
         if not self._rows:
             return None
         rows = self._rows[:]
-        batch = self._batch(rows)
+        try:
+            batch = self._batch(rows)
+        except RecordingError:
+            self._rows[: len(rows)] = [row for row in rows if self._fits(row)]
+            raise
         self.write(batch)
         # Not clear(): a row may have come meanwhile.
         del self._rows[: len(rows)]
@@ -97,15 +103,27 @@ class StreamWriter:
         columns = []
         for field, values in zip(self.schema, zip(*rows, strict=True), strict=True):
             try:
-                column = self._constant(field, values)
-                if column is None:
-                    column = pa.array(values, type=field.type)
-            except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+                column = self._column(field, values)
+            except (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError) as error:
                 raise RecordingError(f"{self.path}: column {field.name}: {_one_line(error)}") from error
             if column.null_count:
                 raise RecordingError(f"{self.path}: column {field.name}: a row has no value")
             columns.append(column)
         return pa.record_batch(columns, schema=self.schema)
+
+    def _fits(self, row: tuple[Any, ...]) -> bool:
+        try:
+            self._batch([row])
+        except RecordingError:
+            return False
+        return True
+
+    def _column(self, field: pa.Field, values: tuple[Any, ...]) -> pa.Array:
+        try:
+            column = self._constant(field, values)
+            return pa.array(values, type=field.type) if column is None else column
+        except UnicodeEncodeError:
+            return pa.array([value.encode(errors="replace") for value in values]).cast(field.type)
 
     def _constant(self, field: pa.Field, values: tuple[Any, ...]) -> pa.Array | None:
         """A text that is the same in every row (a server, a model, most errors) is kept as a column and cut to length:

@@ -18,6 +18,7 @@ from harness.load.template import Template, request_id, unique_key
 from harness.types import ArmName
 
 WITHIN_S = 120
+NONCE = "a run's own"
 
 
 def exchange(
@@ -30,7 +31,7 @@ def exchange(
 
 
 def filled(template: Template, pair_id: int = 1, arm: str = "baseline") -> bytes:
-    return template.fill(request_id(pair_id, arm).encode(), unique_key(pair_id).encode())
+    return template.fill(request_id(pair_id, arm).encode(), unique_key(NONCE, pair_id).encode())
 
 
 def ask(spec: LoadSpec, arm: ArmName = "baseline", number: int = 0, *, digests: bool = False) -> Reply:

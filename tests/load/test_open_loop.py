@@ -39,8 +39,8 @@ def test_a_stall_of_two_seconds_is_four_hundred_late_requests_and_not_one(
             try:
                 time.sleep(STALL_S)
             finally:
+                resumed_ns = time.monotonic_ns() - spec.t0_ns
                 os.kill(server.pid, signal.SIGCONT)
-            resumed_ns = time.monotonic_ns() - spec.t0_ns
             wait_for(generator, "stage_done", 0)
             generator.stop()
     samples = rows(tmp_path)

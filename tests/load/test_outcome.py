@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 
 import pytest
 
@@ -72,6 +73,11 @@ def test_http_answers(code: int, message: str, status: str) -> None:
         (TimeoutError("timed out"), "timeout", "TIMEOUT"),
         (socket.gaierror(-2, "Name or service not known"), "refused", "gaierror"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "refused", "EHOSTUNREACH"),
+        (OSError(errno.EMFILE, "Too many open files"), "cancelled", "EMFILE"),
+        # OpenSSL numbers in its own way: 1 is no EPERM, 24 would be no EMFILE.
+        (ssl.SSLError(1, "[SSL] record layer failure"), "error", "SSLError"),
+        (ssl.SSLCertVerificationError(1, "self-signed certificate"), "error", "SSLCertVerificationError"),
+        (ssl.SSLError(errno.EMFILE, "what it is"), "error", "SSLError"),
     ],
 )
 def test_broken_connections(error: OSError, status: str, code: str) -> None:

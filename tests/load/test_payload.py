@@ -199,6 +199,9 @@ def test_a_unique_key_stands_in_front_of_each_prompt(tmp_path: Path) -> None:
     assert asked(tmp_path, SMOLLM2, cache="unique")["text_input"] == [f"{UNIQUE} a".encode()]
     with pytest.raises(UsageError, match=r"load.cache.*tiny reads none"):
         generation(make_spec(tmp_path, cache="unique"), "baseline", 0)
+    text = ModelInfo("embed", "python", (1,), (TensorSpec("text", "BYTES", (1,)),), (), 0, decoupled=False)
+    rows = make_spec(tmp_path, model=text, inputs=({"text": [f"{UNIQUE} a"]},), cache="unique")
+    assert UNIQUE.encode() in generation(rows, "baseline", 0)[0].raw, "a row may have one, too"
 
 
 def test_which_models_can_be_compared_and_scored() -> None:
@@ -340,3 +343,52 @@ def test_raw_bytes_are_those_of_tritonclient() -> None:
     assert np.isnan(decode("BF16", encode("BF16", [np.nan, -np.nan]))).all()
     with pytest.raises(ValueError, match="too early"):
         decode("BYTES", encode("BYTES", words)[:-1])
+
+
+EMBEDDING = ModelInfo(
+    name="e5",
+    platform="onnx",
+    versions=(1,),
+    inputs=(TensorSpec("text", "BYTES", (1,)), TensorSpec("note", "BYTES", (1,), optional=True)),
+    outputs=(TensorSpec("vector", "FP32", (384,)),),
+    max_batch_size=8,
+    decoupled=False,
+)
+
+
+def test_a_prompt_is_asked_of_any_model_that_reads_one_text(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, model=EMBEDDING, prompts=ASKED)
+    assert [values(generation(spec, "baseline", number)) for number in (0, 1)] == [
+        {"text": [b"a"]}, {"text": ["Grüße".encode()]},
+    ]  # fmt: skip
+    unique = replace(spec, cache="unique")
+    assert values(generation(unique, "baseline", 0)) == {"text": [f"{UNIQUE} a".encode()]}
+
+
+def test_prompts_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^tiny: prompts are for a model with one text input; it has 0$"):
+        generation(make_spec(tmp_path, prompts=ASKED), "baseline", 0)
+    needy = replace(EMBEDDING, inputs=(*EMBEDDING.inputs, TensorSpec("size", "INT32", (1,))))
+    spec = make_spec(tmp_path, model=needy, prompts=ASKED)
+    with pytest.raises(UsageError, match=r"^e5 needs the input size: give it in the arm's parameters$"):
+        generation(spec, "baseline", 0)
+    arm = replace(spec.arms["baseline"], parameters={"size": 5})
+    assert values(generation(replace(spec, arms={"baseline": arm}), "baseline", 0)) == {"text": [b"a"], "size": [5]}
+
+
+def test_a_batch_stands_in_front_of_a_whole_shape(tmp_path: Path) -> None:
+    pair = replace(TINY, max_batch_size=8, inputs=(TensorSpec("A", "FP32", (16,)), TensorSpec("B", "INT8", (-1, 2))))
+    shapes = {"A": (4, 16), "B": (4, 3, 2)}
+    one, two = generation(make_spec(tmp_path, model=pair, shapes=shapes), "baseline", 0)
+    assert (one.shape, len(one.raw), two.shape, len(two.raw)) == ((4, 16), 4 * 16 * 4, (4, 3, 2), 24)
+    rows = ({"A": [1] * 32, "B": [2] * 4},)
+    one, two = generation(
+        make_spec(tmp_path, model=pair, shapes={"A": (2, 16), "B": (2, 1, 2)}, inputs=rows), "baseline", 0
+    )
+    assert (one.shape, two.shape, two.raw) == ((2, 16), (2, 1, 2), bytes([2] * 4))
+    with pytest.raises(UsageError, match=r"one batch for all inputs, not A 4, B 1: set load\.shapes of each"):
+        generation(make_spec(tmp_path, model=pair, shapes={"A": (4, 16)}), "baseline", 0)
+    with pytest.raises(UsageError, match=r"\[9, 16\] does not fit tiny A, whose shape is \[16\] in batches of 8 at"):
+        generation(make_spec(tmp_path, model=pair, shapes={"A": (9, 16)}), "baseline", 0)
+    with pytest.raises(UsageError, match=r"\[4, 16\] does not fit tiny INPUT, whose shape is \[16\]$"):
+        generation(make_spec(tmp_path, shapes={"INPUT": (4, 16)}), "baseline", 0)

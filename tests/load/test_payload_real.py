@@ -16,11 +16,12 @@ from harness.errors import UsageError
 from harness.load.payload import generation
 from harness.load.reply import Reply
 from harness.load.spec import FRONT_END, LoadSpec, host_of
+from harness.load.template import unique_key
 from harness.tensors import DTYPES, decode
 from harness.triton import Control
 from harness.types import Arm, Prompt
 from tests.load import talkers
-from tests.load.carrying import ask
+from tests.load.carrying import NONCE, ask
 from tests.load.conftest import make_spec
 from tests.load.openai_front_end import OpenAiFrontEnd
 
@@ -103,7 +104,7 @@ def test_a_version_that_is_not_there_is_a_failed_request(
 @pytest.mark.triton
 def test_a_unique_key_reaches_the_model_in_front_of_the_prompt(server: EmbeddedServer, tmp_path: Path) -> None:
     spec = spec_of(server, tmp_path, "vllm", "grpc", prompts=(Prompt("one"),), cache="unique")
-    assert ask(spec).text == f"{1:016x} one "
+    assert ask(spec).text == f"{unique_key(NONCE, 1)} one "
 
 
 @pytest.mark.triton

@@ -252,10 +252,13 @@ def test_no_body_at_all_is_a_failed_request() -> None:
     for wire in ("http", "grpc", "generate", "generate-stream", "openai", "openai-stream"):
         for model in (TINY, SMOLLM2):
             reply = read(model, wire, exchange(status=200))
-            assert (reply.failure is None) == (model is TINY and wire in ("grpc", "generate-stream")), (
-                wire,
-                model.name,
-            )
+            assert (reply.failure is None) == (model is TINY and wire == "generate-stream"), (wire, model.name)
+
+
+def test_a_unary_call_that_ends_well_without_a_message_is_no_answer() -> None:
+    reply = read(TINY, "grpc", exchange())
+    assert reply.failure is not None
+    assert (reply.failure.status, reply.failure.error) == ("error", "undecodable")
 
 
 def test_grpc_bytes_that_cannot_be_read_are_a_failed_request() -> None:
@@ -269,6 +272,28 @@ def test_grpc_bytes_that_cannot_be_read_are_a_failed_request() -> None:
 def test_a_message_cut_short_anywhere_is_no_surprise(raw: bytes) -> None:
     reply = read(TINY, "grpc", exchange((3, raw)))
     assert (reply.failure is None) == (raw == b""), "no bytes are an empty message"
+
+
+@pytest.mark.parametrize(("said", "kept"), [("\ud800", "?"), ("7" * 100_000, "7" * 64), ("ü" * 65, "ü" * 64)])
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_version_that_no_file_has_room_for(said: str, kept: str, digests: bool) -> None:
+    body = over_http({"parameters": {"binary_data_size": 64}}, RAW, model_version=said)
+    reply = read(TINY, "http", body, digests=digests)
+    assert reply.failure is None
+    # As it stands in the bytes, where the whole of it is not read.
+    assert reply.version == kept or (not digests and reply.version == json.dumps(said)[1:-1])
+    reply.version.encode()
+    if said.isascii():
+        message = response(said, OUTPUT=("FP32", [16], list(range(16)))).SerializeToString()
+        assert read(TINY, "grpc", exchange((3, message)), digests=digests).version == kept
+
+
+@pytest.mark.parametrize("shape", [[1, 2**40], [1, -1], []])
+def test_a_k_that_no_output_has_room_for_cannot_be_read(shape: list[int]) -> None:
+    message = response(text_output=("BYTES", [1], [b"a"]), topk_ids=("INT32", shape, [5]))
+    reply = read(SMOLLM2, "grpc", exchange((3, message.SerializeToString())), tokens=True)
+    assert reply.failure is not None
+    assert (reply.failure.error, reply.k) == ("undecodable", 0)
 
 
 def test_counts_that_no_sample_has_room_for_are_unknown() -> None:

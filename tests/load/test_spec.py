@@ -19,7 +19,7 @@ def test_the_spec_survives_the_protocol(tmp_path: Path) -> None:
     arm = Arm("grpcs://h:1", "smollm2", None, {"x-a": "b"}, {"temperature": 0.5, "stop": ["a"]}, tls=Tls(ca="ca.pem"))
     spec = replace(
         spec, trace_ns=(0, 5), inputs=({"INPUT": [1.5, 2]},), shapes={"INPUT": (2,)}, cache="unique", connections=3,
-        workers=4,
+        workers=4, nonce="a run's own",
     )  # fmt: skip
     spec = replace(spec, arms={**spec.arms, "candidate": arm}, chunks=True, compare_outputs=True, worker=3)
 
@@ -27,6 +27,13 @@ def test_the_spec_survives_the_protocol(tmp_path: Path) -> None:
 
     assert "\n" not in text
     assert LoadSpec.from_json(text) == spec
+
+
+def test_each_run_has_a_nonce_of_its_own_and_its_workers_share_it(tmp_path: Path) -> None:
+    one, other = make_spec(tmp_path), make_spec(tmp_path)
+    assert one.seed == other.seed
+    assert one.nonce != other.nonce
+    assert LoadSpec.from_json(one.to_json()).nonce == one.nonce
 
 
 @pytest.mark.parametrize(

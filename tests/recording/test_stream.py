@@ -212,6 +212,31 @@ def test_a_row_that_does_not_fit_names_the_column(tmp_path: Path, changes: dict[
         writer.flush()
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_text_without_bytes_is_written_with_question_marks(tmp_path: Path, rows: int) -> None:
+    """Half a character, which JSON can name: also where it stands in every row, which is written in another way."""
+    path = tmp_path / "samples.arrow"
+    with StreamWriter(path, SAMPLES) as writer:
+        for number in range(rows):
+            writer.append(sample(number, version="\ud800", model="a\udc00" if number == 0 else "é"))
+    table = pa.Table.from_batches(read_batches(path, SAMPLES))
+    assert table["version"].to_pylist() == ["?"] * rows
+    assert table["model"].to_pylist() == ["a?"] + ["é"] * (rows - 1)
+
+
+def test_a_row_that_does_not_fit_is_told_and_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "samples.arrow"
+    writer = StreamWriter(path, SAMPLES)
+    for number in range(10):
+        writer.append(sample(number, **({"osl": 1 << 40} if number == 5 else {})))
+    with pytest.raises(RecordingError, match="column osl"):
+        writer.flush()
+    writer.append(sample(10))
+    writer.close()
+    (batch,) = read_batches(path, SAMPLES)
+    assert batch["request_id"].to_pylist() == [f"r{number}" for number in range(11) if number != 5]
+
+
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "samples.arrow"
     StreamWriter(path, SCHEMAS["chunks"]).close()

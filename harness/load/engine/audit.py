@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+import weakref
 from typing import Protocol
 
 from harness.load.engine.loop import Loop
@@ -26,6 +26,9 @@ class Audit:
         self._device = f"worker{worker}"
         self._loop = loop
         self._cpu_s, self._wall_s = time.process_time(), time.monotonic()
+        # Opened now: a generator that has run out of file descriptors is to say so, and not to end.
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._memory)
 
     def look(self, sink: Sink, *, backlog: int, in_flight: int, unsent: int, late_ns: int) -> None:
         cpu_s, wall_s = time.process_time(), time.monotonic()
@@ -41,7 +44,7 @@ class Audit:
             ("unsent", unsent, "1"),
             ("late", late_ns / 1e9, "s"),
             ("lead", self._loop.lead_ns / 1e9, "s"),
-            ("rss", _rss_bytes(), "bytes"),
+            ("rss", int(os.pread(self._memory, 256, 0).split()[1]) * _PAGE, "bytes"),
         ):
             sink.reading(Reading(t_ns, "generator", self._device, metric, float(value), unit))
 
@@ -51,6 +54,7 @@ class Audit:
         sink.reading(Reading(t_ns, "generator", device, "prompt.tokens", float(prompt_tokens), "1"))
         sink.reading(Reading(t_ns, "generator", device, "prompt.cached_tokens", float(cached_tokens), "1"))
 
-
-def _rss_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    def counted(self, sink: Sink, arm: ArmName, answers: int) -> None:
+        """Answers so far whose tokens the load's tokenizer counted and not the engine."""
+        device = f"{self._device}/{arm}"
+        sink.reading(Reading(self._loop.now_ns(), "generator", device, "osl.by_tokenizer", float(answers), "1"))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from harness.load.engine.dispatch import Over, Route
 from harness.load.engine.exchange import Exchange, Sender
 from harness.load.engine.loop import Loop
+from harness.load.outcome import GENERATOR
 from harness.load.payload import can_compare, can_score, generation, scoring
 from harness.load.recorder import Recorder
 from harness.load.reply import Reader, Reply
@@ -56,8 +57,9 @@ class Carrier:
         self._spec, self._senders, self._recorder, self._route, self._loop = spec, senders, recorder, route, loop
         self._observe = observe
         self._wires = {arm: wire_of(spec.arms[arm], spec.models[arm]) for arm in spec.arms}
+        self._count = count = spec.count()
         self._readers = {
-            arm: Reader(spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0)
+            arm: Reader(spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0, count=count)
             for arm, wire in self._wires.items()
         }
         self._places = {name: (host_of(arm.url), arm.model) for name, arm in spec.arms.items()}
@@ -72,6 +74,8 @@ class Carrier:
         self.prompt_tokens: dict[ArmName, int] = {}
         self.cached_tokens: dict[ArmName, int] = {}
         """So far, of answers whose engine says how much of the prompt came from a cache."""
+        self.counted: dict[ArmName, int] = {}
+        """Answers so far whose tokens were counted here, because the engine did not."""
         # An answer of which only status and version are looked at costs less to read than to put off.
         self._quick = not spec.keeps_outputs and not any(m.is_token_model for m in spec.models.values())
         self._unique = spec.cache == "unique"
@@ -110,8 +114,7 @@ class Carrier:
                 flying += 1
                 arm, template = waiting.popleft()
                 self._recorder.begun(arm)
-                key = unique_key(len(waiting)).encode()
-                self._senders[arm].send(template, request_id(0, arm).encode(), key, Exchange(landed))
+                self._senders[arm].send(template, request_id(0, arm).encode(), b"", Exchange(landed))
             if not waiting and not flying:
                 over()
 
@@ -131,7 +134,7 @@ class Carrier:
         """To all arms at the same time, the first one first."""
         score = flight.assignment == "score"
         pair_id = flight.pair_id
-        key = unique_key(pair_id).encode() if self._unique else b""
+        key = unique_key(self._spec.nonce, pair_id).encode() if self._unique else b""
         flight.left = len(templates)
         for arm in templates:
             self._recorder.begun(arm)
@@ -180,14 +183,13 @@ class Carrier:
         reply = self._readers[arm].read(exchange)
         failure = reply.failure
         status, error, code = (failure.status, failure.error, failure.code) if failure else ("ok", "", "")
-        score = flight.assignment == "score"
-        # A scoring request is due when it is sent: its times do not count.
-        due_ns = exchange.sent_ns if score else flight.due_ns
+        score, due_ns = flight.assignment == "score", flight.due_ns
+        isl = reply.isl if reply.isl >= 0 or self._count is None else self._asked(flight, arm)
         self._recorder.sample(
             Sample(
                 arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, arm, score=score), "",
                 flight.assignment, due_ns, exchange.sent_ns, reply.first_ns, exchange.done_ns, status, error, code,
-                reply.finish_reason, *self._places[arm], reply.version, reply.isl, reply.osl, self._spec.worker,
+                reply.finish_reason, *self._places[arm], reply.version, isl, reply.osl, self._spec.worker,
             )
         )  # fmt: skip
         if not score and reply.chunks_ns:
@@ -195,8 +197,18 @@ class Carrier:
         if reply.cached_tokens >= 0 and reply.isl >= 0:
             self.prompt_tokens[arm] = self.prompt_tokens.get(arm, 0) + reply.isl
             self.cached_tokens[arm] = self.cached_tokens.get(arm, 0) + reply.cached_tokens
+        if reply.counted:
+            self.counted[arm] = self.counted.get(arm, 0) + 1
         self._observe(self._wires[arm], f"{arm} {flight.assignment}", (exchange.done_ns - due_ns) / 1e6, error)
         return reply
+
+    def _asked(self, flight: Flight, arm: ArmName) -> int:
+        """Tokens of the prompt's text and of the key in front of it; -1 where nobody counted, or none is asked."""
+        talks = self._spec.models[arm].is_token_model or self._spec.arms[arm].api == "openai"
+        tokens = self._spec.prompts[flight.prompt].tokens if talks and self._spec.prompts else None
+        if tokens is None or self._count is None:
+            return -1
+        return tokens + (self._count(unique_key(self._spec.nonce, flight.pair_id)) if self._unique else 0)
 
     def _score(self, flight: Flight, replies: Mapping[ArmName, Reply]) -> bool:
         """Teacher forcing: what each arm thinks of the baseline's own words, token by token. False: nothing to ask."""
@@ -215,7 +227,9 @@ class Carrier:
             return False
         over, flight.over = flight.over, None
         assert over
-        scored = Flight(flight.stage, reference.pair_id, reference.prompt, -1, "score", over)
+        # A scoring request is due at once: its times do not count.
+        now_ns = self._loop.now_ns()
+        scored = Flight(flight.stage, reference.pair_id, reference.prompt, now_ns, "score", over)
         self._launch(
             scored,
             {
@@ -232,11 +246,13 @@ class Carrier:
 
 
 def _turned_away(exchange: Exchange) -> bool:
-    """At once, without an answer: a closed loop that took the next request would spin."""
+    """At once, without an answer, or by this machine: a closed loop that took the next request would spin."""
     failure = exchange.failure
     if failure is None:
         return exchange.status == 503
-    return failure.status == "refused" or (failure.status == "error" and not exchange.status and not exchange.frames)
+    if failure.status == "refused" or failure.error == GENERATOR:
+        return True
+    return failure.status == "error" and not exchange.status and not exchange.frames
 
 
 def _output(stage: int, pair_id: int, arm: str, kind: str, reply: Reply) -> Output:

@@ -73,8 +73,7 @@ class Stage:
 
     def _await_next(self) -> None:
         if self._next is not None:
-            # Of what is overdue it is the last: everything else that is due has its turn, too.
-            self._loop.at(max(self._begin_ns + self._next.due_ns, self._loop.now_ns()), self._fire)
+            self._loop.at(self._begin_ns + self._next.due_ns, self._fire)
 
     def _fire(self) -> None:
         for _ in range(BURST):

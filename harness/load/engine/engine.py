@@ -213,4 +213,6 @@ class Engine:
         )
         for arm, tokens in self._carrier.prompt_tokens.items():
             self._audit.cache(self._recorder, arm, tokens, self._carrier.cached_tokens[arm])
+        for arm, answers in self._carrier.counted.items():
+            self._audit.counted(self._recorder, arm, answers)
         self._loop.after(AUDIT_S, self._look)

@@ -13,18 +13,18 @@ from harness.tensors import Tensor
 class Exchange:
     """What is sent, and what came of it. Times are ns since the run's start.
 
-    `frames` are (arrival, bytes): for unary calls one, the body; for gRPC streams one a message; for HTTP streams
+    `sent_ns` is -1 as long as it is not sent, and for ever where it never was. `given_ns`: when HTTP's sender was given
+    it. `frames` are (arrival, bytes): for unary calls one, the body; for gRPC streams one a message; for HTTP streams
     the pieces of the body as they came, which need not be whole events. `json_size` is HTTP's
     Inference-Header-Content-Length, -1 if none. `on_done` is called once, from the loop, when all of it is known.
     """
 
-    __slots__ = ("done_ns", "failure", "frames", "json_size", "on_done", "owner", "sent_ns", "status")
+    __slots__ = ("done_ns", "failure", "frames", "given_ns", "json_size", "on_done", "owner", "sent_ns", "status")
 
     def __init__(self, on_done: Callable[[Exchange], None], owner: Any = None) -> None:
         self.on_done = on_done
         self.owner = owner
-        self.sent_ns = -1
-        self.done_ns = -1
+        self.given_ns = self.sent_ns = self.done_ns = -1
         self.frames: list[tuple[int, bytes]] = []
         self.failure: Failure | None = None
         self.json_size = -1
@@ -46,8 +46,8 @@ class Sender(Protocol):
     def send(self, template: Template, request_id: bytes, key: bytes, exchange: Exchange) -> None:
         """Sends, stamps `sent_ns` just before the first byte leaves, and later calls `exchange.on_done`."""
 
-    def expire(self, sent_before_ns: int) -> None:
-        """Ends every request that was sent earlier as timed out."""
+    def expire(self, given_before_ns: int) -> None:
+        """Ends every request that was given to `send` earlier as timed out, whether or not it has left since."""
 
     def cancel(self) -> None:
         """Ends every request in flight as cancelled."""

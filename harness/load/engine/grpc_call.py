@@ -38,6 +38,7 @@ STATUS = (
     "DATA_LOSS",
     "UNAUTHENTICATED",
 )
+_NAMES = {str(number): name for number, name in enumerate(STATUS)}
 # What an answer that is none of gRPC's, or a reset stream, means: as gRPC's own clients have it.
 _HTTP = {
     "400": "INTERNAL",
@@ -169,8 +170,7 @@ class Call(Stream):
             return _of_http(status) if status != "200" else _of_status("INTERNAL", "the answer ended without a status")
         if code == "0":
             return _undecodable("the answer ended within a message")
-        name = STATUS[int(code)] if code.isdecimal() and int(code) < len(STATUS) else "UNKNOWN"
-        return _of_status(name, unquote(fields.get("grpc-message", "")))
+        return _of_status(_NAMES.get(code, "UNKNOWN"), unquote(fields.get("grpc-message", "")))
 
 
 def _of_http(status: str) -> Failure:

@@ -8,6 +8,9 @@ from hpack import Decoder
 
 # Blocks that differ every time (a proxy's times) must not fill the memory.
 _KEPT = 1024
+# Our table holds nothing. A server whose own limit is below the default must be told so first (RFC 7541, 4.2), and
+# telling the others costs a byte.
+_NO_TABLE = b"\x20"
 
 
 def block(fields: Iterable[tuple[str, str]]) -> bytes:
@@ -15,7 +18,7 @@ def block(fields: Iterable[tuple[str, str]]) -> bytes:
 
     UnicodeEncodeError for a field that is not ASCII.
     """
-    return b"".join(b"\0" + _text(name) + _text(value) for name, value in fields)
+    return _NO_TABLE + b"".join(b"\0" + _text(name) + _text(value) for name, value in fields)
 
 
 class Blocks:

@@ -19,7 +19,8 @@ from harness.types import Arm, ModelInfo
 
 
 class HttpSender:
-    """`connections`: at most so many; a request that finds none free waits for one, and is sent late.
+    """`connections`: at most so many; a request that finds none free waits for one, and is sent late or never. Its
+    deadline counts from when it was given here.
 
     Raises UsageError and WorldError as `address.resolve` does.
     """
@@ -53,20 +54,20 @@ class HttpSender:
 
     def send(self, template: Template, request_id: bytes, key: bytes, exchange: Exchange) -> None:
         if self._closed:
-            exchange.sent_ns = self._loop.now_ns()
             self._loop.at(0, self._end, exchange, outcome.CANCELLED)
             return
         message = template.fill(request_id, key)
         if self._idle:
             connection = self._idle.pop()
-        elif self._most is None or len(self._all) < self._most:
+        elif not self._waiting and self._may_open:
             connection = self._open()
         else:
-            exchange.sent_ns = self._loop.now_ns()  # until it really is: what a deadline counts from
+            exchange.given_ns = self._loop.now_ns()
             self._waiting.append((message, exchange))
             return
         self._live[exchange] = connection
         connection.begin(message, exchange)
+        exchange.given_ns = exchange.sent_ns
 
     def opened(self, connection: Connection) -> None:
         self._next(connection)
@@ -90,10 +91,10 @@ class HttpSender:
         if exchange:
             self._end(exchange, outcome.of_os_error(failure) if isinstance(failure, OSError) else failure)
 
-    def expire(self, sent_before_ns: int) -> None:
-        while self._waiting and self._waiting[0][1].sent_ns < sent_before_ns:
-            self._end(self._waiting.popleft()[1], outcome.TIMEOUT)
-        while self._live and (oldest := next(iter(self._live))).sent_ns < sent_before_ns:
+    def expire(self, given_before_ns: int) -> None:
+        while self._waiting and self._waiting[0][1].given_ns < given_before_ns:
+            self._end(self._waiting.popleft()[1], outcome.NEVER_SENT)
+        while self._live and (oldest := next(iter(self._live))).given_ns < given_before_ns:
             self._drop(oldest, outcome.TIMEOUT)
         self._pump()
 
@@ -131,11 +132,15 @@ class HttpSender:
 
     def _pump(self) -> None:
         """Requests that wait for a connection get one each, as far as there may be more."""
-        while self._waiting and not self._closed and (self._most is None or len(self._all) < self._most):
+        while self._waiting and not self._closed and self._may_open:
             self._next(self._open())
 
+    @property
+    def _may_open(self) -> bool:
+        return self._most is None or len(self._all) < self._most
+
     def _open(self) -> Connection:
-        connection = Connection(self._loop, self._address, self)
+        connection = Connection(self._loop, self._address, self, streams=self._wire.endswith("-stream"))
         self._all.add(connection)
         return connection
 

@@ -16,6 +16,8 @@ from harness.load.outcome import Failure
 
 _MOST_HEADS = 1024
 _LONGEST_HEAD = 1 << 16
+# Interim answers (1xx) to one request.
+_MOST_INTERIM = 100
 
 
 class Head(NamedTuple):
@@ -42,17 +44,19 @@ class Pool(Protocol):
 
 
 class Connection:
-    """`exchange` is what it carries, None if nothing."""
+    """`exchange` is what it carries, None if nothing. `streams`: the pieces of a body stay apart; otherwise they become
+    one.
+    """
 
-    def __init__(self, loop: Loop, address: Address, pool: Pool) -> None:
+    def __init__(self, loop: Loop, address: Address, pool: Pool, *, streams: bool) -> None:
         self.exchange: Exchange | None = None
         self.is_open = False
         self._loop = loop
         self._pool = pool
+        self._streams = streams
         self._rest = b""
         self._head: Head | None = None
-        self._left = 0
-        self._body: list[bytes] = []
+        self._left = self._interim = 0
         self._transport = Transport(loop, address, self)
 
     def begin(self, message: bytes, exchange: Exchange) -> None:
@@ -87,15 +91,16 @@ class Connection:
             return
         try:
             over = self._take(data, now_ns, exchange)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001  nothing of ours is called: whatever it is, the server's bytes did it
             self._fail(Failure("error", "undecodable", "HTTP", str(error)))
             return
         if over:
             head = self._head
             assert head
             self._finish(exchange, now_ns)
-            self.exchange, self._head = None, None
-            keep = head.keep and not self._rest
+            self.exchange, self._head, self._interim = None, None, 0
+            # An answer to half a request: the next one would wait behind what nobody wants any more.
+            keep = head.keep and not self._rest and not self._transport.behind
             if not keep:
                 self.close()
             self._pool.answered(self, exchange, keep)
@@ -103,7 +108,7 @@ class Connection:
     def _take(self, data: bytes, now_ns: int, exchange: Exchange) -> bool:
         """Whether the answer is complete."""
         head = self._head
-        if head is None:
+        while head is None:
             if self._rest:
                 data = self._rest + data
                 self._rest = b""
@@ -116,20 +121,23 @@ class Connection:
             head = _heads.get(data[:end]) or _parse(data[:end])
             data = data[end + 4 :]
             if head.status < 200:  # an interim answer: the real one follows
-                return self._take(data, now_ns, exchange) if data else False
+                head = None
+                self._interim += 1
+                if self._interim > _MOST_INTERIM:
+                    raise ValueError("interim answers without end")
+                continue
             self._head = head
             self._left = head.length
+            exchange.status, exchange.json_size = head.status, head.json_size
         if head.chunked:
             return self._chunks(data, now_ns, exchange)
-        if head.length < 0:
-            if data:
-                self._body.append(data)
-            return False
-        if len(data) > self._left:
-            self._rest = data[self._left :]
-            data = data[: self._left]
-        self._left -= len(data)
-        self._body.append(data)
+        if head.length >= 0:
+            if len(data) > self._left:
+                self._rest = data[self._left :]
+                data = data[: self._left]
+            self._left -= len(data)
+        if data:
+            exchange.frames.append((now_ns, data))
         return self._left == 0
 
     def _chunks(self, data: bytes, now_ns: int, exchange: Exchange) -> bool:
@@ -150,6 +158,8 @@ class Connection:
                 continue
             line, found, after = data.partition(b"\r\n")
             if not found:
+                if len(data) > _LONGEST_HEAD:
+                    raise ValueError("a chunk's size without end")
                 self._rest = data
                 return False
             data = after
@@ -159,17 +169,15 @@ class Connection:
                     return True
                 continue
             size = int(line.partition(b";")[0], 16)
+            if size < 0:
+                raise ValueError(f"a chunk of {size} bytes")
             self._left = size + 2 if size else -2
         return False
 
     def _finish(self, exchange: Exchange, now_ns: int) -> None:
-        head = self._head
-        assert head
-        exchange.status, exchange.json_size, exchange.done_ns = head.status, head.json_size, now_ns
-        body = self._body
-        if body:
-            exchange.frames.append((now_ns, body[0] if len(body) == 1 else b"".join(body)))
-            self._body = []
+        exchange.done_ns = now_ns
+        if len(exchange.frames) > 1 and not self._streams:
+            exchange.frames = [(now_ns, b"".join(piece for _, piece in exchange.frames))]
 
     def _fail(self, failure: Failure) -> None:
         exchange, self.exchange = self.exchange, None
@@ -189,11 +197,15 @@ def _parse(raw: bytes) -> Head:
     values = {name.strip().lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
     chunked = "chunked" in values.get("transfer-encoding", "").lower()
     length = -1 if chunked else int(values.get("content-length", -1))
+    if length < 0 and "content-length" in values and not chunked:
+        raise ValueError(f"a body of {length} bytes")
     if status in (204, 304):
         length = 0
     close = "close" in values.get("connection", "").lower()
     keep = not close and line.startswith("HTTP/1.1") and (chunked or length >= 0)
     head = Head(status, length, chunked, keep, int(values.get("inference-header-content-length", -1)))
-    if len(_heads) < _MOST_HEADS:
-        _heads[raw] = head
+    # Heads that differ every time (a date, an id) must not fill the memory, nor keep out those that come again.
+    if len(_heads) >= _MOST_HEADS:
+        _heads.clear()
+    _heads[raw] = head
     return head

@@ -19,8 +19,11 @@ from itertools import count
 from typing import Any
 
 MIN_LEAD_NS, MAX_LEAD_NS = 60_000, 1_000_000
-# Idle work takes as long as a piece of it took lately, and no less than this is allowed for it.
-IDLE_ROOM_NS = 150_000
+# Idle work takes as long as a piece of it took lately: no less than this is allowed for it, and no more, or one long
+# pause of the machine would leave no room for any piece again.
+IDLE_ROOM_NS, MOST_IDLE_ROOM_NS = 150_000, 1_000_000
+# For so long idle work may find no room; then a piece of it makes something late.
+MOST_PUT_OFF_NS = 50_000_000
 STALL_NS = 5_000_000
 READ, WRITE, LOST = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR | select.EPOLLHUP
 
@@ -68,7 +71,8 @@ class Loop:
         self._on[self._alarm.fd] = self._woken
         self._on[self._wake] = self._take_posted
         self._armed_ns = -1
-        self._idle_ns = 0
+        self._idle_ns = self._put_off_ns = 0
+        self._turn_ns = 0
         self._running = False
         self.lead_ns = MIN_LEAD_NS
         self.stalls = 0
@@ -92,7 +96,9 @@ class Loop:
             self._poll.unregister(fd)
 
     def at(self, t_ns: int, call: Call, *args: Any) -> Timer:
-        """Within microseconds of `t_ns`: the loop wakes before it and polls."""
+        """Within microseconds of `t_ns`: the loop wakes before it and polls. What is past is due now, behind what was
+        due before.
+        """
         return self._add(t_ns, Timer(call, args))
 
     def after(self, delay_s: float, call: Call, *args: Any) -> Timer:
@@ -100,7 +106,9 @@ class Loop:
         return self._add(self.now_ns() + int(delay_s * 1e9), Timer(call, args, precise=False))
 
     def when_idle(self, work: Callable[[], bool]) -> None:
-        """`work` is called once nothing else is due, until it returns False; each call should take little time."""
+        """`work` is called once nothing else is due soon, until it returns False; each call should take little time.
+        Where something always is, it is called 20 times a second all the same.
+        """
         self._idle.append(work)
 
     def post(self, call: Call, *args: Any) -> None:
@@ -119,15 +127,16 @@ class Loop:
         # The kernel may bundle wake-ups within 50 us; not for us. It is a setting of this thread.
         _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
         handlers, poll, now_ns = self._on, self._poll.poll, self.now_ns
-        begin = now_ns()
+        self._turn_ns = now_ns()
         while self._running:
             now = now_ns()
-            if now - begin > STALL_NS:
+            turn_ns = now - self._turn_ns
+            if turn_ns > STALL_NS:
                 self.stalls += 1
-            self.worst_stall_ns = max(self.worst_stall_ns, now - begin)
+            self.worst_stall_ns = max(self.worst_stall_ns, turn_ns)
             wait = self._wait_ms(now)
             events = poll(wait)
-            begin = now_ns()
+            self._turn_ns = now_ns()
             for fd, event in events:
                 # One callback may have closed another's connection.
                 handler = handlers.get(fd)
@@ -152,6 +161,9 @@ class Loop:
         self._poll.close()
 
     def _add(self, t_ns: int, timer: Timer) -> Timer:
+        # A time before this turn would stand before all that is due, turn after turn where each makes the next.
+        if t_ns < self._turn_ns:
+            t_ns = self._turn_ns
         heapq.heappush(self._timers, (t_ns, next(self._order), timer))
         return timer
 
@@ -183,11 +195,17 @@ class Loop:
     def _work(self) -> None:
         begin_ns = self.now_ns()
         if self._timers and self._timers[0][0] - begin_ns < max(IDLE_ROOM_NS, self._idle_ns):
-            return
+            self._put_off_ns = self._put_off_ns or begin_ns
+            if begin_ns - self._put_off_ns < MOST_PUT_OFF_NS:
+                # Turns are some microseconds here: the guess is forgotten within tens of milliseconds.
+                self._idle_ns -= self._idle_ns >> 12
+                return
+        self._put_off_ns = 0
         if not self._idle[0]():
             self._idle.popleft()
         # What the next piece will take is guessed from the longest of the latest ones.
-        self._idle_ns = max(self.now_ns() - begin_ns, self._idle_ns - (self._idle_ns >> 4))
+        took_ns = min(self.now_ns() - begin_ns, MOST_IDLE_ROOM_NS)
+        self._idle_ns = max(took_ns, self._idle_ns - (self._idle_ns >> 4))
 
     def _woken(self, _: int) -> None:
         """The alarm: a wake-up later than the lead makes requests late, so the lead follows the latest ones."""

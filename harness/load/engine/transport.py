@@ -61,21 +61,26 @@ class Transport:
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def behind(self) -> bool:
+        """Something that was to be sent waits for the other side to take it."""
+        return bool(self._out)
+
     def send(self, data: bytes) -> None:
         """Never raises: a connection that breaks is `lost`, from the loop."""
         if self._closed:
             return
-        if self._tls:
-            data = self._tls.encrypt(data) if self._open else self._tls.later(data)
-        if self._out or not self._open:
-            self._out += data
-            return
         try:
+            if self._tls:
+                data = self._tls.encrypt(data) if self._open else self._tls.later(data)
+            if self._out or not self._open:
+                self._out += data
+                return
             sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._loop.at(0, self._lose, error)
+            self._loop.at(0, self._broke, error)
             return
         if sent < len(data):
             self._out += memoryview(data)[sent:]
@@ -133,30 +138,34 @@ class Transport:
     def _ready(self, events: int) -> None:
         if events & WRITE and self._out:
             self._flush()
-        if self._closed or not events & ~WRITE:
-            return
+        if not self._closed and events & ~WRITE:
+            self._read()
+
+    def _read(self) -> bool:
+        """False: there is nothing to read now."""
         try:
             data = self._socket.recv(BLOCK)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             self._lose(error)
-            return
+            return False
         if not data:
             self._lose(None)
-            return
+            return False
         now_ns = self._loop.now_ns()
         if self._tls:
             try:
                 data = self._tls.decrypt(data)
             except OSError as error:
                 self._lose(error)
-                return
+                return False
         if data:
             self._user.received(data, now_ns)
         if self._tls and self._tls.ended:
             # The other side has said that it says no more: it waits for us to go.
             self._lose(None)
+        return True
 
     def _flush(self) -> None:
         try:
@@ -164,11 +173,17 @@ class Transport:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._lose(error)
+            self._broke(error)
             return
         del self._out[:sent]
         wanted = READ | WRITE if self._out else READ
         self._loop.watch(self._fd, wanted, self._ready if self._open else self._shaking)
+
+    def _broke(self, error: OSError) -> None:
+        """Nothing more can be sent. What the other side said before it left can be read: it may be the reason (413)."""
+        while self._open and not self._closed and self._read():
+            pass
+        self._lose(error)
 
     def _lose(self, error: OSError | None) -> None:
         if not self._closed:

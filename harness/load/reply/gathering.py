@@ -51,7 +51,7 @@ class Gathering:
 
     def beside(self) -> None:
         """Tokens came that are no text of the answer, such as a call of a tool."""
-        self._some = True
+        self._some = self._reply.more = True
 
     def counted(self, number: int) -> None:
         """The engine says that so many more tokens came, which may have been held back: no sign of a chunk."""

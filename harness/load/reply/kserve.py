@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
 from harness.load.reply.gathering import Gathering, ids
-from harness.load.reply.reply import Reply
+from harness.load.reply.reply import LONGEST, Reply
 from harness.tensors import Tensor, decode, encode
 from harness.types import ModelInfo, Wire
 
@@ -24,9 +24,9 @@ _LENGTH = 4
 
 def http_version(body: bytes, json_size: int) -> str | None:
     """The version as Triton writes it, found and not parsed; None where the body is not of that form."""
-    at = body.find(_VERSION, 0, json_size if json_size >= 0 else len(body))
-    end = body.find(b'"', at + len(_VERSION)) if at >= 0 else -1
-    return body[at + len(_VERSION) : end].decode("ascii", "replace") if end > 0 and body[0] == 0x7B else None
+    at = body.find(_VERSION, 0, json_size if json_size >= 0 else len(body)) + len(_VERSION)
+    end = body.find(b'"', at, at + LONGEST + 1) if at >= len(_VERSION) else -1
+    return body[at:end].decode("ascii", "replace") if end > 0 and body[0] == 0x7B else None
 
 
 def grpc_version(message: bytes, _: int) -> str | None:
@@ -37,7 +37,7 @@ def grpc_version(message: bytes, _: int) -> str | None:
     if message[1] > 0x7F or len(message) < at + 2 or message[at] != 0x12:
         return None
     end = at + 2 + message[at + 1]
-    if message[at + 1] > 0x7F:
+    if message[at + 1] > LONGEST:
         return None
     return message[at + 2 : end].decode("ascii", "replace") if end <= len(message) else None
 
@@ -120,7 +120,7 @@ class Tokens:
             gathering.counted(_total(raw, about))
         elif self._keep and name == "topk_ids":
             reply.topk_ids += ids(decode(about.datatype, raw))
-            reply.k = about.shape[-1]
+            (reply.k,) = ids(about.shape[-1:])
         elif self._keep and name == "topk_logprobs":
             reply.topk_logprobs += [float(value) for value in decode(about.datatype, raw)]
 
@@ -174,7 +174,7 @@ def _http(body: bytes, json_size: int) -> tuple[str, Outputs]:
     head = json.loads(body[:size])
     outputs: list[tuple[str, bytes, About]] = []
     for meta in head["outputs"]:
-        name, datatype, shape = meta["name"], meta["datatype"], tuple(meta["shape"])
+        name, datatype, shape = meta["name"], meta["datatype"], tuple(ids(meta["shape"]))
         if "data" in meta:
             raw = encode(datatype, _flat(meta["data"]))
         else:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import struct
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-from harness.errors import UsageError
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
 from harness.load.outcome import Failure
+from harness.load.reply.gathering import clean
 from harness.load.reply.generate import Generated
 from harness.load.reply.kserve import Tensors, Tokens, grpc_version, http_version
 from harness.load.reply.openai import OpenAi
-from harness.load.reply.reply import Reply
+from harness.load.reply.reply import LONGEST, Reply
+from harness.tokens import Count
 from harness.types import ModelInfo, Wire
 
-_UNREADABLE = (
-    DecodeError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error,
-    UsageError,
-)  # fmt: skip
 _MOST_TOKENS = 2**31 - 1
 _LONGEST_MESSAGE = 2000
 
@@ -29,13 +23,18 @@ class Reader:
     """`digests`: SHA-256 of answers that are not tokens. `tokens`: keep text, token ids and log-probabilities.
 
     Without either only what a Sample says is read: of a model that is no token model that is the answer's version.
+    `count`: counts the tokens of an answer whose engine does not.
     """
 
-    def __init__(self, model: ModelInfo, wire: Wire, *, digests: bool, tokens: bool) -> None:
+    def __init__(
+        self, model: ModelInfo, wire: Wire, *, digests: bool, tokens: bool, count: Count | None = None
+    ) -> None:
         talks = model.is_token_model or wire.startswith("openai")
         self._streams = wire.endswith("-stream")
         self._talks = talks
-        self._read = _how(model, wire, talks, digests, tokens)
+        # Of a model that gives its tokens one by one no text is kept for this.
+        self._count = count if talks and (wire.startswith("openai") or not gives_tokens(model)) else None
+        self._read = _how(model, wire, talks, digests, tokens or self._count is not None)
         self._version = None
         if not talks and not digests:
             self._version = {"http": http_version, "grpc": grpc_version}.get(wire)
@@ -56,19 +55,31 @@ class Reader:
                 body = b"".join(raw for _, raw in exchange.frames)
                 reply.failure = outcome.of_http(exchange.status, _message(body))
             return reply
-        if exchange.failure is not None and not self._streams:
-            return reply
+        if not self._streams:
+            if exchange.failure is not None:
+                return reply
+            if not exchange.frames:
+                # Of gRPC, a status of 0 and no message.
+                reply.failure = Failure("error", "undecodable", "", "an answer without a body")
+                return reply
         try:
             self._read.read(exchange, reply)
-        except _UNREADABLE as error:
+        except Exception as error:  # noqa: BLE001  nothing but what the server sent is read here
             reply.failure = reply.failure or Failure("error", "undecodable", "", str(error) or type(error).__name__)
+        if self._count is not None and reply.osl < 0 and not reply.more:
+            reply.osl, reply.counted = self._count(reply.text), True
         # What a Sample has room for; whoever says more does not know.
+        reply.version, reply.finish_reason = clean(reply.version)[:LONGEST], reply.finish_reason[:LONGEST]
         reply.isl, reply.osl, reply.cached_tokens = (
             count if 0 <= count <= _MOST_TOKENS else -1 for count in (reply.isl, reply.osl, reply.cached_tokens)
         )
         if reply.failure is None and self._talks and reply.first_ns < 0:
             reply.failure = outcome.EMPTY
         return reply
+
+
+def gives_tokens(model: ModelInfo) -> bool:
+    return any(t.name == "token_ids" for t in model.outputs)
 
 
 def _how(

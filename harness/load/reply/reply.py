@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from harness.load.outcome import Failure
 
+LONGEST = 64
+"""Characters of a version and of a finish reason that are kept: no honest one has more."""
+
 
 @dataclass(slots=True)
 class Reply:
@@ -13,8 +16,9 @@ class Reply:
 
     `first_ns`: the arrival of the first non-empty token, or of the answer of a model that gives none. `chunks_ns`:
     the arrivals of what a stream brought, where it was not empty. `isl`, `osl`: tokens in and out as the engine counted
-    them. `cached_tokens`: prompt tokens that the engine says it took from a cache. `text`, `token_ids`, `topk_*` (`k` a
-    token, row by row) and `digest` (SHA-256 of an answer that is not tokens) are there where the Reader was told to.
+    them; `counted`: it did not, and `osl` is the Reader's own count. `cached_tokens`: prompt tokens that the engine had
+    in a cache, as it says. `text`, `token_ids`, `topk_*` (`k` a token, row by row) and `digest` (SHA-256 of an answer
+    that is not tokens) are there where the Reader was told to. `more`: tokens came that are not in `text`.
     """
 
     failure: Failure | None = None
@@ -31,3 +35,5 @@ class Reply:
     topk_logprobs: list[float] = field(default_factory=list)
     chunks_ns: list[int] = field(default_factory=list)
     cached_tokens: int = -1
+    counted: bool = False
+    more: bool = False

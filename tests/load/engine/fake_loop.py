@@ -25,7 +25,7 @@ class FakeLoop:
 
     def at(self, t_ns: int, call: Callable[..., Any], *args: Any) -> Timer:
         timer = Timer(call, args)
-        heapq.heappush(self._timers, (t_ns, next(self._order), timer))
+        heapq.heappush(self._timers, (max(t_ns, self.now), next(self._order), timer))
         return timer
 
     def after(self, delay_s: float, call: Callable[..., Any], *args: Any) -> Timer:

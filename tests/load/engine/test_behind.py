@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from harness.errors import RecordingError
 from harness.load.engine.dispatch import Over, Stage
 from harness.load.engine.engine import Engine
 from harness.load.engine.loop import Loop
+from harness.load.outcome import GENERATOR
 from harness.scenario.plan import requests
 from harness.types import PlannedRequest, StagePlan
 from tests.load.conftest import make_spec, rows
@@ -152,6 +154,30 @@ def test_a_stage_that_was_cut_off_is_not_said_to_be_done(tmp_path: Path, script:
     thread.join(60)
     assert not errors
     assert [event["event"] for event in events.seen] == ["ready", "stage_begun", "stopped"]
+
+
+def test_a_closed_loop_without_a_free_socket_does_not_spin_and_ends(tmp_path: Path) -> None:
+    """Everything else goes on: flushes, looks at itself, and the stage's end."""
+    events = Events()
+    # Nobody is there: no connection is left from before.
+    engine = Engine(make_spec(tmp_path, url="http://127.0.0.1:1"), requests, events.emit, lambda *_: None)
+    thread, errors = run_engine(engine)
+    events.wait("ready")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        engine.stage(StagePlan(0, "interleaved", "closed", 1.5, 0.5, in_flight=2))
+        events.wait("stage_done")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    engine.stop()
+    thread.join(60)
+    assert not errors
+    lost = [s for s in rows(tmp_path) if s["error"] == GENERATOR]
+    assert {s["status"] for s in lost} == {"cancelled"}
+    # Two slots, a pause of 50 ms a turn: 62 at most.
+    assert 2 <= len(lost) <= 64
+    assert {r["metric"] for r in rows(tmp_path, "readings")} >= {"rss", "in_flight"}
 
 
 def test_a_closed_loop_on_a_server_that_hangs_up_does_not_spin(tmp_path: Path, script: Callable[..., Script]) -> None:

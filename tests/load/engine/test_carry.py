@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from harness.load.engine.carry import TOO_MANY, Carrier
 from harness.load.engine.dispatch import Route
 from harness.load.engine.exchange import Exchange
-from harness.load.outcome import Failure
+from harness.load.outcome import Failure, of_os_error
 from harness.load.recorder import Recorder
 from harness.load.spec import LoadSpec
+from harness.load.template import KEY_SIZE, unique_key
 from harness.tensors import Tensor, decode
 from harness.types import ArmName, PlannedRequest, Prompt, Sample, StagePlan
 from tests.load.conftest import SMOLLM2, TINY, make_spec, rows
@@ -23,6 +25,7 @@ from tests.load.test_reply import final, piece, response
 PAIRED = StagePlan(0, "paired", "closed", 1.0, 0.5, in_flight=1)
 SPLIT = StagePlan(1, "split", "poisson", 1.0, 0.1, rate=1.0)
 REFUSED = Failure("refused", "unavailable", "UNAVAILABLE")
+OUT_OF_SOCKETS = of_os_error(OSError(errno.EMFILE, "too many open files"))
 
 
 class FakeSender:
@@ -252,7 +255,15 @@ def test_an_empty_answer_is_an_error_and_is_not_scored(tmp_path: Path) -> None:
     assert (rig.samples[0].status, rig.samples[0].error, rig.samples[0].osl) == ("error", "empty", 0)
 
 
-@pytest.mark.parametrize(("one", "other", "all_refused"), [(REFUSED, REFUSED, True), (REFUSED, None, False)])
+@pytest.mark.parametrize(
+    ("one", "other", "all_refused"),
+    [
+        (REFUSED, REFUSED, True),
+        (REFUSED, None, False),
+        (OUT_OF_SOCKETS, OUT_OF_SOCKETS, True),
+        (OUT_OF_SOCKETS, REFUSED, True),
+    ],
+)
 def test_refusals_are_told(tmp_path: Path, one: Failure | None, other: Failure | None, all_refused: bool) -> None:
     rig = tiny(tmp_path)
     rig.senders["baseline"].failure, rig.senders["candidate"].failure = one, other
@@ -279,7 +290,19 @@ def test_unique_prompts_get_a_key_of_the_pair_the_same_for_both_arms(tmp_path: P
     rig = llm(tmp_path, cache="unique", logprobs_k=0)
     rig.carry(PAIRED, 7, "baseline", "candidate")
     rig.carry(PAIRED, 8, "baseline", "candidate")
-    assert rig.keys == [b"%016x" % 7] * 2 + [b"%016x" % 8] * 2
+    seven, eight = (unique_key(rig.spec.nonce, number).encode() for number in (7, 8))
+    assert rig.keys == [seven] * 2 + [eight] * 2
+
+
+def test_another_run_has_other_keys_of_the_same_length() -> None:
+    """A server that is still up from the last run has its prompts in its cache."""
+    pairs = [*range(1000), *(stage << 32 | number for stage in (1, 2) for number in range(1000))]
+    keys = [[unique_key(nonce, pair) for pair in pairs] for nonce in ("one", "other")]
+    assert keys[0] == [unique_key("one", pair) for pair in pairs]
+    assert len({key for run in keys for key in run}) == 2 * len(pairs)
+    assert {len(key.encode()) for run in keys for key in run} == {KEY_SIZE}
+    # From the first characters on: a cache looks at prefixes.
+    assert len({key[:4] for key in keys[0]}) > 2500
 
 
 def test_warming_asks_every_payload_once_and_records_nothing(tmp_path: Path) -> None:

@@ -326,6 +326,7 @@ def test_a_connection_that_breaks_fails_what_is_in_flight() -> None:
         (((HEADERS, 4, HEAD), (DATA, 0, message(b"x", 1)), (HEADERS, 5, OK)), "error", "GRPC", "compressed"),
         (((HEADERS, 4, HEAD), (HEADERS, 5, block(("grpc-status", "77")))), "error", "UNKNOWN", ""),
         (((HEADERS, 4, HEAD), (HEADERS, 5, block(("grpc-status", "x")))), "error", "UNKNOWN", ""),
+        (((HEADERS, 4, HEAD), (HEADERS, 5, block(("grpc-status", "7" * 5000)))), "error", "UNKNOWN", ""),
     ],
 )
 def test_answers_that_are_none(reply: tuple[tuple[int, int, bytes], ...], status: str, code: str, words: str) -> None:

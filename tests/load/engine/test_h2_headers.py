@@ -20,6 +20,14 @@ def test_a_request_leaves_nothing_in_the_servers_table() -> None:
     assert not decoder.header_table.dynamic_entries
 
 
+def test_a_server_without_a_table_is_told_before_the_first_field_that_ours_is_empty() -> None:
+    """It has announced a size below the default of 4096: RFC 7541, 4.2."""
+    decoder = hpack.Decoder()
+    decoder.max_allowed_table_size = 0
+    for _ in range(2):
+        assert decoder.decode(block([(":path", "/x"), ("te", "trailers")])) == [(":path", "/x"), ("te", "trailers")]
+
+
 def test_a_block_of_a_server_without_a_table_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = hpack.Encoder()
     encoder.header_table_size = 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import resource
 import socket
 import threading
+import time
 
 import pytest
 
+from harness.load.engine import http1
+from harness.load.engine.exchange import Exchange
 from harness.load.engine.loop import Loop
-from harness.load.outcome import GENERATOR
+from harness.load.outcome import GENERATOR, TIMEOUT
 from harness.load.template import Template
 from tests.load.engine.conftest import run_until
 from tests.load.engine.http_client import BODY, CHUNKED, PLAIN, Client, Make, answering, read_request
@@ -47,26 +50,78 @@ def test_an_answer_cut_anywhere_is_the_same_answer(loop: Loop, script: Make, ans
     assert {(e.status, b"".join(part for _, part in e.frames)) for e in client.answers.done} == {(200, whole)}
 
 
-def test_the_pieces_of_a_stream_are_stamped_as_they_come(loop: Loop, script: Make) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", b"1\r\nb\r\n0\r\n\r\n"),
+        (b"Content-Length: 2\r\n\r\na", b"b"),
+        (b"Content-Type: text/event-stream\r\n\r\na", b"b"),  # until the connection ends
+    ],
+)
+def test_the_pieces_of_a_stream_are_stamped_as_they_come(loop: Loop, script: Make, first: bytes, second: bytes) -> None:
     """The second piece is sent only after the first one was seen."""
     seen_first = threading.Event()
 
     def serve(connection: socket.socket, _: int) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + first)
         assert seen_first.wait(60)
-        connection.sendall(b"1\r\nb\r\n0\r\n\r\n")
+        connection.sendall(second)
 
-    client = Client(loop, script(serve).port)
+    client = Client(loop, script(serve).port, api="generate")
     client.send()
     exchange = next(iter(client.sender._live))
     run_until(loop, lambda: len(exchange.frames) == 1)
     first_seen_ns = loop.now_ns()
     seen_first.set()
     client.wait()
-    (first_ns, first), (second_ns, second) = exchange.frames
-    assert (first, second) == (b"a", b"b")
-    assert first_ns <= first_seen_ns < second_ns == exchange.done_ns
+    (first_ns, one), (second_ns, other) = exchange.frames
+    assert (one, other, exchange.status, exchange.failure) == (b"a", b"b", 200, None)
+    assert first_ns <= first_seen_ns < second_ns <= exchange.done_ns
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 1000\r\n", b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stream_that_breaks_keeps_what_came_before(loop: Loop, script: Make, framing: bytes, late: bool) -> None:
+    go_on = threading.Event()
+
+    def serve(connection: socket.socket, _: int) -> None:
+        read_request(connection)
+        size = b"5\r\n" if b"chunked" in framing else b""
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n" + size + b"piece")
+        go_on.wait(60)
+        # Closed so, a connection is reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    client = Client(loop, script(serve).port, api="generate")
+    client.send()
+    exchange = next(iter(client.sender._live))
+    run_until(loop, lambda: len(exchange.frames) == 1)
+    if late:
+        client.sender.expire(loop.now_ns())
+    go_on.set()
+    client.wait()
+    assert client.statuses() == ["timeout" if late else "error"]
+    assert [piece for _, piece in exchange.frames] == [b"piece"]
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 10\r\n"])
+def test_a_body_in_pieces_that_is_no_stream_is_one(loop: Loop, script: Make, framing: bytes) -> None:
+    seen_first = threading.Event()
+
+    def serve(connection: socket.socket, _: int) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\nfirst")
+        assert seen_first.wait(60)
+        connection.sendall(b"other")
+
+    client = Client(loop, script(serve).port)
+    client.send()
+    exchange = next(iter(client.sender._live))
+    run_until(loop, lambda: len(exchange.frames) == 1)
+    seen_first.set()
+    client.wait()
+    assert exchange.frames == [(exchange.done_ns, b"firstother")]
 
 
 def test_an_answer_that_ends_with_its_connection(loop: Loop, script: Make) -> None:
@@ -91,6 +146,11 @@ def test_an_answer_that_ends_with_its_connection(loop: Loop, script: Make) -> No
         (b"SSH-2.0-OpenSSH\r\n\r\n", "undecodable"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "undecodable"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "undecodable"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "undecodable"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"7" * 5000 + b"\r\n\r\n", "undecodable"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n", "undecodable"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 70_000, "undecodable"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 2000 + PLAIN, "undecodable"),
         (b"x" * 70_000, "undecodable"),
     ],
 )
@@ -200,6 +260,53 @@ def test_a_request_that_waits_for_a_connection_has_a_deadline_too(loop: Loop, sc
     loop.after(0.05, lambda: client.sender.expire(loop.now_ns()))
     client.wait()
     assert client.statuses() == ["timeout"] * 3
+    # Two of them never left, and say so.
+    found = sorted((e.owner, e.sent_ns >= 0, e.failure.error) for e in client.answers.done if e.failure)
+    assert found == [(1, True, "deadline"), (2, False, "no free connection"), (3, False, "no free connection")]
+    assert all(e.done_ns > 50_000_000 for e in client.answers.done)
+
+
+def test_the_time_that_a_request_waited_counts_towards_its_deadline_and_not_towards_its_latency(
+    loop: Loop, script: Make
+) -> None:
+    release = threading.Event()
+
+    def serve(connection: socket.socket, _: int) -> None:
+        read_request(connection)
+        release.wait(60)
+        connection.sendall(PLAIN)
+        read_request(connection)
+        threading.Event().wait(60)
+
+    client = Client(loop, script(serve).port, connections=1)
+    client.send(2)
+    given_ns = loop.now_ns()
+    loop.after(0.05, release.set)
+    run_until(loop, lambda: len(client.answers.done) == 1)
+    (exchange,) = client.sender._live
+    assert exchange.sent_ns - given_ns > 40_000_000
+    client.sender.expire(given_ns)
+    client.wait()
+    assert client.statuses() == ["200", "timeout"]
+    assert exchange.failure == TIMEOUT
+
+
+def test_requests_leave_in_the_order_in_which_they_were_given(loop: Loop, script: Make) -> None:
+    """Those that wait go before one that is asked for when a place becomes free: the deadline looks at the first."""
+    client = Client(loop, script(lambda connection, _: threading.Event().wait(60)).port, connections=1)
+    client.send(3)
+    first = next(iter(client.sender._live))
+    landed = first.on_done
+
+    def one_more(exchange: Exchange) -> None:
+        landed(exchange)
+        client.send()
+
+    first.on_done = one_more
+    loop.after(0.01, lambda: client.sender.expire(first.given_ns + 1))
+    run_until(loop, lambda: len(client.answers.done) == 1)
+    assert [e.owner for e in client.sender._live] == [2]
+    assert [e.owner for _, e in client.sender._waiting] == [3, 4]
 
 
 def test_who_waited_goes_on_when_those_in_flight_have_timed_out(loop: Loop, script: Make) -> None:
@@ -235,12 +342,49 @@ def test_without_a_file_descriptor_nobody_else_is_to_blame(loop: Loop, script: M
     assert client.statuses() == ["cancelled", "200"]
 
 
+def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loop, script: Make) -> None:
+    """It reads a little of a large body, refuses it and closes: what is sent then breaks."""
+
+    def serve(connection: socket.socket, number: int) -> None:
+        if number > 1:
+            answering(PLAIN)(connection, number)
+            return
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 9\r\n\r\ntoo large")
+
+    client = Client(loop, script(serve).port)
+    client.sent = 1
+    client.sender.send(Template.of(b"x" * 50_000_000), b"", b"", client.answers.exchange())
+    # The loop looks again only when all of this has happened.
+    loop.after(0.0, time.sleep, 0.3)
+    client.wait()
+    client.send()
+    client.wait()
+    assert client.statuses() == ["413", "200"]
+    assert [body for _, body in client.answers.done[0].frames] == [b"too large"]
+
+
+def test_heads_that_differ_every_time_do_not_keep_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "_heads", {})
+    for number in range(3000):
+        http1._parse(b"HTTP/1.1 200 OK\r\nX-Id: %d" % number)
+    assert len(http1._heads) <= 1024
+    usual = b"HTTP/1.1 200 OK\r\nContent-Length: 5"
+    http1._parse(usual)
+    assert http1._heads[usual].length == 5
+
+
 def test_cancel_ends_them_all(loop: Loop, script: Make) -> None:
     client = Client(loop, script(lambda connection, _: threading.Event().wait(60)).port, connections=2)
     client.send(4)
     loop.after(0.02, client.sender.cancel)
     client.wait()
     assert client.statuses() == ["cancelled"] * 4
+    assert sorted(e.sent_ns >= 0 for e in client.answers.done) == [False, False, True, True]
+    client.sender.close()
+    client.send()
+    client.wait()
+    assert (client.statuses()[-1], client.answers.done[-1].sent_ns) == ("cancelled", -1)
 
 
 def test_connections_are_there_before_the_first_request(loop: Loop, script: Make) -> None:

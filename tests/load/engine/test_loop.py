@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
-from harness.load.engine.loop import MAX_LEAD_NS, MIN_LEAD_NS, READ, Loop
+from harness.load.engine.loop import MAX_LEAD_NS, MIN_LEAD_NS, MOST_PUT_OFF_NS, READ, Loop
 from tests.load.engine.conftest import run_until
 
 
@@ -88,6 +89,59 @@ def test_idle_work_gives_way_to_what_is_due(loop: Loop) -> None:
         loop.at(due_ns, lambda due_ns=due_ns: late.append(work[0]))
     run_until(loop, lambda: work[0] == 500 and len(late) == 19)
     assert late[0] < 500, "timers had their turn while there was idle work left"
+
+
+def test_one_long_piece_does_not_end_idle_work(loop: Loop) -> None:
+    """The machine stands still for 120 ms in a piece of it, and housekeeping is due every 20 ms: there is room."""
+    pieces: list[int] = []
+
+    def idle() -> bool:
+        if not pieces:
+            time.sleep(0.12)
+        pieces.append(loop.now_ns())
+        return len(pieces) < 200
+
+    def tick() -> None:
+        loop.after(0.02, tick)
+
+    tick()
+    loop.when_idle(idle)
+    run_until(loop, lambda: len(pieces) == 200, 20.0)
+
+
+def test_idle_work_is_put_off_for_what_is_due_but_not_for_ever(loop: Loop) -> None:
+    """Something is due within 0.1 ms all the time, which is less than a piece is given."""
+    pieces: list[int] = []
+
+    def idle() -> bool:
+        pieces.append(loop.now_ns())
+        return len(pieces) < 4
+
+    def tick() -> None:
+        loop.at(loop.now_ns() + 100_000, tick)
+
+    tick()
+    loop.when_idle(idle)
+    run_until(loop, lambda: len(pieces) == 4, 20.0)
+    assert all(later - earlier >= MOST_PUT_OFF_NS for earlier, later in pairwise(pieces))
+
+
+def test_what_is_due_at_once_again_and_again_does_not_stand_before_what_was_due_earlier(loop: Loop) -> None:
+    fired: list[int] = []
+    in_time: list[bool] = []
+    end = time.monotonic() + 10
+
+    def again() -> None:
+        if not fired and time.monotonic() < end:
+            loop.at(0, again)
+        else:
+            in_time.append(bool(fired))
+            loop.stop()
+
+    loop.after(0.01, fired.append, 1)
+    again()
+    loop.run()
+    assert in_time == [True]
 
 
 def test_an_exception_in_a_callback_ends_run(loop: Loop) -> None:
