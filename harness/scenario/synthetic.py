@@ -1,22 +1,22 @@
 """Prompts made up from a seed, of wanted lengths in tokens: real words in random order.
 
-Whose tokens they are is said by `counted_by`: those of a tokenizer.json (the package `tokenizers` counts), or,
-without one, a word is taken for a token. The words here are so common that tokenizers of English text mostly have
-them whole. What a server puts around a prompt (a chat template, a system message) comes on top of either.
+Whose tokens they are is said by `counted_by`: those of a tokenizer.json, or, without one, a word is taken for a token.
+The words here are so common that tokenizers of English text mostly have them whole. What a server puts around a prompt
+(a chat template, a system message) comes on top of either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from harness.scenario.lengths import Lengths
 from harness.scenario.word_list import WORDS
+from harness.tokens import Count
 from harness.types import Prompt
-
-Count = Callable[[str], int]
 
 _STREAM = 3
 """Beside the plan's own (plan/draws.py), so that words and arrivals of one seed have nothing to do with each other."""
@@ -24,66 +24,81 @@ _STREAM = 3
 _CORRECTIONS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What texts are made of: `words` that are one token each behind another word. Without `count` any is.
+
+    `adds_up`: a text has as many tokens as its words together, so that to know one is to know the first word's.
+    """
+
+    words: Sequence[str] = WORDS
+    count: Count | None = None
+    adds_up: bool = True
+
+
+PLAIN = Vocabulary()
+
+
+def vocabulary(count: Count | None) -> Vocabulary:
+    """Of a tokenizer. Raises ValueError if it has none of the words."""
+    if count is None:
+        return PLAIN
+    one = count("the")
+    words = [word for word in WORDS if count(f"the {word}") == one + 1]
+    if not words:
+        raise ValueError(f"none of {len(WORDS)} common English words is one token of this tokenizer")
+    # Nearly all tokenizers split at spaces first. One that does not joins some of these, each beside two others.
+    several = [*words, *words[::-1], *words[::2], *words[1::2]]
+    return Vocabulary(words, count, count(" ".join(several)) == count(words[0]) + len(several) - 1)
+
+
 def synthesise(
-    count: int, lengths: Lengths, seed: int, tokenizer: Path | None = None, outputs: Lengths | None = None
+    count: int, lengths: Lengths, seed: int, vocabulary: Vocabulary = PLAIN, outputs: Lengths | None = None
 ) -> tuple[Prompt, ...]:
     """`count` prompts of `lengths` tokens; with `outputs`, each with max_tokens of its own.
 
-    Raises ValueError if the tokenizer cannot be read, or reaches no such length with any words.
+    Raises ValueError if no words of the vocabulary reach such a length.
     """
     limits = outputs.draw(count, seed + 1) if outputs else (None,) * count
-    texts = texts_of(lengths.draw(count, seed), seed, tokenizer)
-    return tuple(Prompt(text, limit) for text, limit in zip(texts, limits, strict=True))
+    writer, wanted = Writer(seed, vocabulary), lengths.draw(count, seed)
+    return tuple(writer.prompt(length, limit) for length, limit in zip(wanted, limits, strict=True))
 
 
-def texts_of(lengths: Sequence[int], seed: int, tokenizer: Path | None = None) -> tuple[str, ...]:
-    """A text of each of the lengths in tokens. Raises ValueError as `synthesise` does."""
-    # Raw draws: numpy promises them to stay as they are.
-    bits = np.random.PCG64(np.random.SeedSequence([seed, _STREAM]))
-    if tokenizer is None:
-        return tuple(" ".join(_some(bits, WORDS, length)) for length in lengths)
-    counted = _tokens_of(tokenizer)
-    one = counted("the")
-    whole = [word for word in WORDS if counted(f"the {word}") == one + 1]
-    if not whole:
-        raise ValueError(f"{tokenizer}: none of {len(WORDS)} common English words is one token of it")
-    return tuple(_exactly(bits, whole, length, counted, tokenizer) for length in lengths)
+class Writer:
+    """Writes texts of the seed, each with words of its own."""
+
+    def __init__(self, seed: int, vocabulary: Vocabulary = PLAIN) -> None:
+        # Raw draws: numpy promises them to stay as they are.
+        self._bits = np.random.PCG64(np.random.SeedSequence([seed, _STREAM]))
+        self._vocabulary = vocabulary
+
+    def prompt(self, length: int, max_tokens: int | None, begin: Sequence[str] = ()) -> Prompt:
+        """Of `length` tokens; it begins with the words `begin`, as many as have room. Raises ValueError."""
+        text = self._text(length, [*begin[:length], *self.words(max(length - len(begin), 0))])
+        return Prompt(text, max_tokens, None if self._vocabulary.count is None else length)
+
+    def words(self, count: int) -> list[str]:
+        words = self._vocabulary.words
+        return [words[at] for at in (self._bits.random_raw(count) % len(words)).tolist()]
+
+    def _text(self, length: int, words: list[str]) -> str:
+        for _ in range(_CORRECTIONS):
+            over = self._tokens(words) - length
+            if not over:
+                return " ".join(words)
+            # The first word has no space in front and may be more than one token: it changes last.
+            words = words[: max(1, len(words) - over)] if over > 0 else words + self.words(-over)
+            if len(words) == 1:
+                words = self.words(1)
+        raise ValueError(f"found no words that make exactly {length} tokens")
+
+    def _tokens(self, words: Sequence[str]) -> int:
+        count = self._vocabulary.count
+        if count is None:
+            return len(words)
+        return count(words[0]) + len(words) - 1 if self._vocabulary.adds_up else count(" ".join(words))
 
 
 def counted_by(tokenizer: Path | None) -> str:
     """Whose tokens the lengths are, for the plan and the report."""
     return "words, taken for tokens (no tokenizer was given)" if tokenizer is None else f"the tokenizer {tokenizer}"
-
-
-def _exactly(bits: np.random.PCG64, words: Sequence[str], length: int, count: Count, tokenizer: Path) -> str:
-    chosen = _some(bits, words, length)
-    for _ in range(_CORRECTIONS):
-        text = " ".join(chosen)
-        over = count(text) - length
-        if not over:
-            return text
-        # The first word has no space in front and may be more than one token: it changes last.
-        chosen = chosen[: max(1, len(chosen) - over)] if over > 0 else chosen + _some(bits, words, -over)
-        if len(chosen) == 1:
-            chosen = _some(bits, words, 1)
-    raise ValueError(f"{tokenizer}: found no words that make exactly {length} tokens")
-
-
-def _some(bits: np.random.PCG64, words: Sequence[str], count: int) -> list[str]:
-    return [words[at] for at in (bits.random_raw(count) % len(words)).tolist()]
-
-
-def _tokens_of(file: Path) -> Count:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise ValueError(f"counting with {file} needs the package tokenizers: pip install tokenizers") from error
-    try:
-        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"expected a tokenizer.json, found {file}: {error.strerror}") from error
-    except Exception as error:
-        raise ValueError(f"expected a tokenizer.json, found {file}: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)

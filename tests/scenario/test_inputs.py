@@ -21,6 +21,7 @@ def test_a_row_a_line(tmp_path: Path) -> None:
     lines = '{"A": [1, 2], "B": ["x"]}\n\n{"A": 3, "B": "y"}\n'
     assert rows(tmp_path, lines) == ({"A": [1, 2], "B": ["x"]}, {"A": [3], "B": ["y"]})
     assert rows(tmp_path, '{"A": [1]}') == ({"A": [1]},)
+    assert rows(tmp_path, '\ufeff{"A": [1]}') == ({"A": [1]},), "as Windows writes files"
 
 
 def test_perf_analyzers_input_data(tmp_path: Path) -> None:

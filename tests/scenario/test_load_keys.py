@@ -7,8 +7,10 @@ import jsonschema
 import pytest
 
 from harness.errors import ScenarioError
-from harness.scenario import Scenario, json_schema, load
+from harness.scenario import Scenario, describe, json_schema, load
+from harness.tokens import counter
 from harness.types import Prompt, Tls
+from tests.tokenizer import write_tokenizer
 
 TOP = """\
 name: loads
@@ -78,6 +80,24 @@ def test_synthetic_prompts(tmp_path: Path) -> None:
     assert read(tmp_path, more + "seed: 2\n").prompts != prompts
 
 
+@pytest.mark.parametrize("source", ["prompts: p.jsonl", "trace: t.csv", "synthetic: {prompts: 3, input_tokens: 30}"])
+def test_one_tokenizer_counts_wherever_prompts_come_from(tmp_path: Path, source: str) -> None:
+    file = write_tokenizer(tmp_path)
+    count = counter(file.read_text(), "")
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Grüße an alle", "max_tokens": 5}\n')
+    (tmp_path / "t.csv").write_text("timestamp,input_length,output_length\n0,30,1\n1.5,40,2\n")
+    scenario = read(tmp_path, f"load: {{{source}, tokenizer: tokenizer.json}}\n")
+    assert [prompt.tokens for prompt in scenario.prompts] == [count(prompt.text) for prompt in scenario.prompts]
+    assert scenario.tokenizer == file.read_text()
+    assert describe(scenario).counted == f"the tokenizer {file}"
+    # Without it nobody has counted.
+    without = read(tmp_path, f"load: {{{source}}}\n")
+    assert (without.tokenizer, {prompt.tokens for prompt in without.prompts}) == ("", {None})
+    if "synthetic" in source:
+        there = read(tmp_path, f"load: {{{source.replace('}', ', tokenizer: tokenizer.json}')}}}\n")
+        assert (there.prompts, there.tokenizer) == (scenario.prompts, scenario.tokenizer)
+
+
 def test_prompts_of_a_file_may_have_limits_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"prompt": "One?"}\n{"prompt": "Two?", "max_tokens": 5}\n')
     assert read(tmp_path, "load: {prompts: p.jsonl}\n").prompts == (Prompt("One?"), Prompt("Two?", 5))
@@ -135,6 +155,10 @@ def test_a_dumped_scenario_can_be_run_again(tmp_path: Path) -> None:
         ("load: {synthetic: {input_tokens: uniform 9 5}}\n", "6:34: load.synthetic.input_tokens: expected tokens"),
         ("load: {synthetic: {input_tokens: 0}}\n", "6:34: load.synthetic.input_tokens: expected tokens such as"),
         ("load: {synthetic: {input_tokens: 5, tokenizer: t.json}}\n", "6:48: load.synthetic.tokenizer: expected a tokenizer.json, found"),  # noqa: E501
+        ("load: {tokenizer: t.json}\n", "6:19: load.tokenizer: it counts what prompts ask and are answered: give"),
+        ("load: {synthetic: {input_tokens: 5}, tokenizer: t.json}\n", "6:49: load.tokenizer: expected a tokenizer.json, found"),  # noqa: E501
+        ("load: {synthetic: {input_tokens: 5}, tokenizer: loads.yaml}\n", "6:49: load.tokenizer: "),
+        ("load: {synthetic: {input_tokens: 5, tokenizer: t.json}, tokenizer: t.json}\n", "6:68: load.tokenizer: give tokenizer or synthetic.tokenizer, not both"),  # noqa: E501
         ("load: {synthetic: {input_token: 5}}\n", "6:20: load.synthetic.input_token: unknown key; did you mean"),
     ],
 )  # fmt: skip

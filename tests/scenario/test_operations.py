@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import ScenarioError
 from harness.scenario import (
+    FindMaxLoad,
     MultiModelServer,
     MultiRegion,
     NightBatch,
@@ -20,6 +21,7 @@ from harness.scenario import (
     load,
 )
 from harness.scenario.document import read
+from harness.types import Tls
 
 SYNC = """\
 kind: repo-sync
@@ -73,7 +75,17 @@ batch: {in_flight: 16}
 at: {dusk: "22:00", dawn: "06:00", zone: Europe/Berlin}
 """
 
-FILES = {"sync": SYNC, "regions": REGIONS, "retire": RETIRE, "server": SERVER, "night": NIGHT}
+FIND = """\
+kind: find-max-load
+name: most
+target: {url: "http://triton:8000"}
+model: llm
+prompts: p.jsonl
+between: [10/s, 80/s]
+under: [{metric: response_time.p90, max: 250ms}]
+"""
+
+FILES = {"sync": SYNC, "regions": REGIONS, "retire": RETIRE, "server": SERVER, "night": NIGHT, "find": FIND}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -125,6 +137,52 @@ def test_day_and_night(tmp_path: Path) -> None:
     both = load(write(tmp_path, NIGHT.replace(NIGHT[NIGHT.index("at:") :], "separate: {model: jobs}\n")))
     assert isinstance(both, NightBatch)
     assert "batch jobs to jobs" in " ".join(both.steps)
+
+
+def test_a_load_is_sent_in_the_words_of_a_canary(tmp_path: Path) -> None:
+    """workers, cache and connections; and of a model that is called, headers, parameters and certificates."""
+    more = 'workers: 2, connections: 8, headers: {authorization: "x"}, parameters: {temperature: 0.5}, stream: false'
+    old = 'in_flight: 4}'
+    server = load(write(tmp_path, SERVER.replace(old, f"in_flight: 4, cache: warm, {more}}}")))
+    assert isinstance(server, MultiModelServer)
+    second = server.models["llm"]
+    assert (second.workers, second.connections, second.cache) == (2, 8, "warm")
+    arm = second.arm("grpc://triton:8001")
+    assert (arm.headers, arm.parameters, arm.stream) == ({"authorization": "x"}, {"temperature": 0.5}, False)
+    night = load(write(tmp_path, NIGHT), workers=3)
+    assert isinstance(night, NightBatch)
+    assert (night.realtime.workers, night.batch.workers) == (3, 3)
+    tls = "api: openai\ntls: {ca: ca.pem}\nworkers: 2\nconnections: 4\n"
+    find = load(write(tmp_path, FIND.replace("http://", "https://") + tls))
+    assert isinstance(find, FindMaxLoad)
+    assert find.arm("https://triton:8000").tls == Tls(ca=f"{tmp_path}/ca.pem")
+    tried = find.load_at(20.0)
+    assert (tried.rate, tried.workers, tried.connections, len(tried.texts)) == (20.0, 2, 4, 3)
+
+
+def test_workers_as_an_argument_reach_every_load(tmp_path: Path) -> None:
+    server = load(write(tmp_path, SERVER), workers=4)
+    assert isinstance(server, MultiModelServer)
+    assert [model.workers for model in server.models.values()] == [4, 4]
+    assert load("fp8-canary", workers=4).load.workers == 4
+    find = load("max-rate", workers=4)
+    assert isinstance(find, FindMaxLoad)
+    assert find.workers == 4
+    with pytest.raises(ScenarioError, match="--workers 4: retire-model sends no load"):
+        load(write(tmp_path, RETIRE), workers=4)
+    with pytest.raises(ScenarioError, match="--workers 0: realtime.workers: expected a whole number from 1 up"):
+        load(write(tmp_path, NIGHT), workers=0)
+
+
+def test_the_highest_load_is_not_looked_for_in_a_cache(tmp_path: Path) -> None:
+    def found(text: str) -> str:
+        scenario = load(write(tmp_path, text))
+        assert isinstance(scenario, FindMaxLoad)
+        return scenario.load_at(20.0).cache
+
+    assert found(FIND) == "unique"
+    assert found(FIND + "cache: as-is\n") == "as-is"
+    assert found(FIND.replace("prompts: p.jsonl\n", "")) == "as-is", "noise has no prompt to make unique"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -214,6 +272,18 @@ def test_prompts_are_the_probes_of_a_token_model(tmp_path: Path) -> None:
         ("night", "Europe/Berlin", "Europe/Atlantis", "at.zone: expected a time zone such as Europe/Berlin"),
         ("night", "name: night", "name: night\nseparate: {model: jobs}", "two deployments have no dusk and no dawn"),
         ("night", "max_queue_delay: 20ms, preferred_batch_size: [8, 16]", "max_queue_delay: 100us", "found the same"),
+        ("night", 'dawn: "06:00"', 'dawn: "22:05"', "at.dawn: a night of 300s is too short: what is measured in it takes"),
+        ("night", "rate: 20/s", "rate: 20/s, cache: unique", "realtime.cache: what is made unique is a prompt"),
+        ("find", "prompts: p.jsonl", "cache: unique", "yaml:5:8: cache: what is made unique is a prompt: give prompts"),
+        ("find", "prompts: p.jsonl", "worker: 2", "yaml:5:1: worker: unknown key; did you mean workers?"),
+        ("find", "prompts: p.jsonl", "tls: {ca: ca.pem}", "tls: only grpcs:// and https:// use certificates"),
+        ("find", 'model: llm', "model: llm\napi: rest", "api: expected 'kserve', 'generate' or 'openai'"),
+        (
+            "find",
+            'target: {url: "http://triton:8000"}',
+            "target: {server: embedded}\napi: openai",
+            "api: the embedded server has no OpenAI front end; give the url of one",
+        ),
         ("sync", "http://127.0.0.1:8333", "127.0.0.1", "store.endpoint: expected a URL such as http://host:8333"),
     ],
 )

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from harness.scenario.lengths import parse_lengths
-from harness.scenario.synthetic import counted_by, synthesise, texts_of
+from harness.scenario.replay import prompts_of
+from harness.scenario.synthetic import PLAIN, Vocabulary, Writer, counted_by, synthesise, vocabulary
+from harness.scenario.trace import Row
 from harness.scenario.word_list import WORDS
+from harness.tokens import counter
+from tests.tokenizer import tokenizer_json
+
+LENGTHS = [1, 2, 3, 17, 500]
+
+
+def texts_of(lengths: list[int], seed: int, words: Vocabulary = PLAIN) -> list[str]:
+    writer = Writer(seed, words)
+    return [writer.prompt(length, None).text for length in lengths]
 
 
 def test_without_a_tokenizer_a_word_is_a_token() -> None:
@@ -17,6 +28,8 @@ def test_without_a_tokenizer_a_word_is_a_token() -> None:
     assert {len(prompt.text.split()) for prompt in prompts} == set(range(3, 10))
     assert {prompt.max_tokens for prompt in prompts} == {1, 2, 3, 4}
     assert all(set(prompt.text.split()) <= set(WORDS) for prompt in prompts)
+    # A guess is not given out for a count.
+    assert {prompt.tokens for prompt in prompts} == {None}
     assert "taken for tokens" in counted_by(None)
 
 
@@ -28,38 +41,45 @@ def test_a_seed_fixes_every_word() -> None:
     assert len({prompt.text for prompt in one}) == 30
     assert all(prompt.max_tokens is None for prompt in one)
     # What a seed means does not change from one Python or machine to the next.
-    assert texts_of([4], 7) == ("might wave milk team",)
+    assert texts_of([4], 7) == ["might wave milk team"]
 
 
-@pytest.fixture
-def tokenizer(tmp_path: Path) -> Path:
-    """One of whole words and, for what it has no word for, characters."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary = {token: number for number, token in enumerate(["[UNK]", *letters, *WORDS[100:300]])}
-    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.enable_truncation(4)
-    file = tmp_path / "tokenizer.json"
-    made.save(str(file))
-    return file
+def test_a_tokenizer_counts_exactly() -> None:
+    count = counter(tokenizer_json(), "t.json")
+    words = vocabulary(count)
+    assert words.adds_up
+    texts = texts_of(LENGTHS, 7, words)
+    assert [count(text) for text in texts] == LENGTHS
+    assert texts == texts_of(LENGTHS, 7, words)
+    assert {prompt.tokens for prompt in synthesise(9, parse_lengths(17), 7, words)} == {17}
+    assert "t.json" in counted_by(Path("t.json"))
 
 
-def test_a_tokenizer_counts_exactly(tokenizer: Path) -> None:
-    from tokenizers import Tokenizer
+def joins(text: str) -> int:
+    """Tokens of one that takes two short words for one token, and a first word for two."""
+    words = text.split()
+    return len(words) + 1 - sum(len(one) == len(two) == 4 for one, two in pairwise(words))
 
-    count = Tokenizer.from_file(str(tokenizer))
-    count.no_truncation()
-    lengths = [1, 2, 3, 17, 500]
-    texts = texts_of(lengths, 7, tokenizer)
-    assert [len(count.encode(text).ids) for text in texts] == lengths
-    assert texts == texts_of(lengths, 7, tokenizer)
-    assert str(tokenizer) in counted_by(tokenizer)
+
+def test_a_tokenizer_that_joins_words_is_asked_for_every_text() -> None:
+    words = vocabulary(joins)
+    assert not words.adds_up
+    assert [joins(text) for text in texts_of(LENGTHS[1:], 7, words)] == LENGTHS[1:]
+
+
+def test_the_lengths_of_a_trace_are_in_the_tokenizers_tokens_too() -> None:
+    count = counter(tokenizer_json(), "t.json")
+    rows = (Row(0, 700, 3, (1, 2)), Row(1, 1100, 4, (1, 2)), Row(2, 5, 1))
+    prompts = prompts_of(rows, 7, vocabulary(count))
+    assert [count(prompt.text) for prompt in prompts] == [prompt.tokens for prompt in prompts] == [700, 1100, 5]
+    first, second = (prompt.text.split() for prompt in prompts[:2])
+    assert first == second[: len(first)]
+    # Words alone would have been too many tokens.
+    assert count(prompts_of(rows, 7)[0].text) > 800
 
 
 @pytest.mark.weights
-def test_the_demonstration_models_own_tokenizer_counts_exactly(tmp_path: Path) -> None:
+def test_the_demonstration_models_own_tokenizer_counts_exactly() -> None:
     from harness.embedded.runtime import weights_file
     from harness.embedded.smollm2.gguf_file import GgufFile
     from harness.embedded.smollm2.tokenizer import SmolTokenizer
@@ -67,27 +87,19 @@ def test_the_demonstration_models_own_tokenizer_counts_exactly(tmp_path: Path) -
     weights = weights_file()
     assert weights
     own = SmolTokenizer(GgufFile(weights).metadata)
-    file = tmp_path / "tokenizer.json"
-    file.write_text(own._tokenizer.to_str())
+    words = vocabulary(counter(own._tokenizer.to_str(), "t.json"))
+    assert words.adds_up
     lengths = [1, 2, 100, 1000]
-    assert [len(own.encode(text)) for text in texts_of(lengths, 7, file)] == lengths
+    assert [len(own.encode(text)) for text in texts_of(lengths, 7, words)] == lengths
     # And what is estimated without it is near the truth.
     estimated = [len(own.encode(text)) for text in texts_of(lengths, 7)]
     assert estimated == pytest.approx(lengths, rel=0.02, abs=1)
 
 
-def test_tokenizers_that_cannot_count_are_said_in_one_line(tmp_path: Path) -> None:
-    folder, text, foreign = tmp_path / "folder", tmp_path / "text", tmp_path / "foreign"
-    folder.mkdir()
-    text.write_text("not json")
-    vocabulary = {"[UNK]": 0, "ja": 1}
-    foreign.write_text(
-        json.dumps({"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-                    "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
-                    "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}})
-    )  # fmt: skip
-    for file in (tmp_path / "none", folder, text):
-        with pytest.raises(ValueError, match=r"expected a tokenizer.json, found .*"):
-            texts_of([3], 7, file)
+def test_a_tokenizer_that_cannot_reach_a_length_says_so() -> None:
+    with pytest.raises(ValueError, match="common English words is one token of this tokenizer"):
+        vocabulary(lambda text: 1)
     # Every word is one unknown token: that is a count, too.
-    assert len(texts_of([3], 7, foreign)[0].split()) == 3
+    assert len(texts_of([3], 7, vocabulary(lambda text: len(text.split())))[0].split()) == 3
+    with pytest.raises(ValueError, match="found no words that make exactly 1 tokens"):
+        texts_of([1], 7, vocabulary(joins))

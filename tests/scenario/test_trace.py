@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ScenarioError
-from harness.scenario.replay import MOST_TOKENS, prompts_of, too_long
-from harness.scenario.trace import Row, read_trace
+from harness.scenario import trace
+from harness.scenario.replay import prompts_of
+from harness.scenario.trace import MOST_TEXT, Row, read_trace
 
 # The first rows of AzureLLMInferenceTrace_conv.csv and of Mooncake's conversation_trace.jsonl.
 AZURE = """\
@@ -56,9 +57,9 @@ def test_mooncake(tmp_path: Path) -> None:
 
 def test_plain_columns_in_any_order_and_among_others(tmp_path: Path) -> None:
     rows = (Row(0, 10, 1), Row(500_000_000, 20, 2))
-    text = "user,output_length,timestamp,input_length\nada,1,100.25,10\n\nbob,2,100.75,20\n"
+    text = "\ufeffuser,output_length,timestamp,input_length\nada,1,100.25,10\n\nbob,2,100.75,20\n"
     assert read_trace(written(tmp_path, text)) == rows
-    lines = '{"timestamp": 100.25, "input_length": 10, "output_length": 1}\n\n{"timestamp": 100.75, "input_length": 20, "output_length": 2}\n'  # noqa: E501
+    lines = '\ufeff{"timestamp": 100.25, "input_length": 10, "output_length": 1}\n\n{"timestamp": 100.75, "input_length": 20, "output_length": 2}\n'  # noqa: E501
     assert read_trace(written(tmp_path, lines)) == rows
 
 
@@ -72,8 +73,8 @@ def test_rows_are_put_in_the_order_of_their_times(tmp_path: Path) -> None:
     [
         ("when,input_length,output_length\n", ":1: expected the columns timestamp, input_length, output_length or TIMESTAMP, ContextTokens, GeneratedTokens, found 'when', 'input_length', 'output_length'"),  # noqa: E501
         ("", ":1: expected the columns"),
-        ("timestamp,input_length,output_length\n0,1,1\n1,many,1\n", ":3:3: input_length: expected a number of tokens from 1 to 1000000, found 'many'"),  # noqa: E501
-        ("timestamp,input_length,output_length\n0,0,1\n", ":2:3: input_length: expected a number of tokens from 1"),
+        ("timestamp,input_length,output_length\n0,1,1\n1,many,1\n", ":3:3: input_length: expected a number of tokens from 0 to 1000000, found 'many'"),  # noqa: E501
+        ("timestamp,input_length,output_length\n0,-1,1\n", ":2:3: input_length: expected a number of tokens from 0"),
         ("timestamp,input_length,output_length\n0,1\n", ":2: output_length: expected a number of tokens from 0 to 1000000, found nothing"),  # noqa: E501
         ("timestamp,input_length,output_length\nsoon,1,1\n", ":2:1: timestamp: expected a time in seconds, found"),
         ("timestamp,input_length,output_length\nnan,1,1\n", ":2:1: timestamp: expected a time in seconds"),
@@ -102,6 +103,8 @@ def test_no_file_and_no_row(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not UTF-8"):
         read_trace(tmp_path / "bytes")
+    with pytest.raises(ValueError, match=r"expected a trace, found .* field larger than field limit"):
+        read_trace(written(tmp_path, "x" * 200_000))
 
 
 def test_equal_blocks_give_equal_text_and_no_more(tmp_path: Path) -> None:
@@ -114,12 +117,11 @@ def test_equal_blocks_give_equal_text_and_no_more(tmp_path: Path) -> None:
 
 
 def test_texts_are_fixed_by_the_seed() -> None:
-    rows = (Row(0, 40, 1), Row(1, 40, 0), Row(2, 600, 5, (7,)))
+    rows = (Row(0, 40, 1), Row(1, 40, 1), Row(2, 600, 5, (7,)))
     assert prompts_of(rows, 1) == prompts_of(rows, 1)
     texts = [prompt.text for prompt in prompts_of(rows, 1)]
     assert len(set(texts)) == 3
     assert all(one.text != other for one, other in zip(prompts_of(rows, 2), texts, strict=True))
-    assert prompts_of(rows, 1)[1].max_tokens == 1  # a server is never asked for nothing
 
 
 def test_more_blocks_than_tokens() -> None:
@@ -128,11 +130,65 @@ def test_more_blocks_than_tokens() -> None:
     assert len(prompt.text.split()) == 700
 
 
-def test_too_much_text_is_refused_before_it_is_made() -> None:
-    assert too_long((Row(0, MOST_TOKENS, 1),)) is None
-    message = too_long((Row(0, MOST_TOKENS, 1), Row(1, 1, 1)))
-    assert message
-    assert "2 rows ask for 50000001 tokens of text" in message
+def test_a_length_of_nothing_is_taken_as_one(tmp_path: Path) -> None:
+    assert read_trace(written(tmp_path, AZURE + "2023-11-16 18:16:00,0,0\n"))[-1][1:] == (1, 1, ())
+    zeros = '{"timestamp": 0, "input_length": 0, "output_length": 0, "hash_ids": []}'
+    assert read_trace(written(tmp_path, zeros)) == (Row(0, 1, 1),)
+
+
+def test_too_much_text_is_refused_before_it_is_made_or_even_read(tmp_path: Path) -> None:
+    lines = ["timestamp,input_length,output_length", *(f"{second},1000000,1" for second in range(51)), "unreadable"]
+    path = written(tmp_path, "\n".join(lines))
+    with pytest.raises(ValueError, match=f"^its first 51 rows ask for 51000000 tokens of text, at most {MOST_TEXT} "):
+        read_trace(path)
+    assert len(read_trace(written(tmp_path, "\n".join(lines[:51])))) == 50
+
+
+S = 10**9
+BEYOND = 3
+
+
+@pytest.fixture
+def few_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "BEYOND_ROWS", BEYOND)
+    monkeypatch.setattr(trace, "BEYOND_NS", 20 * S)
+
+
+def seconds(folder: Path, times: list[object], until_s: int) -> list[int]:
+    text = "\n".join(["timestamp,input_length,output_length", *(f"{at},1,1" for at in times)])
+    return [row.t_ns // S for row in read_trace(written(folder, text), until_s * S)]
+
+
+@pytest.mark.usefixtures("few_beyond")
+def test_no_more_is_read_than_a_stage_needs(tmp_path: Path) -> None:
+    # One row beyond tells that the trace goes on.
+    assert seconds(tmp_path, [*range(10), 30, 31, 32, "not read"], 5) == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ScenarioError, match=":14:1: timestamp: expected a time in seconds"):
+        seconds(tmp_path, [*range(10), 24, 23, "read", *range(60, 90)], 5)
+
+
+@pytest.mark.usefixtures("few_beyond")
+def test_a_log_in_another_order_is_read_to_where_nothing_can_follow(tmp_path: Path) -> None:
+    # By 20 s, by three rows, backwards: whichever is more.
+    assert seconds(tmp_path, [3, 9, 4, 15, 2, 24, 23, 1, 60, 61, 0, 62, 63, 64, "not read"], 5) == [0, 1, 2, 3, 4, 9]
+    assert seconds(tmp_path, [*range(90, 10, -10)], 25) == [0, 10, 20, 30]
+    assert seconds(tmp_path, [2, 0, 1], 5) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("few_beyond")
+def test_a_log_that_goes_backwards_is_not_refused_for_what_it_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "MOST_TEXT", 5)
+    assert seconds(tmp_path, [*range(90, 0, -1)], 5) == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="its first 6 rows ask for 6 tokens"):
+        seconds(tmp_path, [*range(90, 0, -1)], 6)
+
+
+def test_a_large_file_costs_what_is_replayed_of_it(tmp_path: Path) -> None:
+    lines = (f"2024-05-10 {at // 3600:02}:{at // 60 % 60:02}:{at % 60:02}.5+00:00,9,9\n" for at in range(86400))
+    path = written(tmp_path, f"TIMESTAMP,ContextTokens,GeneratedTokens\n{''.join(lines)}unreadable\n")
+    assert len(read_trace(path, 60 * S)) == 61
 
 
 def test_the_whole_of_a_long_trace_is_read(tmp_path: Path) -> None:

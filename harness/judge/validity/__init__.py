@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.judge.validity import cache, delivery, generator, lag, planned, saturation, steady, workers
+from harness.judge.validity import cache, delivery, generator, lag, planned, saturation, steady, tokens, workers
 from harness.judge.validity.audit import audit
 from harness.judge.validity.fault import Fault
 from harness.judge.view import StageView
@@ -44,6 +44,7 @@ def examine(view: StageView) -> Examined:
         planned.clock(view),
         planned.baseline(view),
         planned.scores(view),
+        tokens.judge(view),
         *cache.judge(view, caches),
         *steady.judge(view, warm_ups),
     )

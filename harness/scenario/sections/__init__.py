@@ -7,11 +7,13 @@ from harness.scenario.sections.gate import GateConfig, GateField
 from harness.scenario.sections.level import Leg, SweepConfig
 from harness.scenario.sections.load import LoadConfig, SyntheticConfig
 from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, TelemetryConfig
+from harness.scenario.sections.sending import SendingConfig
 from harness.scenario.sections.stage import DeployConfig, StageConfig
-from harness.scenario.sections.target import ArmConfig, TargetConfig, TlsConfig
+from harness.scenario.sections.target import ArmConfig, CalledConfig, TargetConfig, TlsConfig
 
 __all__ = [
     "ArmConfig",
+    "CalledConfig",
     "DeployConfig",
     "GateConfig",
     "GateField",
@@ -19,6 +21,7 @@ __all__ = [
     "LoadConfig",
     "OnFailConfig",
     "OnPromoteConfig",
+    "SendingConfig",
     "StageConfig",
     "SweepConfig",
     "SyntheticConfig",

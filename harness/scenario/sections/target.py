@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario.fields import MODEL, Build, ControlUrl, MetricsUrl, Section, Wrong, path_of
 from harness.scenario.units import found
-from harness.types import Api, Tls
+from harness.types import Api, Arm, Tls
 
 
 class TargetConfig(Section):
@@ -70,13 +70,12 @@ class TlsConfig(Section):
         return Tls(self.ca, self.cert, self.key, self.server_name)
 
 
-class ArmConfig(Section):
-    """One side of the comparison."""
+class CalledConfig(Section):
+    """A model, and how it is called."""
 
     model: str = Field(min_length=1, pattern=MODEL, description="the model's name in the repository")
     version: int | None = Field(None, ge=1, description="the version; without one Triton picks the highest")
     build: Build | None = Field(None, description="embedded server only: which build of the demonstration model")
-    url: ControlUrl | None = Field(None, description="this arm's own server; otherwise target.url")
     api: Api = Field(
         "kserve",
         description="how requests are worded; kserve: the v2 protocol; generate: Triton's generate extension; "
@@ -84,8 +83,8 @@ class ArmConfig(Section):
     )
     stream: bool = Field(True, description="tokens as they come, where api and model can")
     tls: TlsConfig | None = Field(None, description="certificates, where the address is grpcs:// or https://")
-    headers: dict[str, str] = Field(default_factory=dict, description="sent with each request of this arm")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="request parameters of this arm")
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with each of its requests")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="parameters of its requests")
 
     @field_validator("parameters", mode="after")
     @classmethod
@@ -94,3 +93,32 @@ class ArmConfig(Section):
             if not isinstance(part, str | int | float | bool):
                 raise Wrong(f"expected text, a number, true or false, found {found(part)}", name)
         return value
+
+    def check_address(self, url: str | None, *at: str | int) -> None:
+        """Raises Wrong at `at` where the api does not travel over that address (None: the embedded server's), or
+        certificates are given and not used.
+        """
+        if url is None:
+            if self.api == "openai":
+                raise Wrong("the embedded server has no OpenAI front end; give the url of one", *at, "api")
+            if self.tls is not None:
+                raise Wrong("the embedded server has no certificates; remove tls", *at, "tls")
+            return
+        scheme = url.partition("://")[0]
+        if self.api != "kserve" and scheme in ("grpc", "grpcs"):
+            raise Wrong(f"the {self.api} api travels over HTTP; found {url}", *at, "api")
+        if self.tls is not None and scheme in ("grpc", "http"):
+            raise Wrong(f"only grpcs:// and https:// use certificates; found {url}", *at, "tls")
+
+    def arm(self, url: str) -> Arm:
+        """It, called at this address."""
+        return Arm(
+            url=url, model=self.model, version=self.version, headers=self.headers, parameters=self.parameters,
+            api=self.api, stream=self.stream, tls=self.tls.tls() if self.tls else None,
+        )  # fmt: skip
+
+
+class ArmConfig(CalledConfig):
+    """One side of the comparison."""
+
+    url: ControlUrl | None = Field(None, description="this arm's own server; otherwise target.url")

@@ -1,0 +1,41 @@
+"""Whether the tokens of both arms' answers were counted alike: tpot divides by their number.
+
+An engine counts what is in no text, such as the token that ends an answer; on sixteen tokens that alone is six percent.
+"""
+
+from __future__ import annotations
+
+from harness.judge.columns import ARMS, OK, Columns
+from harness.judge.validity.fault import Fault, fault
+from harness.judge.validity.signals import series
+from harness.judge.view import StageView
+from harness.types import Finding
+
+BY_TOKENIZER = "osl.by_tokenizer"
+
+
+def judge(view: StageView) -> Fault | None:
+    """One arm's engine counts, the other's does not."""
+    here = {device.rpartition("/")[2] for device in series(view, "generator", BY_TOKENIZER)}
+    counted = [ARMS[arm] in here for arm in range(2)]
+    if counted[0] == counted[1] or not all(_has_tokens(arm) for arm in view.arms):
+        return None
+    by_tokenizer, by_engine = view.names if counted[0] else view.names[::-1]
+    reason = (
+        f"the engine of {by_engine} counted its tokens, load.tokenizer those of {by_tokenizer}: over two ways to count "
+        "tpot and osl are not compared; judge ttft and response_time"
+    )
+    gated = any(_of_tokens(gate.metric) for gate in view.evidence.rules)
+    return fault(view, "tokens", reason, voids=_compared, stops=gated and view.role == "comparison")
+
+
+def _has_tokens(arm: Columns) -> bool:
+    return bool((arm.osl[arm.status == OK] > 0).any())
+
+
+def _of_tokens(metric: str) -> bool:
+    return metric.partition(".")[0] in ("tpot", "osl")
+
+
+def _compared(failed: Finding) -> bool:
+    return _of_tokens(failed.metric) and failed.unit == "ratio"
