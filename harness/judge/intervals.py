@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.judge.columns import Floats
+from harness.judge.distributions import normal_isf, normal_sf, t_isf, t_sf
 
 ALPHA_FAIL = 0.01
 ALPHA_PASS = 0.05
-POWER_Z = float(stats.norm.ppf(0.80))
+POWER_Z = normal_isf(0.20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,13 @@ def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bo
 
 def upper(s: Spread, alpha: float) -> float:
     """An upper bound that holds with 1 - alpha by the t-interval and by the bootstrap: the larger of both."""
-    t = float(stats.t.isf(alpha, s.units - 1))
+    t = t_isf(alpha, s.units - 1)
     return max(s.mean + t * s.se_units, s.effect + t * s.se_draws, _percentile(s, 1 - alpha))
 
 
 def lower(s: Spread, alpha: float) -> float:
     """A lower bound in the same way: the smaller of both."""
-    t = float(stats.t.isf(alpha, s.units - 1))
+    t = t_isf(alpha, s.units - 1)
     bounds = [s.mean - t * s.se_units, s.effect - t * s.se_draws]
     if alpha * len(s.sorted_draws) >= 5:
         bounds.append(_percentile(s, alpha))
@@ -90,7 +90,7 @@ def p_above(s: Spread, bar: float) -> float:
     values = []
     for centre, se in ((s.mean, s.se_units), (s.effect, s.se_draws)):
         if se > 0:
-            values.append(float(stats.t.sf((centre - bar) / se, s.units - 1)))
+            values.append(t_sf((centre - bar) / se, s.units - 1))
         else:
             values.append(0.0 if centre > bar else 1.0)
     below = int(np.searchsorted(s.sorted_draws, bar, side="right"))
@@ -116,13 +116,13 @@ def look_alpha(alpha: float, fraction: float) -> float:
     """The level of one look after `fraction` of the stage: O'Brien-Fleming, z = z(1 - alpha/2) /
     sqrt(fraction).
     """
-    return float(stats.norm.sf(stats.norm.isf(alpha / 2) / math.sqrt(fraction)))
+    return normal_sf(normal_isf(alpha / 2) / math.sqrt(fraction))
 
 
 def look_p(p: float, fraction: float) -> float:
     """The p-value that, compared with alpha, is the same decision as comparing `p` with `look_alpha`."""
-    z = float(stats.norm.isf(min(max(p, 1e-300), 1.0)))
-    return float(min(1.0, 2 * stats.norm.sf(z * math.sqrt(fraction)))) if z > 0 else 1.0
+    z = normal_isf(min(max(p, 1e-300), 1.0))
+    return min(1.0, 2 * normal_sf(z * math.sqrt(fraction))) if z > 0 else 1.0
 
 
 def more_seconds(s: Spread, bar: float, elapsed_s: float) -> float | None:
@@ -133,5 +133,5 @@ def more_seconds(s: Spread, bar: float, elapsed_s: float) -> float | None:
     gap = bar - max(s.effect, s.mean)
     if gap <= 0 or not math.isfinite(s.se):
         return None
-    z = float(stats.norm.isf(ALPHA_PASS)) + POWER_Z
+    z = normal_isf(ALPHA_PASS) + POWER_Z
     return max(0.0, elapsed_s * ((z * s.se / gap) ** 2 - 1)) or elapsed_s * 0.1

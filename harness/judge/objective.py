@@ -12,17 +12,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.judge import words
 from harness.judge.blocks import statistic
 from harness.judge.columns import BASELINE, CANDIDATE, Columns, Floats, Ints
 from harness.judge.counts import p_more, rate_upper
+from harness.judge.distributions import t_sf
 from harness.judge.intervals import ALPHA_PASS, look_p
 from harness.judge.latency import least_requests
 from harness.judge.metrics import quantile_of
 from harness.judge.rule import Rule, settled
-from harness.judge.times import company, seconds
+from harness.judge.times import company, seconds, uncounted
 from harness.judge.view import StageView
 from harness.types import Finding, FindingKind, Gate, Outcome
 
@@ -73,7 +73,7 @@ def _mean(ordered: Floats, bar: float) -> tuple[float, bool]:
     if se == 0:
         return float(means[0] <= bar), bool(means[0] < bar)
     t = (float(means.mean()) - bar) / se
-    return float(stats.t.sf(t, batches - 1)), bool(stats.t.cdf(t, batches - 1) < ALPHA_PASS)
+    return t_sf(t, batches - 1), t_sf(-t, batches - 1) < ALPHA_PASS
 
 
 def limit(view: StageView, gate: Gate) -> Rule:
@@ -240,7 +240,7 @@ class _Watch:
             )
         name = self.gate.metric.split(".", 1)[0]
         text = f"{v2} got no request" if asked == 0 else f"none of {words.count(asked, 'request')} to {v2} has a {name}"
-        return self._finding("no data", text)
+        return self._finding("no data", text + _cure(view.candidate, self.gate))
 
     def _finding(self, outcome: Outcome, reason: str) -> Finding:
         return Finding(
@@ -279,14 +279,20 @@ def _no_objective(view: StageView, gate: Gate) -> Finding:
     )
 
 
+def _cure(arm: Columns, gate: Gate) -> str:
+    return ": nobody counted its tokens, load.tokenizer would" if uncounted(arm, gate.metric) else ""
+
+
 def _none(view: StageView, gate: Gate, kind: FindingKind, bar: float) -> Finding:
     v2 = view.names[1]
     due = view.role == "comparison" or view.candidate_due >= 1
     asked = words.count(len(view.candidate), "request")
+    time = gate.metric.split(".", 1)[0]
+    missing = f"none of {asked} to {v2} has a {time}{_cure(view.candidate, gate)}"
     return Finding(
         metric=gate.metric,
         outcome="no data" if due else "pass",
-        reason=f"none of {asked} to {v2} has a {gate.metric.split('.', 1)[0]}" if due else f"{v2} was due no request",
+        reason=missing if due else f"{v2} was due no request",
         kind=kind,
         stage=view.index,
         unit="s",

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.judge import words
 from harness.judge.blocks import MIN_BLOCKS, Blocks, statistic
 from harness.judge.columns import CANDIDATE, Floats
+from harness.judge.distributions import t_isf
 from harness.judge.failures import Difference, Tally
 from harness.judge.intervals import (
     ALPHA_FAIL,
@@ -90,7 +90,7 @@ def _skew(units: Floats) -> float:
     if variance == 0 or len(units) < 3:
         return 0.0
     third = float(((units - units.mean()) ** 3).mean())
-    t = float(stats.t.isf(ALPHA_PASS, len(units) - 1))
+    t = t_isf(ALPHA_PASS, len(units) - 1)
     return max(0.0, third / (6 * variance * len(units)) * (1 + 2 * t * t))
 
 

@@ -35,6 +35,12 @@ def lengths(columns: Columns) -> Floats:
     return np.where((columns.status == OK) & (columns.osl >= 0), columns.osl, np.nan).astype(np.float64)
 
 
+def uncounted(columns: Columns, metric: str) -> bool:
+    """The metric takes numbers of tokens, requests were answered, and nobody said of any answer how many it has."""
+    answered = columns.osl[columns.status == OK]
+    return metric.split(".", 1)[0] in ("tpot", "osl") and len(answered) > 0 and bool((answered < 0).all())
+
+
 def _known(times_ns: Ints) -> Floats:
     return np.where(times_ns < 0, np.nan, times_ns.astype(np.float64))
 
@@ -43,10 +49,11 @@ def company(every: Columns, asked: Columns) -> Ints:
     """How many other requests of the same arm were in flight when each of `asked` was sent.
 
     `every`: all requests of that arm, those that score included, `asked` among them. Requests that were not
-    yet done when the recording was cut are not in it and not counted.
+    yet done when the recording was cut are not in it and not counted. One that never left, for want of a free
+    connection, had more company than any.
     """
     known = every.sent_ns >= 0
     sent, done = np.sort(every.sent_ns[known]), np.sort(every.done_ns[known])
     begun = np.searchsorted(sent, asked.sent_ns, side="right")
     over = np.searchsorted(done, asked.sent_ns, side="right")
-    return np.asarray(begun - over - 1, np.int64)
+    return np.where(asked.sent_ns >= 0, begun - over - 1, np.iinfo(np.int64).max)

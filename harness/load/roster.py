@@ -10,8 +10,8 @@ class Roster:
     """Kept from the master's events.
 
     `records`, by worker: `worker`, `host`, `pid`, `local`, `lost_ns` (from the run's start; null if it was not) and
-    `reason`, of a lost one `done` (the stages it was through with), and once its files are complete `files` (bytes by name), `damaged`, `sent_bytes` (compressed, by when it
-    had ended) and `clock_error_s`.
+    `reason`, of a lost one `done` (the stages that it was through with), and once its files are complete `files` (bytes
+    by name), `damaged`, `sent_bytes` (compressed, by when it had ended) and `clock_error_s`.
     """
 
     def __init__(self) -> None:

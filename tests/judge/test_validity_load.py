@@ -56,6 +56,15 @@ def test_a_load_beyond_both_arms_is_no_comparison() -> None:
     assert verdict.audit.overloaded == ("baseline", "candidate")
 
 
+def test_what_found_no_free_connection_was_not_served() -> None:
+    stage = Stage()
+    evidence = stage.evidence()
+    evidence.samples.sent_ns[::2] = -1
+    audit = judge_stage(evidence, 0).audit
+    assert audit is not None
+    assert audit.served_baseline == pytest.approx(25, rel=0.15)
+
+
 def test_an_absolute_limit_that_breaks_under_overload_is_broken() -> None:
     stage = Stage(gates=LIMIT)
     queue(stage, 0, 40)
@@ -214,6 +223,37 @@ def test_nothing_of_a_warm_up_stage_is_judged() -> None:
     assert (errors.stage, errors.n_candidate) == (1, len(due))
     compared = [StageRecord(stage.plan, 0, 60 * S), records[1]]
     assert judge(dataclasses.replace(evidence, stages=tuple(compared))).verdict == "rollback"
+
+
+# ------------------------------------------------------------------------------------------------ counts of tokens
+
+
+def counted(stage: Stage, *arms: str) -> Evidence:
+    """An LLM of which `arms` were counted by the tokenizer, and the others by their engines."""
+    for arm in arms:
+        stage.read("generator", f"worker0/{arm}", "osl.by_tokenizer", np.arange(60) * 50.0)
+    evidence = stage.evidence()
+    samples = evidence.samples
+    first = samples.sent_ns + (samples.done_ns - samples.sent_ns) // 4
+    osl = np.where(samples.arm == 0, 17, 16).astype(np.int32)
+    return dataclasses.replace(evidence, samples=dataclasses.replace(samples, first_ns=first, osl=osl))
+
+
+def test_two_ways_to_count_are_no_comparison() -> None:
+    gates = (Gate("errors"), Gate("tpot.p50", margin=0.05))
+    verdict = judge_stage(counted(Stage(gates=gates), "candidate"), 0)
+    assert next(f for f in verdict.findings if f.metric == "tpot.p50").effect == pytest.approx(16 / 15, rel=0.01)
+    assert verdict.verdict == "inconclusive"
+    assert "the engine of v1 counted its tokens, load.tokenizer those of v2" in faults(verdict)["tokens"].reason
+    # Where no count is judged it is only said.
+    assert judge_stage(counted(Stage(), "baseline"), 0).verdict == "promote"
+
+
+@pytest.mark.parametrize("arms", [(), ("baseline", "candidate")])
+def test_one_way_to_count_is(arms: tuple[str, ...]) -> None:
+    verdict = judge_stage(counted(Stage(gates=(Gate("tpot.p50", margin=0.05),)), *arms), 0)
+    assert "tokens" not in faults(verdict)
+    assert verdict.verdict == "rollback"
 
 
 # ------------------------------------------------------------------------------------------------ caches

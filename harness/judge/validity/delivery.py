@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from harness.judge import words
 from harness.judge.columns import Columns, Ints
+from harness.judge.distributions import gamma_isf
 from harness.judge.validity.fault import Fault, fault, nothing
 from harness.judge.validity.generator import Machine, cause
 from harness.judge.validity.lag import our_own
@@ -117,7 +117,7 @@ def _tail(plan: StagePlan, last_s: float, end_s: float) -> int:
         return 0
     more = (_rate(plan, last_s) + _rate(plan, end_s)) / 2 * (end_s - last_s)
     shape = plan.burstiness if plan.arrival == "gamma" else 1.0
-    longest = 1.0 if plan.arrival == "constant" else float(stats.gamma.isf(GAP_ALPHA, shape, scale=1 / shape))
+    longest = 1.0 if plan.arrival == "constant" else gamma_isf(GAP_ALPHA, shape, 1 / shape)
     return int(more) if more > longest + 1e-6 else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE
@@ -46,6 +45,8 @@ def requests(view: StageView) -> Fault | None:
 
 def share(view: StageView) -> Fault | None:
     """The observed split against the planned one, at 99.9 %: the candidate's part, and of three the baseline's, too."""
+    from scipy.stats import binomtest  # a second, for who judges only
+
     planned = view.plan.shares
     arms: dict[ArmName, int] = {"candidate": len(view.candidate), "baseline": len(view.baseline)}
     total = sum(arms.values())
@@ -58,7 +59,7 @@ def share(view: StageView) -> Fault | None:
     for name, count in arms.items():
         share = planned.get(name, 0.0)
         # The test holds for no share and the whole one, too: it is then 0 or 1.
-        if float(stats.binomtest(count, total, min(share, 1.0)).pvalue) < SHARE_ALPHA:
+        if float(binomtest(count, total, min(share, 1.0)).pvalue) < SHARE_ALPHA:
             arm = view.arm_name(ARMS.index(name))
             return fault(
                 view,

@@ -57,7 +57,8 @@ def _load(number: int, arm: Columns) -> Load | None:
     middle = medians(values[known][order], groups)
     quarter = max(groups // 4, 1)
     begin, end = float(np.median(middle[:quarter])), float(np.median(middle[-quarter:]))
-    sent, done = np.sort(arm.sent_ns[arm.sent_ns >= 0]), np.sort(arm.done_ns)
+    left = arm.sent_ns >= 0  # the others found no free connection: nobody served them
+    sent, done = np.sort(arm.sent_ns[left]), np.sort(arm.done_ns[left])
     first, last = int(sent[0]), int(sent[-1])
     half = first + (last - first) // 2
     span_s = max((last - half) / 1e9, 1e-9)

@@ -6,9 +6,9 @@ import math
 import warnings
 
 import numpy as np
-from scipy import stats
 
 from harness.judge.columns import Floats
+from harness.judge.distributions import normal_isf, normal_sf
 
 BATCH = 5
 
@@ -19,19 +19,21 @@ def kendall(values: Floats) -> tuple[float, float]:
     Where neighbours resemble each other beyond the trend, z is divided by sqrt((1 + r) / (1 - r)), with r the lag-1
     autocorrelation of what a Theil-Sen line leaves, less its own standard error.
     """
+    from scipy.stats import kendalltau  # a second, for who judges only
+
     n = len(values)
     if n < 4 or np.ptp(values) == 0:
         return 0.0, 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        tau, p = stats.kendalltau(np.arange(n), values)
+        tau, p = kendalltau(np.arange(n), values)
     left = values - theil_sen(values) * np.arange(n)
     left = left - left.mean()
     variance = float(left @ left)
     lag1 = float(left[1:] @ left[:-1]) / variance if variance > 0 else 0.0
     sure = min(max(0.0, lag1 - 1 / math.sqrt(n)), 0.95)
-    z = float(stats.norm.isf(max(float(p), 1e-300) / 2)) / math.sqrt((1 + sure) / (1 - sure))
-    return float(tau), float(2 * stats.norm.sf(z))
+    z = normal_isf(max(float(p), 1e-300) / 2) / math.sqrt((1 + sure) / (1 - sure))
+    return float(tau), 2 * normal_sf(z)
 
 
 def theil_sen(values: Floats) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 FEWEST = 6
 """Cycles after the first: Kendall's test behind the interval cannot reach 95 % with fewer than five."""
@@ -65,7 +64,9 @@ def trend(cycles: Sequence[Cycle]) -> Trend:
     left = [cycle.unloaded for cycle in cycles[1:]]
     if len(left) < 2:
         return Trend(0.0, 0.0, 0.0, 0.0, len(cycles), None)
-    fit = stats.theilslopes(left, np.arange(len(left)), CONFIDENCE)
+    from scipy.stats import theilslopes  # a second, for who counts cycles only
+
+    fit = theilslopes(left, np.arange(len(left)), CONFIDENCE)
     slope, low, high = float(fit.slope), float(fit.low_slope), float(fit.high_slope)
     load = cost(cycles)
     grows = low > NEGLIGIBLE * max(load, 0.0) if len(left) >= FEWEST else None
