@@ -27,7 +27,7 @@ def add_commands(commands: Commands) -> None:
     run.add_argument("--url", help="use the Triton at this address (grpc://host:8001) instead of an embedded one")
     _common(run)
     run.add_argument(
-        "--workers", type=int, metavar="N", help="load workers, each with its share of the plan (load.workers)"
+        "--workers", type=int, metavar="N", help="load workers of each load, each with its share of the plan"
     )
     run.add_argument(
         "--master", nargs="?", const="", metavar="HOST:PORT",
@@ -73,8 +73,7 @@ def _common(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    workers = [] if args.workers is None else [f"load.workers={args.workers}"]
-    wanted = scenario.load(args.scenario, [*args.set, *workers], seed=args.seed, url=args.url)
+    wanted = scenario.load(args.scenario, args.set, seed=args.seed, url=args.url, workers=args.workers)
     if isinstance(wanted, Operation):
         if args.master is not None:
             raise UsageError(f"{wanted.name} sends its load from here: --master is for scenarios that compare")

@@ -5,7 +5,7 @@ input.
 from harness.judge.document import schema, verdict_json
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
-from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judge_trial
+from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judged
 from harness.judge.stage import judge_stage
 from harness.judge.traffic import STRAYS
 from harness.judge.verdict import judge
@@ -21,7 +21,7 @@ __all__ = [
     "judge",
     "judge_operation",
     "judge_stage",
-    "judge_trial",
+    "judged",
     "known_metric",
     "normalise",
     "schema",

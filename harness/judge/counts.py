@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
-from scipy import optimize, special, stats
+from scipy import special
+
+from harness.judge.distributions import normal_isf
 
 
 def log_e_value(k: int, others: int, share: float) -> float:
@@ -43,7 +46,9 @@ def difference_bound(k2: int, n2: int, k1: int, n1: int, *, alpha: float, side: 
         return -1.0 if side == "lower" else 1.0
     if side == "lower":
         return -difference_bound(k1, n1, k2, n2, alpha=alpha, side="upper")
-    z = float(stats.norm.isf(alpha))
+    from scipy.optimize import brentq  # half a second, for who judges only
+
+    z = normal_isf(alpha)
     seen = k2 / n2 - k1 / n1
 
     def excess(d: float) -> float:
@@ -53,7 +58,7 @@ def difference_bound(k2: int, n2: int, k1: int, n1: int, *, alpha: float, side: 
     start, top = seen + 1e-9, 1 - 1e-12
     if start >= top or excess(top) >= 0:
         return 1.0
-    return float(optimize.brentq(excess, start, top, xtol=1e-12))
+    return float(brentq(excess, start, top, xtol=1e-12))
 
 
 def _score_sd(k2: int, n2: int, k1: int, n1: int, d: float) -> float:
@@ -85,6 +90,9 @@ def p_more(k: int, n: int, share: float) -> float:
     return 1.0 if k <= 0 else float(special.betainc(k, n - k + 1, share)) if k <= n else 0.0
 
 
-def requests_for(margin: float, alpha: float = 0.05) -> int:
-    """How many requests without a failure bound the rate below `margin`: 99 for 3 points at 95 %."""
-    return math.ceil(math.log(alpha) / math.log1p(-margin))
+def requests_for(margin: float, alpha: float = 0.05, failed: int = 0) -> int:
+    """How many requests of which `failed` fail bound the rate below `margin`: 99 without one for 3 points at 95 %."""
+    few, many = failed, failed + 1
+    while rate_upper(failed, many, alpha) > margin:
+        few, many = many, 2 * many
+    return few + bisect_left(range(few, many), True, key=lambda n: rate_upper(failed, n, alpha) <= margin)

@@ -38,7 +38,7 @@ from harness.judge.intervals import (
 from harness.judge.metrics import quantile_of
 from harness.judge.resample import generator, pooled_pair
 from harness.judge.rule import Rule, settled
-from harness.judge.times import lengths, seconds
+from harness.judge.times import lengths, seconds, uncounted
 from harness.judge.view import StageView
 from harness.types import Finding, Gate
 
@@ -235,7 +235,11 @@ def _missing(view: StageView, gate: Gate, data: Matched) -> Finding | None:
     v1, v2 = view.names
     known = [int(np.isfinite(measured(arm, gate.metric)).sum()) for arm in view.arms]
     name = gate.metric.split(".", 1)[0]
-    if known[0] and known[1]:
+    silent = [v for v, arm in zip(view.names, view.arms, strict=True) if uncounted(arm, gate.metric)]
+    if silent:
+        whose = " and ".join(silent)
+        reason = f"nobody counted the tokens of {whose}, so there is no {name}; load.tokenizer would count them"
+    elif known[0] and known[1]:
         reason = f"no pair has a {name} in both arms ({known[0]} requests on {v1}, {known[1]} on {v2} have one)"
     elif known[0]:
         asked = words.count(len(view.candidate), "request")

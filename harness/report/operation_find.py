@@ -19,8 +19,11 @@ def find_tables(observations: Facts) -> list[FactTable]:
     trials = observations.get("trials") or []
     if not trials:
         return []
-    sure = words.percent(float(observations["confidence"]))
-    beyond = tuple(f"beyond {objective['words']} ({sure} either way)" for objective in objectives)
+    sure, repeats = float(observations["confidence"]), observations["repeats"]
+    either = words.percent(sure)
+    if repeats:  # they share what may go wrong with the answer
+        either += f", {words.percent(1 - (1 - sure) / (repeats + 1))} confirming,"
+    beyond = tuple(f"beyond {objective['words']} ({either} either way)" for objective in objectives)
     columns = ("load", "to", "seconds", "requests", "goodput/s", *beyond, "outcome")
     rows = [_row(trial, bool(observations["open_loop"])) for trial in trials]
     return [FactTable("Trials, in the order in which they were made", columns, rows)]

@@ -16,11 +16,11 @@ GIB = 2**30
 _NIGHT = {
     "switched": (
         "day, before dusk", "dusk, still the day's setting", "dusk, during the switch", "night", "night",
-        "dawn, during the switch", "dawn, the day's setting again",
+        "dawn, during the switch", "dawn, the day's setting again", "dawn, the day's setting again",
     ),
     "compared": (
         "one deployment, day's setting", "during the switch to the night's", "A: one deployment, night's setting",
-        "during the switch back", "B: two deployments",
+        "during the switch back", "B: two deployments", "one deployment, day's setting again",
     ),
 }  # fmt: skip
 

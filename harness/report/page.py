@@ -98,6 +98,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
                 ("Server", "server"),
                 ("Model", "model"),
                 ("Arms", "arms"),
+                ("Tokens", "tokens"),
                 ("Scenario", "scenario"),
                 ("SHA-256 of the files", "files"),
             )

@@ -236,6 +236,7 @@ class _Run:
             self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
         spec = load_spec(self.scenario, self.plan, target, self.folder.path, self.t0_ns)
+        self.folder.meta["nonce"] = spec.nonce
         workers = self.scenario.load.workers
         generator = Generator(
             spec, self.folder.path / "load.log", hold=(self.folder.lock_fd,), workers=workers, listen=self.listen

@@ -27,7 +27,7 @@ def describe(scenario: Scenario) -> dict[str, Any]:
         if wanted[arm]:
             wanted[arm].pop("headers", None)
             wanted[arm].pop("tls", None)
-    for key in ("prompts", "trace", "inputs"):
+    for key in ("prompts", "trace", "inputs", "tokenizer"):
         if wanted["load"][key]:
             wanted["load"][key] = Path(wanted["load"][key]).name
     if scenario.load.synthetic and scenario.load.synthetic.tokenizer:
@@ -36,6 +36,7 @@ def describe(scenario: Scenario) -> dict[str, Any]:
         "scenario": wanted,
         "seed": scenario.seed,
         "prompts": {"count": len(scenario.prompts), "sha256": _digest(scenario.prompts)},
+        "tokens": _tokens(scenario),
         "gates": [asdict(gate) for gate in scenario.gates],
         "planned": sum(stage.purpose == "compare" for stage in plan(scenario).stages),
         "stages": [],
@@ -43,9 +44,23 @@ def describe(scenario: Scenario) -> dict[str, Any]:
     }
 
 
+def _tokens(scenario: Scenario) -> dict[str, str]:
+    """Whose tokenizer counted. Which arms' answers took the second, the reading osl.by_tokenizer tells."""
+    file = scenario.load.counts_with
+    if file is None:
+        return {"counted_by": "the engine"}
+    digest = hashlib.sha256(scenario.tokenizer.encode()).hexdigest()
+    return {"counted_by": f"the engine; where it does not, {file.name}", "tokenizer_sha256": digest}
+
+
 def describe_operation(scenario: Operation) -> dict[str, Any]:
     """The same of an operation. Its repositories are kept: `recover` has to find them."""
-    return {"scenario": scenario.model_dump(mode="json"), **_here()}
+    wanted = scenario.model_dump(mode="json")
+    called = [wanted, *wanted["models"].values()] if isinstance(wanted.get("models"), dict) else [wanted]
+    for one in called:
+        one.pop("headers", None)
+        one.pop("tls", None)
+    return {"scenario": wanted, **_here()}
 
 
 def _here() -> dict[str, Any]:

@@ -33,6 +33,7 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
         shapes={name: tuple(shape) for name, shape in load.shapes.items()},
         cache=load.cache,
         connections=load.connections,
+        tokenizer=scenario.tokenizer,
     )
 
 

@@ -123,16 +123,7 @@ def _arm(config: ArmConfig, url: str | None) -> Arm:
     address = config.url or url
     if not address:
         raise UsageError(f"{config.model}: no server address: give target.url, or url beside the arm's model")
-    return Arm(
-        url=address,
-        model=config.model,
-        version=config.version,
-        headers=config.headers,
-        parameters=config.parameters,
-        api=config.api,
-        stream=config.stream,
-        tls=config.tls.tls() if config.tls else None,
-    )
+    return config.arm(address)
 
 
 def _embedded_url(server: EmbeddedServer, config: ArmConfig) -> str:

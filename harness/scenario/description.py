@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.scenario import metrics
 from harness.scenario.model import Scenario
@@ -50,7 +49,7 @@ class GateFacts:
 @dataclass(frozen=True)
 class Description:
     """`steps`: what will be done, in order, for people. `duration_s`: of the load alone. `counted`: by whom the tokens
-    of made-up prompts are counted; None where none are made up.
+    are counted that the engine does not count; None where nobody does, and no prompt is made up.
     """
 
     name: str
@@ -86,10 +85,7 @@ def describe(scenario: Scenario | Operation) -> Description:
 
 
 def _counted(load: LoadConfig) -> str | None:
-    made = load.synthetic
-    if made is not None:
-        return counted_by(Path(made.tokenizer) if made.tokenizer else None)
-    return counted_by(None) if load.trace else None
+    return counted_by(load.counts_with) if load.synthetic or load.trace or load.counts_with else None
 
 
 def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def read_inputs(path: Path) -> tuple[Mapping[str, Any], ...]:
     Raises ValueError of one line that names the file, and the row where there is one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise ValueError(f"expected a file of inputs, found {path}: {reason}") from error

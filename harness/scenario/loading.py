@@ -12,7 +12,7 @@ from harness.assets import scenarios_dir
 from harness.errors import ScenarioError
 from harness.scenario.document import Document, Place, override_all, read
 from harness.scenario.model import Scenario
-from harness.scenario.operations import Operation
+from harness.scenario.operations import KINDS, Operation
 from harness.scenario.validate import validate, validate_gates
 from harness.types import Gate
 
@@ -34,13 +34,14 @@ class BuiltIn:
 
 
 def load(
-    path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None, url: str | None = None
-) -> Scenario | Operation:
+    path_or_name: str | Path, overrides: Sequence[str] = (), seed: int | None = None, url: str | None = None,
+    workers: int | None = None,
+) -> Scenario | Operation:  # fmt: skip
     """The scenario of a file, or of a built-in by name; `overrides` are `--set` arguments such as `a.b=v`.
 
-    `seed` goes before the file's; `url` is a running Triton that takes the place of the embedded one. Relative paths
-    in the file are seen from its folder, those in an override from the working directory. Reads the prompts. Raises
-    ScenarioError: one line, file:line:column and key.
+    `seed` goes before the file's; `url` is a running Triton that takes the place of the embedded one; each load gets
+    `workers`. Relative paths in the file are seen from its folder, those in an override from the working directory.
+    Reads the prompts. Raises ScenarioError: one line, file:line:column and key.
     """
     path = _find(str(path_or_name))
     document = read(path, _shown(path))
@@ -49,7 +50,25 @@ def load(
         _put(document, ("seed",), seed, f"--seed {seed}")
     if url is not None and isinstance(document.data, dict):
         _use_server(document, url)
+    if workers is not None and isinstance(document.data, dict):
+        _use_workers(document, workers)
     return validate(document, path.parent)
+
+
+def _use_workers(document: Document, workers: int) -> None:
+    source = f"--workers {workers}"
+    kind, models = document.data.get("kind"), document.data.get("models")
+    kind = kind if isinstance(kind, str) else None
+    loads: dict[Any, list[tuple[str, ...]]] = {
+        None: [("load",)],
+        "find-max-load": [()],
+        "night-batch": [("realtime",), ("batch",)],
+        "multi-model-server": [("models", name) for name in models] if isinstance(models, dict) else [],
+    }
+    for load in loads.get(kind, []):
+        _put(document, (*load, "workers"), workers, source)
+    if kind in KINDS and kind not in loads:
+        raise ScenarioError(f"{kind} sends no load that could have workers", file=source)
 
 
 def _use_server(document: Document, url: str) -> None:

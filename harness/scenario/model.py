@@ -5,8 +5,10 @@ Dumping gives the file's own words back (`for: "90s"`), so a dumped scenario can
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -14,8 +16,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from harness.scenario import metrics, rules
 from harness.scenario.fields import NAME, Section, Wrong
 from harness.scenario.places import StoreConfig
-from harness.scenario.plan.stages import reach
-from harness.scenario.replay import prompts_of, too_long
+from harness.scenario.plan.stages import replayed_s
+from harness.scenario.replay import prompts_of
 from harness.scenario.sections import (
     ArmConfig,
     DeployConfig,
@@ -27,7 +29,9 @@ from harness.scenario.sections import (
     TargetConfig,
     TelemetryConfig,
 )
-from harness.scenario.synthetic import synthesise
+from harness.scenario.synthetic import synthesise, vocabulary
+from harness.scenario.trace import Row
+from harness.tokens import counter
 from harness.types import ArmName, Gate, Prompt
 
 DEFAULT_LOGPROBS = 10
@@ -97,14 +101,15 @@ class Scenario(Section):
         return self
 
     def _prepare(self) -> None:
-        """Prompts that cannot be made are a mistake of the file, too."""
-        message = too_long(self.load.rows[: len(self.trace_ns)])
-        if message:
-            raise Wrong(message, "load", "trace")
+        """A trace that cannot be read, and prompts that cannot be made, are mistakes of the file, too."""
+        try:
+            _ = self.rows
+        except ValueError as error:
+            raise Wrong(str(error), "load", "trace") from error
         try:
             _ = self.prompts
         except ValueError as error:
-            raise Wrong(str(error), "load", "synthetic", "tokenizer") from error
+            raise Wrong(str(error), "load", *(() if self.load.tokenizer else ("synthetic",)), "tokenizer") from error
 
     @property
     def arms(self) -> dict[ArmName, ArmConfig]:
@@ -115,16 +120,43 @@ class Scenario(Section):
         return arms
 
     @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The trace as it was recorded, as far as a stage replays it, and one row more; () where there is none."""
+        return self.load.rows(replayed_s(self.stages))
+
+    @cached_property
+    def due_ns(self) -> tuple[int, ...]:
+        """When the rows are due, at the speed that is asked for."""
+        return tuple(int(row.t_ns / self.load.speed) for row in self.rows)
+
+    @cached_property
     def trace_ns(self) -> tuple[int, ...]:
-        """When the rows of the trace are due, at the speed that is asked for, as far as a stage replays it."""
-        return self.load.due_ns[: reach(self.stages, self.load.due_ns)]
+        """When they are, of those that a stage asks."""
+        until_s = replayed_s(self.stages)
+        return self.due_ns if until_s is None else self.due_ns[: bisect_left(self.due_ns, math.ceil(until_s * 1e9))]
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """What the load's tokenizer.json holds, "" without one. Raises ValueError if it cannot be read."""
+        file = self.load.counts_with
+        if file is None:
+            return ""
+        try:
+            return file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"expected a tokenizer.json, found {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"expected a tokenizer.json, found {file}, which is not UTF-8 text") from error
 
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
         """What requests ask: the file's, synthetic ones, or one for each row of the trace that `trace_ns` has."""
         load = self.load
+        count = counter(self.tokenizer, str(load.counts_with)) if load.counts_with else None
+        if load.listed:
+            return tuple(replace(one, tokens=count(one.text)) for one in load.listed) if count else load.listed
+        words = vocabulary(count)
         if load.synthetic is not None:
             made = load.synthetic
-            tokenizer = Path(made.tokenizer) if made.tokenizer else None
-            return synthesise(made.prompts, made.input_tokens, self.seed, tokenizer, made.output_tokens)
-        return load.listed or prompts_of(load.rows[: len(self.trace_ns)], self.seed)
+            return synthesise(made.prompts, made.input_tokens, self.seed, words, made.output_tokens)
+        return prompts_of(self.rows[: len(self.trace_ns)], self.seed, words)

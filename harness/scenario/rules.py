@@ -36,20 +36,7 @@ def servers(target: TargetConfig, arms: Mapping[ArmName, ArmConfig]) -> None:
             raise Wrong(message, name, "build")
         if embedded and arm.version is None:
             raise Wrong("the embedded server needs the number of the version", name)
-        _reachable(name, arm, target.url_of(arm))
-
-
-def _reachable(name: ArmName, arm: ArmConfig, url: str | None) -> None:
-    """The api travels over that address, and certificates are given only where they are used."""
-    if url is None:
-        if arm.tls is not None:
-            raise Wrong("the embedded server has no certificates; remove tls", name, "tls")
-        return
-    scheme = url.partition("://")[0]
-    if arm.api != "kserve" and scheme in ("grpc", "grpcs"):
-        raise Wrong(f"the {arm.api} api travels over HTTP; found {url}", name, "api")
-    if arm.tls is not None and scheme in ("grpc", "http"):
-        raise Wrong(f"only grpcs:// and https:// use certificates; found {url}", name, "tls")
+        arm.check_address(target.url_of(arm), name)
 
 
 def arms(target: TargetConfig, baseline: ArmConfig, candidate: ArmConfig) -> None:

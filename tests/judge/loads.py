@@ -17,6 +17,12 @@ def bins(seconds: Any) -> list[list[int]]:
     return [found.tolist(), counts.tolist()]
 
 
+def generator(seconds: int = 3, *, cpu: float = 0.2, stall_s: float = 1e-3, **other: Any) -> Facts:
+    """Of one worker that has room, a reading a second."""
+    figures = {"cpu": [cpu] * seconds, "stall_max": [stall_s] * seconds, "unsent": [0] * seconds}
+    return {"workers": {"worker0": figures}, "host_cpu": [0.5] * seconds, "steal": [0.0] * seconds, **other}
+
+
 def window(
     load: str, stage: int, *, took_s: float = 0.02, rate: float | None = 20.0, seconds: int = 20, part: str = "loads",
     spread: float = 0.2, tokens: int = 0, failed: int = 0, lag_s: float = 1e-4, seed: int = 0,
@@ -41,7 +47,8 @@ def window(
         )  # fmt: skip
     return {
         "part": part, "load": load, "rate": rate, "in_flight": None if rate else 1, "stage": stage, "begin_s": 1.0,
-        "seconds": float(seconds), "blocks": blocks, "errors": {"refused": failed} if failed else {},
+        "seconds": float(seconds), "blocks": blocks, "errors": {"refused": failed} if failed else {}, "cancelled": {},
+        "held": took_s * (rate or 1 / took_s), "generator": generator(seconds),
     }  # fmt: skip
 
 
@@ -88,9 +95,12 @@ URL = "grpc://one:8001"
 
 
 def night_batch(
-    *, gain: float = 1.6, paid: float = 3.0, back: float = 1.0, in_switch: int = 0, day_us: int = 0, **other: Any
-) -> Facts:
-    """`day_us`: what the server has after dawn. `in_switch`: requests that fail during the switch at dusk."""
+    *, gain: float = 1.6, paid: float = 3.0, back: float = 1.0, again: float = 1.0, in_switch: int = 0,
+    day_us: int = 0, **other: Any,
+) -> Facts:  # fmt: skip
+    """`day_us`: what the server has after dawn. `in_switch`: requests that fail during the switch at dusk. `again`: how
+    much more batch jobs get done with the day's setting after dawn than before.
+    """
     windows = [
         window("realtime", night.DAY, part="day"),
         window("batch", night.DUSK, took_s=0.01, rate=None, part="night"),
@@ -99,10 +109,11 @@ def night_batch(
         window("realtime", night.PAID, took_s=0.02 * paid, part="night"),
         window("realtime", night.SWITCH_DAWN, took_s=0.05, seconds=3, part="dawn"),
         window("realtime", night.DAWN, took_s=0.02 * back, part="dawn"),
+        window("batch", night.AGAIN, took_s=0.01 / again, rate=None, part="dawn"),
     ]
     good = {
         "format": 1, "kind": "night-batch", "finished": True, "model": "m",
-        "limits": {"gain": 0.2, "latency": 5.0, "back": 0.25, "errors": 0.01},
+        "limits": {"gain": 0.2, "latency": 5.0, "drift": 0.25, "back": 0.25, "errors": 0.01},
         "switches": [{"when": when, "took_s": 2.0, "called": [URL]} for when in ("dusk", "dawn")],
         "wanted": {"day": {URL: setting(0)}, "night": {URL: setting(20_000)}},
         "seen": {"night": {URL: {"1": setting(20_000)}}, "dawn": {URL: {"1": setting(day_us)}}},
@@ -111,9 +122,16 @@ def night_batch(
     return {**good, **other}
 
 
-def two_deployments(*, a: float = 1.5, b: float = 1.4, a_waits: float = 4.0, b_waits: float = 1.1) -> Facts:
-    """What batch jobs get done, and how long real-time requests wait, each against one deployment by day."""
-    stages = {night.SHARED: (1.0, 1.0), night.SHARED_NIGHT: (a, a_waits), night.SEPARATE: (b, b_waits)}
+def two_deployments(
+    *, a: float = 1.5, b: float = 1.4, a_waits: float = 4.0, b_waits: float = 1.1, again: float = 1.0
+) -> Facts:
+    """What batch jobs get done, and how long real-time requests wait, each against one deployment by day; `again`: what
+    that one gets done at the end.
+    """
+    stages = {
+        night.SHARED: (1.0, 1.0), night.SHARED_NIGHT: (a, a_waits), night.SEPARATE: (b, b_waits),
+        night.SHARED_AGAIN: (again, 1.0),
+    }  # fmt: skip
     windows = []
     for stage, (done, waits) in stages.items():
         windows.append(window("batch", stage, took_s=0.01 / done, rate=None))

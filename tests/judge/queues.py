@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.judge.operations.search import Answer, Ask, Search
-from harness.judge.operations.trials import Judged, judge_trial
+from harness.judge.operations.search import Answer, Ask, Search, judged
+from harness.judge.operations.trials import Judged
 from harness.run.operations.find import trial_facts
 from harness.run.operations.windows import window
+from tests.judge.loads import generator
 
 Facts = dict[str, Any]
 World = Callable[[np.random.Generator, Ask], Facts]
@@ -34,26 +35,31 @@ def facts(limit_s: float = 0.1, **other: Any) -> Facts:
 
 
 def trial(
-    ask: Ask, due_s: Any, took_s: Any, objectives: list[Facts], *, failed: Any = None, lag_s: float = 1e-5
+    ask: Ask, due_s: Any, took_s: Any, objectives: list[Facts], *, failed: Any = None, lag_s: float = 1e-5,
+    status: str = "error", seen: Facts | None = None, open_loop: bool = True,
 ) -> Facts:  # fmt: skip
-    """What a run notes of requests that were due then, from the beginning of its warm-up on."""
+    """What a run notes of requests that were due then, from the beginning of its warm-up on. `status` of those that
+    `failed`; `seen` of the generator.
+    """
     due = np.round(due_s * 1e9).astype(np.int64)
     done = due + np.round(took_s * 1e9).astype(np.int64)
     count = len(due)
-    status = np.where(np.zeros(count, bool) if failed is None else failed, "error", "ok")
+    became = np.where(np.zeros(count, bool) if failed is None else failed, status, "ok")
     rows = pa.table(
         {
             "stage": np.zeros(count, np.int64), "due_ns": due, "sent_ns": due + round(lag_s * 1e9),
-            "first_ns": done, "done_ns": done, "status": status.tolist(), "osl": np.zeros(count, np.int64),
-            "error": ["" if word == "ok" else "server" for word in status],
+            "first_ns": done, "done_ns": done, "status": became.tolist(), "osl": np.zeros(count, np.int64),
+            "error": ["" if word == "ok" else "some error" for word in became],
         }
     )  # fmt: skip
     begin_ns = round(WARM_UP_S * 1e9)
     return {
         "purpose": ask.purpose, "level": ask.level, "seconds": ask.seconds,
         "window": {
-            "load": "load", "part": "loads", "rate": ask.level, "in_flight": None,
-            **window(rows, 0, begin_ns, ask.seconds, open_loop=True),
+            "load": "load", "part": "loads", "rate": ask.level if open_loop else None,
+            "in_flight": None if open_loop else int(ask.level),
+            **window(rows, 0, begin_ns, ask.seconds, open_loop=open_loop),
+            "generator": seen or generator(),
         },
         **trial_facts(rows, begin_ns, ask.seconds, objectives),
     }  # fmt: skip
@@ -83,7 +89,7 @@ def find(world: World, of: Facts, seed: int) -> tuple[Facts, list[Judged], Answe
     ask = next(steps)
     while True:
         trials.append(world(rng, ask))
-        found = judge_trial(trials[-1], of["objectives"], of["confidence"])
+        found = judged(of, trials[-1])
         bounds = [[share.low, share.high] for share in found.shares]
         trials[-1]["found"] = {"outcome": found.outcome, "reason": found.reason, "bounds": bounds}
         try:

@@ -85,7 +85,7 @@ def test_run_json_names_devices_and_lost_workers(tmp_path: Path) -> None:
                 "lost_ns": 5 * S,
                 "reason": "was silent",
                 "done": [0, "odd"],
-                    "damaged": ["x"],
+                "damaged": ["x"],
                 "clock_error_s": 0.1,
             },
             {"host": "nobody"},

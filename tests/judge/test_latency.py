@@ -239,6 +239,30 @@ def test_output_length_is_judged_in_both_directions() -> None:
         assert finding(evidence, "osl").outcome == outcome
 
 
+@pytest.mark.parametrize("metric", ["tpot.p50", "osl"])
+def test_where_nobody_counts_tokens_the_cure_is_said(metric: str) -> None:
+    whole = pairs_world(2, 100, gates=(Gate(metric, 0.1),))
+    missing = finding(whole, metric)
+    name = metric.partition(".")[0]
+    assert missing.outcome == "no data"
+    cure = f"so there is no {name}; load.tokenizer would count them"
+    assert missing.reason == f"nobody counted the tokens of the baseline and the candidate, {cure}"
+    samples = dataclasses.replace(whole.samples, osl=np.where(whole.samples.arm == 0, 1, -1))
+    missing = finding(dataclasses.replace(whole, samples=samples), metric)
+    assert missing.reason.startswith("nobody counted the tokens of the candidate, so")
+    # One token each is a count, of which there is no tpot.
+    ones = dataclasses.replace(whole.samples, osl=np.ones_like(whole.samples.osl))
+    assert "load.tokenizer" not in finding(dataclasses.replace(whole, samples=ones), metric).reason
+
+
+def test_of_a_limit_too() -> None:
+    missing = finding(pairs_world(2, 100, gates=(Gate("tpot.p50", limit=0.1),)), "tpot.p50")
+    assert missing.outcome == "no data"
+    assert missing.reason == (
+        "none of 100 requests to the candidate has a tpot: nobody counted its tokens, load.tokenizer would"
+    )
+
+
 def test_absolute_limits_are_judged() -> None:
     fine = finding(pairs_world(2, 300, gates=(Gate("response_time.p50", limit=0.6),)), "response_time.p50")
     assert fine.outcome == "pass"

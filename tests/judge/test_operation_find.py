@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.judge import Ask, judge_operation, judge_trial
+from harness.judge import Ask, judge_operation, judged
 from harness.judge.operations.search import replay
+from harness.judge.operations.trials import judge_trial
 from harness.report.operation_tables import tables
+from tests.judge.loads import bins, generator
 from tests.judge.queues import Facts, World, facts, find, single_server, trial
 
 CAPACITY, LIMIT_S = 400.0, 0.1
@@ -89,7 +92,157 @@ def test_a_tenth_of_the_limit_is_what_the_generator_may_be_late(lag_s: float, ex
     assert judge_trial(one, facts(0.1)["objectives"], 0.95).outcome == expected
 
 
+def test_between_the_median_and_the_tail_it_may_not_be_late_either() -> None:
+    """p90 is asked for: what 5 % of the requests lag does not matter, what 20 % do does."""
+    objectives = facts(0.1)["objectives"]
+    objectives[0]["allowed"] = 0.1
+    due = 1 + np.arange(1000) / 200
+    for share, expected in ((0.05, "holds"), (0.2, "behind")):
+        one = trial(Ask(200.0, 5.0, "bisect"), due, np.full(1000, 0.01), objectives, lag_s=0.0)
+        rows = one["window"]["blocks"]
+        for block in rows:
+            late = round(share * block["due"])
+            block["times"]["send_lag"] = bins([1e-5] * (block["due"] - late) + [0.05] * late)
+        assert judge_trial(one, objectives, 0.95).outcome == expected
+
+
+def test_requests_that_found_no_socket_are_not_left_out() -> None:
+    """The level does not hold on those that did."""
+    due = 1 + np.arange(1000) / 200
+    lost = np.arange(1000) % 50 == 0
+    one = trial(
+        Ask(200.0, 5.0, "bisect"), due, np.full(1000, 0.01), facts()["objectives"], failed=lost, status="cancelled"
+    )
+    found = judge_trial(one, facts()["objectives"], 0.95)
+    assert found.outcome == "behind"
+    assert "20 of 1000 requests were given up by the load generator" in found.reason
+    every = trial(
+        Ask(200.0, 5.0, "bisect"), due, np.full(1000, 0.01), facts()["objectives"], failed=lost | True,
+        status="cancelled",
+    )  # fmt: skip
+    assert judge_trial(every, facts()["objectives"], 0.95).outcome == "behind"
+
+
+def test_a_server_that_refuses_everything_misses() -> None:
+    due = 1 + np.arange(1000) / 200
+    one = trial(Ask(200.0, 5.0, "bisect"), due, np.full(1000, 0.01), facts()["objectives"], failed=due > 0)
+    for block in one["window"]["blocks"]:
+        block["times"] = {}
+    assert judge_trial(one, facts()["objectives"], 0.95).outcome == "misses"
+
+
+def test_requests_of_one_moment_are_one() -> None:
+    """8 requests, all due in one block, one of them the slowest: no block says how alike they are."""
+    of = facts()
+    one = trial(Ask(1.6, 5.0, "bisect"), 3.0 + np.arange(8) / 1000, np.arange(1, 9) / 1000, of["objectives"])
+    assert [block["due"] for block in one["blocks"] if block["due"]] == [8]
+    one["blocks"][16]["slowest"] = [1]
+    (share,) = judge_trial(one, of["objectives"], 0.95).shares
+    assert (share.n, share.effect) == (8, 8.0)
+    assert share.high > 0.9
+    spread = [{**block, "due": 8, "slowest": [1], "failed": 0} for block in one["blocks"]]
+    (share,) = judge_trial({**one, "blocks": spread}, of["objectives"], 0.95).shares
+    assert share.effect == 1.0, "as many in each block: no more alike than chance makes them"
+
+
 # ---------------------------------------------------------------- the search
+
+
+def closed(capacity: float, cores_at: float = 1e9) -> World:
+    """So many in flight are answered in 10 ms, more in a second; at `cores_at` the generator's core is full, and it
+    takes for the server's what is its own.
+    """
+
+    def send(rng: np.random.Generator, ask: Ask) -> Facts:
+        level = int(ask.level)
+        full = level >= cores_at
+        took = 0.01 if level <= capacity and not full else 1.0
+        due = np.sort(rng.uniform(0, 1 + ask.seconds, round(level * (1 + ask.seconds) / took)))
+        return trial(
+            ask, due, np.full(len(due), took), facts()["objectives"], open_loop=False,
+            seen=generator(cpu=0.99 if full else 0.2),
+        )  # fmt: skip
+
+    return send
+
+
+def in_flight(**other: Any) -> Facts:
+    return facts(open_loop=False, between=[1, 64], **other)
+
+
+def test_the_most_in_flight_that_hold() -> None:
+    seen, _, answer = find(closed(20), in_flight(), 1)
+    assert (answer.ended, answer.level) == ("found", 20)
+    assert judge_operation(seen).reason.startswith("20 in flight holds")
+
+
+def test_a_generator_without_a_core_to_spare_is_not_taken_for_the_server() -> None:
+    seen, outcomes, answer = find(closed(1e9, cores_at=16), in_flight(), 1)
+    assert (answer.ended, answer.level) == ("at least", 8)
+    assert "behind" in {found.outcome for found in outcomes}
+    verdict = judge_operation(seen)
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reason.startswith("At least 8 in flight holds")
+    assert verdict.reason.count("so the generator is the bottleneck: give it more workers") == 1
+    assert verdict.needs == "a load that this machine can send: more `workers`, or a faster machine"
+
+
+def by_turns(*first: float) -> World:
+    """The first trials take so long a request, all others 10 ms up to 300/s."""
+    left = list(first)
+    usual = fixed(0.01, 300.0)
+
+    def send(rng: np.random.Generator, ask: Ask) -> Facts:
+        return fixed(left.pop(0), 1e9)(rng, ask) if left else usual(rng, ask)
+
+    return send
+
+
+def test_a_low_end_that_missed_by_chance_is_not_the_answer() -> None:
+    """It holds in the longer trial: what lies above it is tried all the same, and found."""
+    seen, _, answer = find(by_turns(1.0), facts(), 1)
+    assert [one["level"] for one in seen["trials"]][:4] == [50.0, 50.0, 100.0, 200.0]
+    assert answer.ended == "found"
+    assert answer.level is not None
+    assert 300 / 1.06 <= answer.level <= 300
+    assert answer.beyond is not None
+
+
+def test_no_level_is_found_without_a_higher_one_that_is_not() -> None:
+    """Whatever chance does in the first trials: what is named was confirmed, and something above it was not."""
+    for turns in itertools.product((0.01, 1.0), repeat=5):
+        seen, outcomes, answer = find(by_turns(*turns), facts(), 1)
+        if answer.level is None:
+            continue
+        assert answer.trial is not None
+        assert outcomes[answer.trial].outcome == "holds"
+        assert seen["trials"][answer.trial]["level"] == answer.level
+        assert seen["trials"][answer.trial]["purpose"] == "confirm"
+        found = {one.metric: one for one in judge_operation(seen).findings}["max_load"]
+        assert (answer.ended == "found") == (found.interval is not None and found.interval[1] is not None)
+        assert answer.level <= 300 or answer.trial < len(turns)
+
+
+def test_a_low_end_that_cannot_be_sent_the_second_time() -> None:
+    """Behind is not undecided: longer trials would not help."""
+
+    def send(rng: np.random.Generator, ask: Ask) -> Facts:
+        lag_s = 0.2 if ask.purpose == "confirm" else 1e-5
+        return fixed(1.0, 1e9, lag_s)(rng, ask)
+
+    seen, _, answer = find(send, facts(), 1)
+    assert answer.ended == "behind"
+    assert judge_operation(seen).needs.startswith("a load that this machine can send")
+
+
+def test_repeats_share_what_may_go_wrong() -> None:
+    """At 95 % and with two repeats, each of which may hold by luck, a confirming trial is judged with 98.3 %."""
+    of = facts(repeats=2)
+    one = trial(Ask(80.0, 5.0, "confirm"), 1 + np.arange(400) / 80, np.full(400, 0.01), of["objectives"])
+    bounds = {purpose: judged(of, {**one, "purpose": purpose}).shares[0].high for purpose in ("bisect", "confirm")}
+    assert bounds["bisect"] == pytest.approx(1 - 0.05 ** (1 / 400), rel=0.08)
+    assert bounds["confirm"] == pytest.approx(1 - (0.05 / 3) ** (1 / 400), rel=0.08)
+    assert judged({**of, "repeats": 0}, one).shares[0].high == bounds["bisect"]
 
 
 def test_the_answer_lies_below_the_true_limit_and_close_to_it() -> None:
@@ -205,3 +358,17 @@ def test_every_trial_is_a_row() -> None:
     missed = next(row for row in rows if row["outcome"].startswith("misses"))
     assert missed["goodput/s"] == "0"
     assert "response_time.p99 < 100ms" in table.columns[5]
+
+
+def test_a_generator_that_was_late_once_and_then_was_not_is_not_what_ended_it() -> None:
+    late = [True]
+
+    def send(rng: np.random.Generator, ask: Ask) -> Facts:
+        return fixed(0.01, 1e6, 0.05 if late and late.pop() else 1e-5)(rng, ask)
+
+    seen, outcomes, answer = find(send, facts(), 1)
+    assert outcomes[0].outcome == "behind"
+    assert (answer.ended, answer.level) == ("at least", 800.0)
+    verdict = judge_operation(seen)
+    assert "fell behind" not in verdict.reason
+    assert verdict.needs == "a higher end of `between`"

@@ -12,8 +12,9 @@ import pytest
 from harness.judge import judge_operation
 from harness.judge.operations import night
 from harness.judge.operations.blocks import Compared, means, rates, times
+from harness.judge.operations.loads import errors
 from harness.types import Verdict
-from tests.judge.loads import URL, bins, multi_model_server, night_batch, setting, two_deployments, window
+from tests.judge.loads import URL, bins, generator, multi_model_server, night_batch, setting, two_deployments, window
 
 
 def outcomes(verdict: Verdict) -> dict[str, str]:
@@ -179,6 +180,90 @@ def test_a_run_whose_generator_fell_behind_neither_promotes_nor_rolls_back(toget
     assert outcomes(verdict)["back.response_time.p50"] == "inconclusive"
 
 
+BOTTLENECKS: list[tuple[dict[str, Any], str]] = [
+    ({"generator": generator(20, cpu=0.97)}, "Load worker 0 used 97.0 % of a core, so the generator is the bottleneck"),
+    ({"held": 3.0, "in_flight": 16}, "3 requests were in flight on average, asked for were 16"),
+    ({"generator": generator(20, stall_s=0.08)}, "event loop (worker 0) stood still for 8.0 % of the time"),
+    ({"generator": generator(20, steal=[0.3] * 20)}, "Other guests of the same host took 30.0 % of its CPU"),
+    ({"cancelled": {"generator out of sockets": 9}}, "9 of 2000 requests were given up by the load generator"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), BOTTLENECKS)
+def test_a_closed_loop_whose_generator_is_the_bottleneck_counts_neither_way(
+    change: dict[str, Any], expected: str
+) -> None:
+    """Batch jobs gain nothing, because it is the generator that cannot do more."""
+    facts = night_batch(gain=1.0)
+    for one in facts["windows"]:
+        if one["load"] == "batch":
+            one |= change
+    verdict = judge_operation(facts)
+    assert verdict.verdict == "inconclusive", verdict
+    found = outcomes(verdict)
+    assert found["load.batch"] == found["gain.request_throughput"] == "inconclusive"
+    assert found["load.realtime"] == "pass"
+    assert expected in reason(verdict, "load.batch")
+    assert "because of load.batch" in reason(verdict, "gain.request_throughput")
+
+
+def test_slots_that_wait_for_a_connection_are_not_in_flight() -> None:
+    facts = night_batch()
+    for one in facts["windows"]:
+        if one["load"] == "batch":
+            one["generator"]["workers"]["worker0"]["unsent"] = [8] * 20
+    assert "waited for a free connection" in reason(judge_operation(facts), "load.batch")
+
+
+def test_a_figure_of_the_generator_that_is_missing_never_passes() -> None:
+    def cut(load: str, change: Any) -> Verdict:
+        facts = night_batch()
+        for one in facts["windows"]:
+            if one["load"] == load:
+                change(one)
+        return judge_operation(facts)
+
+    def no_lag(one: Any) -> None:
+        for block in one["blocks"]:
+            block["times"].pop("send_lag", None)
+
+    for load, change in [
+        ("batch", lambda one: one.pop("generator")),
+        ("batch", lambda one: one["generator"]["workers"].clear()),
+        ("batch", lambda one: one["generator"]["workers"]["worker0"].update(cpu=[])),
+        ("batch", lambda one: one.pop("held")),
+        ("realtime", lambda one: one["generator"]["workers"]["worker0"].update(stall_max=[])),
+        ("realtime", no_lag),
+    ]:
+        verdict = cut(load, change)
+        assert outcomes(verdict)[f"load.{load}"] == "no data"
+        assert verdict.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("failed", "of", "expected", "because"),
+    [
+        (
+            0,
+            20,
+            "inconclusive",
+            "0 of 20 requests failed (95 % sure: at most 13.9 % do, 1 % may): it takes 299 requests",
+        ),
+        (0, 299, "pass", "0 of 299 requests failed (95 % sure: at most 1.0 % do, 1 % may)"),
+        (5, 500, "inconclusive", "it takes 1,049 requests of which no more fails"),
+        (5, 1049, "pass", ""),
+        (10, 500, "inconclusive", ""),
+        (20, 500, "fail", "at most 1 % of them may"),
+    ],
+)
+def test_errors_are_within_their_limit_once_that_is_shown(failed: int, of: int, expected: str, because: str) -> None:
+    found = errors("errors", [{"blocks": [{"due": of, "failed": failed}]}], 0.01)
+    assert found.outcome == expected
+    assert because in found.reason
+    assert errors("errors", [{"blocks": [{"due": 5, "failed": 0}]}], 0.0).outcome == "pass"
+    assert errors("errors", [{"blocks": [{"due": 5, "failed": 1}]}], 0.0).outcome == "fail"
+
+
 def test_quantiles_without_enough_requests_are_named_and_not_judged() -> None:
     facts = multi_model_server()
     for one in facts["windows"]:
@@ -215,6 +300,27 @@ def test_each_thing_that_is_wrong_is_a_rollback_of_its_own(change: dict[str, Any
     assert verdict.verdict == "rollback"
     assert outcomes(verdict)[metric] == "fail"
     assert reason(verdict, metric) in verdict.reason
+
+
+def test_what_only_became_faster_meanwhile_is_no_gain() -> None:
+    """1.6 times as much by night, and just as much with the day's setting once more: the server had warmed up."""
+    verdict = judge_operation(night_batch(gain=1.6, again=1.6))
+    assert verdict.verdict == "inconclusive"
+    found = outcomes(verdict)
+    assert found["gain.request_throughput"] == found["drift.request_throughput"] == "inconclusive"
+    assert "against the day's afterwards" in reason(verdict, "gain.request_throughput")
+    assert "Something else changed meanwhile" in reason(verdict, "drift.request_throughput")
+    slower = outcomes(judge_operation(night_batch(gain=1.02, again=0.95)))
+    assert slower["gain.request_throughput"] == "fail", "against either"
+    two = judge_operation(two_deployments(b=1.4, again=1.4))
+    assert two.verdict == "inconclusive"
+    assert outcomes(two)["b.request_throughput"] == outcomes(two)["drift.request_throughput"] == "inconclusive"
+
+
+def test_a_dawn_that_was_late_is_told() -> None:
+    facts = night_batch()
+    facts["switches"][1]["late_s"] = 33.4
+    assert "The switch at dawn in 2.0 s (33 s late): 0 of" in reason(judge_operation(facts), "switch.dawn")
 
 
 def test_a_setting_that_one_version_has_not_is_named() -> None:
@@ -255,7 +361,8 @@ def test_a_model_without_batches_has_no_option_a() -> None:
     for key in ("wanted", "seen"):
         del facts[key]
     facts["switches"] = []
-    facts["windows"] = [one for one in facts["windows"] if one["stage"] in (night.SHARED, night.SEPARATE)]
+    alone = (night.SHARED, night.SEPARATE, night.SHARED_AGAIN)
+    facts["windows"] = [one for one in facts["windows"] if one["stage"] in alone]
     verdict = judge_operation(facts)
     assert verdict.verdict == "promote", verdict
     assert not any(metric.startswith(("a.", "trade.", "setting.")) for metric in outcomes(verdict))

@@ -36,6 +36,7 @@ def test_the_same_build_is_promoted_and_the_baseline_unloaded(scenario: Path, tm
     assert "versions: [2]" in (folder / "models/tiny/config.pbtxt").read_text().replace("[ 2 ]", "[2]")
     meta = json.loads((folder / "run.json").read_text())
     assert meta["finished"]
+    assert len(bytes.fromhex(meta["nonce"])) == 8
     assert meta["files"].keys() >= {"samples.parquet", "readings.parquet"}
     for file in ("report.html", "report.md", "junit.xml"):
         assert (folder / file).stat().st_size > 0

@@ -65,7 +65,8 @@ class FakeClock:
 
 def test_it_waits_until_then_and_looks_after_the_server_meanwhile() -> None:
     fake, said, checked = FakeClock("2026-01-10T21:59:50+01:00"), [], []
-    Clock(fake.now, fake.sleep).wait("22:00", BERLIN, said.append, lambda: checked.append(1))
+    clock = Clock(fake.now, fake.sleep)
+    clock.wait(clock.next("22:00", BERLIN), said.append, lambda: checked.append(1))
     assert fake.time == datetime.fromisoformat("2026-01-10T22:00:00+01:00")
     assert len(checked) == fake.slept == 10
     assert said == ["waiting for 2026-01-10 22:00 CET"]
@@ -73,8 +74,13 @@ def test_it_waits_until_then_and_looks_after_the_server_meanwhile() -> None:
 
 def test_a_machine_that_slept_goes_on_at_once() -> None:
     fake = FakeClock("2026-01-10T12:00:00+01:00", jump_s=20 * 3600)
-    Clock(fake.now, fake.sleep).wait("22:00", BERLIN, lambda _: None, lambda: None)
+    clock, said = Clock(fake.now, fake.sleep), []
+    dusk = clock.next("22:00", BERLIN)
+    clock.wait(dusk, lambda _: None, lambda: None)
     assert fake.slept == 1
+    clock.wait(dusk, said.append, lambda: None)
+    assert fake.slept == 1
+    assert said == ["2026-01-10 22:00 CET was 36001 s ago: no waiting"]
 
 
 def test_a_server_that_dies_ends_the_wait() -> None:
@@ -84,4 +90,4 @@ def test_a_server_that_dies_ends_the_wait() -> None:
         raise ServerDied("it ended")
 
     with pytest.raises(ServerDied):
-        Clock(fake.now, fake.sleep).wait("22:00", BERLIN, lambda _: None, dead)
+        Clock(fake.now, fake.sleep).wait(datetime.fromisoformat("2026-01-10T22:00:00+01:00"), lambda _: None, dead)

@@ -101,15 +101,19 @@ def test_a_night_with_real_times_switches_under_load_and_gives_the_day_back(
     at = 'at: {dusk: "22:00", dawn: "06:00", zone: Europe/Berlin}\n'
     result = run(write(tmp_path, server, at), tmp_path / "out")
     found = outcomes(result)
-    for metric in ("switch.dusk", "switch.dawn", "setting.night", "setting.day", "errors", "load.batch"):
+    for metric in ("switch.dusk", "switch.dawn", "setting.night", "setting.day", "errors"):
         assert found[metric] == "pass", result.verdict
     # On a busy machine times say little: all the same nothing may be missing.
     assert set(found.values()) <= {"pass", "inconclusive", "fail"}
-    assert {"gain.request_throughput", "paid.response_time.p95", "back.response_time.p50"} <= set(found)
+    assert {"gain.request_throughput", "drift.request_throughput", "paid.response_time.p95"} <= set(found)
+    assert {"back.response_time.p50", "load.batch", "load.realtime"} <= set(found)
     assert seen == [("12:00", {1: DAY}), ("17:00", {1: DAY}), ("22:00", {1: NIGHT}), ("03:00", {1: NIGHT})]
     assert served(server) == {1: DAY}
     windows = {(one["load"], one["stage"]): one for one in facts(result.folder)["windows"]}
-    assert len(windows) == 7
+    assert len(windows) == 8
+    assert {load for load, _ in windows} == {"realtime", "batch"}
+    assert windows["batch", 7]["part"] == "dawn"
+    assert 8 <= windows["batch", 3]["held"] <= 16
     assert sum(block["done"] for block in windows["batch", 3]["blocks"]) > 200
     assert (result.folder / "night" / "batch" / "samples.parquet").is_file()
     assert "during the switch" in (result.folder / "report.md").read_text()

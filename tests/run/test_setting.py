@@ -1,10 +1,12 @@
 """What run.json says of a scenario before anything runs."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from harness.run.setting import describe
 from harness.scenario import Scenario, load
+from tests.tokenizer import write_tokenizer
 
 FILE = """\
 name: loads
@@ -17,6 +19,21 @@ stages:
   - {mode: paired, sweep: {rate: [1/s, 2/s]}, for: 9s, warm_up: 1s}
   - {mode: split, candidate: 10%, baseline: 10%, arrival: trace}
 """
+
+
+def test_whose_tokenizer_counted_is_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("timestamp,input_length,output_length\n0,3,1\n1,4,2\n")
+    file, path = write_tokenizer(tmp_path), tmp_path / "loads.yaml"
+    path.write_text(FILE.replace("t.csv", "t.csv, tokenizer: tokenizer.json"))
+    scenario = load(str(path))
+    assert isinstance(scenario, Scenario)
+    meta = describe(scenario)
+    assert str(tmp_path) not in json.dumps(meta)
+    assert meta["scenario"]["load"]["tokenizer"] == "tokenizer.json"
+    assert meta["tokens"] == {
+        "counted_by": "the engine; where it does not, tokenizer.json",
+        "tokenizer_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
 
 
 def test_no_secret_no_folder_and_the_plan_in_numbers(tmp_path: Path) -> None:
@@ -32,6 +49,7 @@ def test_no_secret_no_folder_and_the_plan_in_numbers(tmp_path: Path) -> None:
     assert meta["planned"] == 3  # the sweep's two, and the replay; warm-ups are not the scenario's own
     assert meta["prompts"]["count"] == 2
     assert meta["scenario"]["load"]["trace"] == "t.csv"
+    assert meta["tokens"] == {"counted_by": "the engine"}
     longer = tmp_path / "t.csv"
     longer.write_text("timestamp,input_length,output_length\n0,3,1\n1,4,3\n")
     again = load(str(path))

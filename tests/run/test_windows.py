@@ -67,6 +67,7 @@ def test_failures_are_counted_by_class_and_only_time_outs_have_times() -> None:
     assert total(found, "failed") == 2
     assert total(found, "done") == 1
     assert found["errors"] == {"unavailable": 1, "timeout": 1}
+    assert found["cancelled"] == {"cancelled": 1}
     assert sum(sum(block["times"].get("response_time", [[], []])[1]) for block in found["blocks"]) == 2
 
 
@@ -77,6 +78,46 @@ def test_token_times_are_those_of_answers_with_tokens() -> None:
     assert sum(first["times"]["ttft"][1]) == 2
     assert sum(first["times"]["tpot"][1]) == 1
     assert quantile(*first["times"]["tpot"], 0.5) == pytest.approx(0.05, rel=0.01)
+
+
+def test_the_lag_is_that_of_every_request_that_left_also_of_those_that_failed() -> None:
+    table = samples(
+        [
+            row(10.1, sent_ns=round(10.2 * S)), row(10.2, status="error", sent_ns=round(10.4 * S)),
+            row(10.3, status="refused", sent_ns=-1), row(10.4, status="cancelled", sent_ns=round(10.9 * S)),
+        ]
+    )  # fmt: skip
+    lags = window(table, 0, 10 * S, 1.0, open_loop=True)["blocks"][0]["times"]["send_lag"]
+    assert sum(lags[1]) == 2
+    assert quantile(*lags, 1.0) == pytest.approx(0.2, rel=0.01)
+
+
+def test_slots_are_in_use_from_due_to_done_as_far_as_the_window_reaches() -> None:
+    table = samples([row(9.0, 2.0), row(10.5, 0.5), row(11.5, 9.0), row(20.0, 1.0), row(10.0, 5.0, stage=1)])
+    assert window(table, 0, 10 * S, 2.0, open_loop=False)["held"] == pytest.approx((1.0 + 0.5 + 0.5) / 2)
+
+
+def test_what_the_generator_said_of_itself_in_the_window() -> None:
+    seen = [
+        (1.0, "generator", "worker0", "cpu", 0.1), (2.0, "generator", "worker0", "cpu", 0.95),
+        (2.5, "generator", "worker1", "stall_max", 0.02), (2.0, "generator", "worker0", "unsent", 3.0),
+        (2.0, "generator", "worker0/baseline", "prompt.tokens", 9.0), (3.0, "generator", "worker0", "cpu", 0.9),
+        (2.0, "host", "host", "cpu.steal", 0.2), (2.1, "host", "host/cpu0", "cpu.steal", 0.4),
+        (2.0, "host", "host", "cpu.utilization", 0.8), (3.1, "generator", "worker0", "cpu", 0.2),
+    ]  # fmt: skip
+    names = ("source", "device", "metric", "value")
+    rows = [{"t_ns": round(t * S), "unit": "1", **dict(zip(names, rest, strict=True))} for t, *rest in seen]
+    readings = pa.Table.from_pylist(rows, SCHEMAS["readings"])
+    found = window(samples([row(1.5)]), 0, 1 * S, 2.0, open_loop=False, readings=readings)["generator"]
+    assert found == {
+        "workers": {
+            "worker0": {"cpu": [0.95, 0.9], "stall_max": [], "unsent": [3.0]},
+            "worker1": {"cpu": [], "stall_max": [0.02], "unsent": []},
+        },
+        "host_cpu": [0.8],
+        "steal": [0.2],
+    }
+    assert window(samples([row(1.5)]), 0, 1 * S, 2.0, open_loop=False)["generator"]["workers"] == {}
 
 
 def test_memory_is_the_peak_of_each_block_over_all_devices() -> None:

@@ -142,7 +142,7 @@ def test_day_and_night(tmp_path: Path) -> None:
 def test_a_load_is_sent_in_the_words_of_a_canary(tmp_path: Path) -> None:
     """workers, cache and connections; and of a model that is called, headers, parameters and certificates."""
     more = 'workers: 2, connections: 8, headers: {authorization: "x"}, parameters: {temperature: 0.5}, stream: false'
-    old = 'in_flight: 4}'
+    old = "in_flight: 4}"
     server = load(write(tmp_path, SERVER.replace(old, f"in_flight: 4, cache: warm, {more}}}")))
     assert isinstance(server, MultiModelServer)
     second = server.models["llm"]
@@ -170,7 +170,7 @@ def test_workers_as_an_argument_reach_every_load(tmp_path: Path) -> None:
     assert find.workers == 4
     with pytest.raises(ScenarioError, match="--workers 4: retire-model sends no load"):
         load(write(tmp_path, RETIRE), workers=4)
-    with pytest.raises(ScenarioError, match="--workers 0: realtime.workers: expected a whole number from 1 up"):
+    with pytest.raises(ScenarioError, match=r"--workers 0: realtime.workers: expected a whole number from 1 up"):
         load(write(tmp_path, NIGHT), workers=0)
 
 
@@ -272,12 +272,17 @@ def test_prompts_are_the_probes_of_a_token_model(tmp_path: Path) -> None:
         ("night", "Europe/Berlin", "Europe/Atlantis", "at.zone: expected a time zone such as Europe/Berlin"),
         ("night", "name: night", "name: night\nseparate: {model: jobs}", "two deployments have no dusk and no dawn"),
         ("night", "max_queue_delay: 20ms, preferred_batch_size: [8, 16]", "max_queue_delay: 100us", "found the same"),
-        ("night", 'dawn: "06:00"', 'dawn: "22:05"', "at.dawn: a night of 300s is too short: what is measured in it takes"),
+        (
+            "night",
+            'dawn: "06:00"',
+            'dawn: "22:05"',
+            "at.dawn: a night of 300s is too short: what is measured in it takes",
+        ),
         ("night", "rate: 20/s", "rate: 20/s, cache: unique", "realtime.cache: what is made unique is a prompt"),
         ("find", "prompts: p.jsonl", "cache: unique", "yaml:5:8: cache: what is made unique is a prompt: give prompts"),
         ("find", "prompts: p.jsonl", "worker: 2", "yaml:5:1: worker: unknown key; did you mean workers?"),
         ("find", "prompts: p.jsonl", "tls: {ca: ca.pem}", "tls: only grpcs:// and https:// use certificates"),
-        ("find", 'model: llm', "model: llm\napi: rest", "api: expected 'kserve', 'generate' or 'openai'"),
+        ("find", "model: llm", "model: llm\napi: rest", "api: expected 'kserve', 'generate' or 'openai'"),
         (
             "find",
             'target: {url: "http://triton:8000"}',

@@ -19,8 +19,8 @@ from harness.judge.operations import server as server
 from harness.judge.operations import sync as sync
 from harness.judge.operations.search import Ask as Ask
 from harness.judge.operations.search import Search as Search
+from harness.judge.operations.search import judged as judged
 from harness.judge.operations.trials import BLOCKS as BLOCKS
-from harness.judge.operations.trials import judge_trial as judge_trial
 from harness.types import Decision, Finding, StageVerdict, Verdict
 
 _KINDS = {

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from harness.judge.columns import Floats
+from harness.judge.distributions import t_isf
 from harness.judge.resample import draws, generator
 from harness.recording.schema import BIN_RATIO
 from harness.recording.sketches import quantile
@@ -58,7 +58,7 @@ class Compared:
         return math.exp(min(t, float(np.quantile(self.sorted_draws, alpha))))
 
     def _half(self, alpha: float) -> float:
-        return float(stats.t.isf(alpha, self.n - 1)) * self.se
+        return t_isf(alpha, self.n - 1) * self.se
 
 
 def timed(blocks: Sequence[Block], metric: str) -> int:

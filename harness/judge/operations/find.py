@@ -51,11 +51,13 @@ def done(observations: Facts) -> str:
 
 def needs(observations: Facts) -> str:
     """What more it would take."""
-    _, answer = replay(observations, observations["trials"])
+    outcomes, answer = replay(observations, observations["trials"])
     ended = answer.ended if answer else None
+    if ended == "at least" and _not_sent(observations, outcomes):
+        ended = "behind"
     return {
         "at least": "a higher end of `between`",
-        "behind": "a load that this machine can send: a faster machine, or more of them",
+        "behind": "a load that this machine can send: more `workers`, or a faster machine",
         "undecided": "longer trials (`trial`), or a lower end of `between`",
     }.get(ended or "", "a search that comes to its end")
 
@@ -90,10 +92,15 @@ def _sentence(observations: Facts, outcomes: Sequence[Judged], answer: Answer) -
         parts.append(_found(observations, outcomes, answer.beyond))
     elif answer.ended == "at least":
         parts.append("that is the high end, and more was not tried")
-    if behind := [found.reason for found in outcomes if found.outcome == "behind"]:
-        parts.append(behind[-1])
+    parts += [reason for reason in _not_sent(observations, outcomes)[-1:] if not any(reason in part for part in parts)]
     parts.append(f"goodput {words.number(holds.good)}/s")
     return words.sentence("; ".join(parts))
+
+
+def _not_sent(observations: Facts, outcomes: Sequence[Judged]) -> list[str]:
+    """Why the load generator could not send a level, of those that it could not in their last trial either."""
+    last = {trial["level"]: found for trial, found in zip(observations["trials"], outcomes, strict=True)}
+    return [found.reason for found in last.values() if found.outcome == "behind"]
 
 
 def _found(observations: Facts, outcomes: Sequence[Judged], trial: int) -> str:

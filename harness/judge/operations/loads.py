@@ -1,4 +1,4 @@
-"""Findings that follow from the windows of loads: errors, a load that was as asked, two conditions compared."""
+"""Findings that follow from the windows of loads: errors, two conditions compared, drift."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from scipy import stats
-
 from harness.judge import words
+from harness.judge.counts import rate_lower, rate_upper, requests_for
 from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
-from harness.judge.operations.blocks import Block, Compared, pooled
+from harness.judge.operations.blocks import Block, Compared
 from harness.judge.operations.facts import amount, fact, names
-from harness.judge.validity.lag import LAG_SHARE, MIN_LAG_S
 from harness.types import Finding, Outcome
 
 Facts = Mapping[str, Any]
-
-QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 def blocks_of(observations: Facts, load: str, stages: Iterable[int], part: str | None = None) -> list[Block]:
@@ -36,19 +32,25 @@ def windows_of(observations: Facts, load: str) -> list[Facts]:
 
 
 def errors(metric: str, windows: Sequence[Facts], most: float) -> Finding:
-    """Failed requests of all windows. Proven above `most` (exact binomial, 99 %) is a failure."""
+    """Failed requests of all windows, by exact binomial bounds (Clopper and Pearson): within `most` with 95 %, beyond
+    it with 99 %, or not yet known.
+    """
     blocks = [block for window in windows for block in window["blocks"]]
     n, failed = sum(block["due"] for block in blocks), sum(block["failed"] for block in blocks)
     if not n:
         return fact(metric, "no data", "No request was seen")
     classes = sorted({name for window in windows for name in window.get("errors", {})})
     why = f": {names(classes)}" if classes else ""
+    upper = rate_upper(failed, n, ALPHA_PASS)
     said = f"{failed} of {amount(n, 'request')} failed{why}"
-    if failed and float(stats.beta.ppf(ALPHA_FAIL, failed, n - failed + 1)) > most:
-        return fact(metric, "fail", f"{said}; at most {most:.3g} of them may")
-    if failed / n > most:
-        return fact(metric, "inconclusive", f"{said}: more than {most:.3g} of them, by chance perhaps")
-    return fact(metric, "pass", said)
+    sure = f"95 % sure: at most {words.percent(upper)} do, {words.margin(most)} may"
+    if upper <= most or failed == most == 0:
+        return fact(metric, "pass", f"{said} ({sure})")
+    if rate_lower(failed, n, ALPHA_FAIL) > most:
+        return fact(metric, "fail", f"{said}; at most {words.margin(most)} of them may")
+    needed = requests_for(most, ALPHA_PASS, failed)
+    more = f"it takes {needed:,} requests of which no {'more' if failed else 'one'} fails"
+    return fact(metric, "inconclusive", f"{said} ({sure}): {more}")
 
 
 def none_failed(metric: str, what: str, windows: Sequence[Facts]) -> Finding:
@@ -61,48 +63,6 @@ def none_failed(metric: str, what: str, windows: Sequence[Facts]) -> Finding:
         classes = names(sorted({name for window in windows for name in window.get("errors", {})}))
         return fact(metric, "fail", f"{what}: {failed} of {amount(n, 'request')} failed: {classes}")
     return fact(metric, "pass", f"{what}: 0 of {amount(n, 'request')} failed")
-
-
-def as_asked(
-    metric: str, windows: Sequence[Facts], judged: Iterable[str] = tuple(QUANTILES), remark: str = "",
-    *, least_s: float = MIN_LAG_S,
-) -> Finding:  # fmt: skip
-    """Whether the generator sent when it should: otherwise its own lateness would be taken for the server's.
-
-    At each quantile that is `judged` the lag (sent - due) may be a tenth of the response time, and `least_s` in any
-    case (1 ms): as `judge.validity` has it. In a closed loop nothing is due before it is sent.
-    """
-    if not windows or not any(block["due"] for window in windows for block in window["blocks"]):
-        return fact(metric, "no data", "No request was seen")
-    lags: list[tuple[float, str, float, float]] = []
-    names_judged = tuple(judged)
-    for window in windows:
-        for name in names_judged:
-            lag, took = (pooled(window["blocks"], each, QUANTILES[name]) for each in ("send_lag", "response_time"))
-            if window["rate"] is not None and lag is not None and took is not None:
-                lags.append((lag / max(least_s, LAG_SHARE * took), name, lag, took))
-    if not lags:
-        return fact(metric, "pass", f"{windows[0]['in_flight']} in flight: each left when another had ended{remark}")
-    used, name, lag, took = max(lags)
-    said = f"{name} of its lag was {words.time(lag)}, of the response time {words.time(took)}"
-    if used > 1:
-        why = "The load generator fell behind its own schedule: this machine was too slow for it"
-        return fact(metric, "inconclusive", f"{why}; {said}{remark}")
-    return fact(metric, "pass", f"The load generator kept up: {said}{remark}")
-
-
-def unless_late(load: Finding, found: Iterable[Finding]) -> list[Finding]:
-    """Comparisons of a load whose generator fell behind are neither for nor against anything."""
-    if load.outcome == "pass":
-        return list(found)
-    return [
-        replace(
-            one, outcome="inconclusive", reason=f"{one.reason}; the load generator fell behind, so it does not count"
-        )
-        if one.outcome in ("pass", "fail")
-        else one
-        for one in found
-    ]
 
 
 def at_most(metric: str, found: Compared | None, limit: float, what: str, alpha_fail: float) -> Finding:
@@ -128,6 +88,27 @@ def at_least(metric: str, found: Compared | None, limit: float, what: str, alpha
 def shown(metric: str, found: Compared | None, what: str) -> Finding:
     """A comparison without a limit."""
     return _nothing(metric, what) if found is None else compared(metric, found, "pass", what, None, "no limit")
+
+
+def agreed(found: Sequence[Finding]) -> Finding:
+    """Of one question that was asked more than once: it passes, or fails, where it does so each time. Shown is the
+    answer that is least good.
+    """
+    order = ("no data", "fail", "inconclusive", "pass")
+    least = min(found, key=lambda one: (order.index(one.outcome), abs((one.effect or 0.0) - (one.margin or 0.0))))
+    same = least.outcome == "no data" or all(one.outcome == least.outcome for one in found)
+    return least if same else replace(least, outcome="inconclusive")
+
+
+def drift(metric: str, found: Compared | None, most: float, who: str) -> Finding:
+    """`who` at the beginning and at the end, under the same conditions: what else changed on the machine meanwhile."""
+    if found is None:
+        return fact(metric, "no data", f"Too few requests to compare {who} at the end with the beginning")
+    low, high = bounds(found)
+    said = f"{who} at the end against the beginning: {found.ratio:.3g}x ({low:.3g} to {high:.3g})"
+    if low > 1 + most or high < 1 / (1 + most):
+        return fact(metric, "inconclusive", f"Something else changed meanwhile: {said}")
+    return fact(metric, "pass", f"No drift beyond {most:.0%} is shown: {said}")
 
 
 def bounds(found: Compared) -> tuple[float, float]:

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.judge.intervals import ALPHA_FAIL
+from harness.judge.operations.asked import QUANTILES, as_asked, unless_late
 from harness.judge.operations.blocks import Compared, rates, times
 from harness.judge.operations.facts import amount, fact, failed
 from harness.judge.operations.loads import (
-    as_asked,
+    agreed,
     at_least,
     at_most,
     blocks_of,
+    drift,
     errors,
     none_failed,
     shown,
-    unless_late,
     windows_of,
 )
 from harness.types import Finding
@@ -30,9 +31,12 @@ Facts = Mapping[str, Any]
 __all__ = ["done", "failed", "findings"]
 
 REALTIME, BATCH = "realtime", "batch"
-DAY, DUSK, SWITCH_DUSK, NIGHT, PAID, SWITCH_DAWN, DAWN = range(7)
-SHARED, SHARED_DUSK, SHARED_NIGHT, SHARED_DAWN, SEPARATE = range(5)
-"""Stages: of one deployment that is switched, and of the comparison with two."""
+DAY, DUSK, SWITCH_DUSK, NIGHT, PAID, SWITCH_DAWN, DAWN, AGAIN = range(8)
+SHARED, SHARED_DUSK, SHARED_NIGHT, SHARED_DAWN, SEPARATE, SHARED_AGAIN = range(6)
+"""Stages: of one deployment that is switched, and of the comparison with two. In AGAIN, as in DUSK, batch jobs have the
+day's setting: a server that only warms up, or a machine that has its hands free, gets more done later, too.
+"""
+WHEN = ("before", "afterwards")
 
 
 def findings(observations: Facts) -> tuple[Finding, ...]:
@@ -69,10 +73,19 @@ def done(observations: Facts) -> str:
 def _switched(observations: Facts) -> list[Finding]:
     limits = observations["limits"]
     day, paid, dawn = (blocks_of(observations, REALTIME, [stage]) for stage in (DAY, PAID, DAWN))
-    dusk, night = (blocks_of(observations, BATCH, [stage]) for stage in (DUSK, NIGHT))
-    gain = rates(dusk, night, "done", "gain")
-    what = "Batch jobs with the night's setting, against the day's"
-    found = [at_least("gain.request_throughput", gain, 1 + limits["gain"], what, ALPHA_FAIL)]
+    dusk, night, again = (blocks_of(observations, BATCH, [stage]) for stage in (DUSK, NIGHT, AGAIN))
+    gains = [
+        at_least(
+            "gain.request_throughput", rates(by_day, night, "done", "gain", when), 1 + limits["gain"],
+            f"Batch jobs with the night's setting, against the day's {when}", ALPHA_FAIL / len(WHEN),
+        )
+        for by_day, when in zip((dusk, again), WHEN, strict=True)
+    ]  # fmt: skip
+    pair = rates(dusk, again, "done", "drift")
+    found = [
+        agreed(gains),
+        drift("drift.request_throughput", pair, limits["drift"], "batch jobs with the day's setting"),
+    ]
     for q, name in ((0.5, "p50"), (0.95, "p95")):
         what = f"{name} of real-time requests with the night's setting, against the day's"
         pair = times(day, paid, "response_time", q, "paid")
@@ -86,32 +99,48 @@ def _switched(observations: Facts) -> list[Finding]:
 
 def _compare(observations: Facts) -> list[Finding]:
     limits = observations["limits"]
-    phases = {"one": SHARED, "A": SHARED_NIGHT, "B": SEPARATE}
+    phases = {
+        "one": [SHARED],
+        "again": [SHARED_AGAIN],
+        "both": [SHARED, SHARED_AGAIN],
+        "A": [SHARED_NIGHT],
+        "B": [SEPARATE],
+    }
     jobs, waits = (
-        {name: blocks_of(observations, load, [stage]) for name, stage in phases.items()} for load in (BATCH, REALTIME)
+        {name: blocks_of(observations, load, stages) for name, stages in phases.items()} for load in (BATCH, REALTIME)
     )
     one = "one deployment with the day's setting"
 
     def more(metric: str, a: str, b: str, least: float | None, against: str) -> Finding:
-        pair, what = rates(jobs[a], jobs[b], "done", metric), f"Batch jobs in option {b}, against {against}"
+        pair, what = rates(jobs[a], jobs[b], "done", metric, a), f"Batch jobs in option {b}, against {against}"
         if least is None:
             return shown(f"{metric}.request_throughput", pair, what)
-        return at_least(f"{metric}.request_throughput", pair, least, what, ALPHA_FAIL)
+        return at_least(f"{metric}.request_throughput", pair, least, what, ALPHA_FAIL / len(WHEN))
 
     def longer(metric: str, a: str, b: str, most: float | None, against: str) -> Finding:
-        pair = times(waits[a], waits[b], "response_time", 0.95, metric)
+        pair = times(waits[a], waits[b], "response_time", 0.95, metric, a)
         what = f"p95 of real-time requests in option {b}, against {against}"
-        return _waits(f"{metric}.response_time.p95", pair, most, what)
+        return _waits(f"{metric}.response_time.p95", pair, most, what, ALPHA_FAIL / len(WHEN))
 
-    found = [more("b", "one", "B", 1 + limits["gain"], one), longer("b", "one", "B", limits["latency"], one)]
+    days = list(zip(("one", "again"), WHEN, strict=True))
+    done = rates(jobs["one"], jobs["again"], "done", "drift")
+    took = times(waits["one"], waits["again"], "response_time", 0.5, "drift")
+    found = [
+        agreed([more("b", a, "B", 1 + limits["gain"], f"{one} {when}") for a, when in days]),
+        agreed([longer("b", a, "B", limits["latency"], f"{one} {when}") for a, when in days]),
+        drift("drift.request_throughput", done, limits["drift"], f"batch jobs on {one}"),
+        drift("drift.response_time.p50", took, limits["drift"], f"p50 of real-time requests on {one}"),
+    ]
     if not observations.get("no_batches"):
-        found += [more("a", "one", "A", None, one), longer("a", "one", "A", None, one)]
+        found += [more("a", "both", "A", None, one), longer("a", "both", "A", None, one)]
         found += [more("trade", "A", "B", None, "option A"), longer("trade", "A", "B", None, "option A")]
     return found
 
 
-def _waits(metric: str, pair: Compared | None, most: float | None, what: str) -> Finding:
-    return shown(metric, pair, what) if most is None else at_most(metric, pair, most, what, ALPHA_FAIL)
+def _waits(
+    metric: str, pair: Compared | None, most: float | None, what: str, alpha: float = ALPHA_FAIL
+) -> Finding:  # fmt: skip
+    return shown(metric, pair, what) if most is None else at_most(metric, pair, most, what, alpha)
 
 
 def _settings(observations: Facts) -> list[Finding]:
@@ -148,9 +177,15 @@ def _loads(observations: Facts, dusk: int, dawn: int) -> list[Finding]:
     found = []
     if not observations.get("no_batches"):
         for name, stage in (("dusk", dusk), ("dawn", dawn)):
-            took = next((f" in {s['took_s']:.1f} s" for s in observations["switches"] if s["when"] == name), "")
+            took = next((_took(switch) for switch in observations["switches"] if switch["when"] == name), "")
             windows = [window for window in every if window["stage"] == stage]
             found.append(none_failed(f"switch.{name}", f"The switch at {name}{took}", windows))
     found.append(errors("errors", outside, observations["limits"]["errors"]))
     of = {load: [window for window in outside if window["load"] == load] for load in (REALTIME, BATCH)}
-    return [*found, *(as_asked(f"load.{load}", windows, ("p50", "p95")) for load, windows in of.items())]
+    judged = {name: QUANTILES[name] for name in ("p50", "p95")}
+    return [*found, *(as_asked(f"load.{load}", windows, judged) for load, windows in of.items())]
+
+
+def _took(switch: Facts) -> str:
+    late_s = switch.get("late_s") or 0.0
+    return f" in {switch['took_s']:.1f} s" + (f" ({late_s:.0f} s late)" if late_s >= 1 else "")

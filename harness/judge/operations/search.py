@@ -2,12 +2,13 @@
 
 Twice as much each time, from the low end, until a trial misses; bisection on the scale of ln between the last that did
 not and the first that did, down to the precision; and a longer trial of the highest that held, stepping down where it
-does not hold again. A load counts as one that holds only if a trial showed it: still undecided after its repeats, it
-does not. While doubling nothing is claimed, so there a trial without anything against it is enough to go on.
+does not hold again. Where not even the low end held, it gets that longer trial, and if it holds then, doubling goes on
+from there. A load counts as one that holds only if a trial showed it: still undecided after its repeats, it does not.
+While doubling nothing is claimed, so there a trial without anything against it is enough to go on.
 
-The answer rests on the last trial alone, which was not chosen by its own outcome: the highest of many that held would
-too often be one that held by luck (the winner's curse). A search is a generator: it yields what to try, and is sent how
-that went; so the same trials always lead to the same answer, when they are made and when they are judged again.
+The answer rests on a confirming trial alone, which was not chosen by its own outcome: the highest of many that held
+would too often be one that held by luck (the winner's curse). A search is a generator: it yields what to try, and is
+sent how that went; so the same trials always lead to the same answer, also when they are judged again.
 """
 
 from __future__ import annotations
@@ -62,32 +63,43 @@ class Search:
     facts: Facts
     outcomes: list[Judged] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
+    _confirmed: dict[float, int] = field(default_factory=dict)
     _behind: bool = False
 
     def run(self) -> Generator[Ask, Judged, Answer]:
-        passed, missed = yield from self._bracket()
+        low = self.facts["between"][0]
+        passed, missed = yield from self._bracket(low)
         held, missed = yield from self._shown(passed, missed)
         if held is None:
-            return (yield from self._low_end())
+            if not (yield from self._low_end(low)):
+                return self._none("below")
+            held, missed = low, None
+            if not self._behind:  # it was chance that it did not hold before: what lies above has not been tried
+                passed, missed = yield from self._bracket(self._next(low), [low])
+                held, missed = yield from self._shown(passed, missed)
+            assert held is not None
         while missed is not None and not self._behind and not self._close(held, missed):
             level = self._level(math.sqrt(held * missed))
             found = yield from self._trial(level, "bisect")
             held, missed = (level, missed) if found.outcome == "holds" else (held, level)
         return (yield from self._confirm(held))
 
-    def _bracket(self) -> Generator[Ask, Judged, tuple[list[float], float | None]]:
+    def _bracket(
+        self, level: float, passed: Sequence[float] = ()
+    ) -> Generator[Ask, Judged, tuple[list[float], float | None]]:
         """The levels with nothing against them, and the first with something; None where there is none."""
-        low, high = self.facts["between"]
-        passed: list[float] = []
-        level = low
-        while True:
-            found = yield from self._trial(level, "bracket")
-            if not _nothing_against(found):
-                return passed, None if self._behind else level
-            passed.append(level)
-            if level >= high:
-                return passed, None
-            level = min(2 * level, high)
+        found = list(passed)
+        while level not in found:
+            trial = yield from self._trial(level, "bracket")
+            if not _nothing_against(trial):
+                return found, None if self._behind else level
+            found.append(level)
+            level = self._next(level)
+        return found, None
+
+    def _next(self, level: float) -> float:
+        high: float = self.facts["between"][1]
+        return min(2 * level, high)
 
     def _shown(
         self, passed: list[float], missed: float | None
@@ -103,29 +115,30 @@ class Search:
             missed = level
         return None, missed
 
-    def _low_end(self) -> Generator[Ask, Judged, Answer]:
+    def _low_end(self, low: float) -> Generator[Ask, Judged, bool]:
         """Not even the low end was shown to hold: once more, for longer."""
-        if self._behind:
-            return Answer("behind", beyond=len(self.levels) - 1)
-        low = self.facts["between"][0]
-        found = yield from self._trial(low, "confirm")
-        last = len(self.levels) - 1
-        if found.outcome == "holds":
-            return Answer("found", low, last, self._beyond(low))
-        return Answer("below" if found.outcome == "misses" else "undecided", beyond=last)
+        if self.outcomes[-1].outcome == "behind":
+            return False
+        return (yield from self._trial(low, "confirm")).outcome == "holds"
 
     def _confirm(self, level: float) -> Generator[Ask, Judged, Answer]:
         low = self.facts["between"][0]
         for _ in range(STEPS_DOWN):
-            found = yield from self._trial(level, "confirm")
-            last = len(self.levels) - 1
-            if found.outcome == "holds":
+            if level not in self._confirmed:
+                yield from self._trial(level, "confirm")
+            if level in self._confirmed:
                 beyond = self._beyond(level)
-                return Answer("at least" if self._behind or beyond is None else "found", level, last, beyond)
+                ended: Ended = "at least" if self._behind or beyond is None else "found"
+                return Answer(ended, level, self._confirmed[level], beyond)
             if level <= low:
                 break
             level = max(self._level(level / (1 + self.facts["precision"]), down=True), low)
-        return Answer("undecided", beyond=len(self.levels) - 1)
+        return self._none("undecided")
+
+    def _none(self, missed: Ended) -> Answer:
+        """No load was shown to hold, by the last trial; `missed`: what it means where that missed."""
+        ended: dict[str, Ended] = {"behind": "behind", "misses": missed}
+        return Answer(ended.get(self.outcomes[-1].outcome, "undecided"), beyond=len(self.levels) - 1)
 
     def _trial(self, level: float, purpose: Purpose) -> Generator[Ask, Judged, Judged]:
         """A trial, repeated while it does not tell. Doubling, what leans towards holding tells enough; confirming,
@@ -136,6 +149,8 @@ class Search:
             found = yield Ask(level, round(seconds, 1), purpose)
             self.outcomes.append(found)
             self.levels.append(level)
+            if found.outcome == "holds" and purpose == "confirm":
+                self._confirmed[level] = len(self.levels) - 1
             if found.outcome in ("holds", "misses"):
                 break
             if found.outcome == "undecided" and found.leans == {"bracket": True, "confirm": False}.get(purpose):
@@ -154,7 +169,7 @@ class Search:
         before = next((found for found in reversed(self.outcomes) if found.leans), self.outcomes[-1])
         rate = level if self.facts["open_loop"] else before.done
         effect = max(share.effect for share in before.shares)
-        wanted = ENOUGH * effect * least_requests(self.facts["objectives"], self.facts["confidence"])
+        wanted = ENOUGH * effect * least_requests(self.facts["objectives"], confidence(self.facts, purpose))
         long = min(max(asked, wanted / max(rate, 1e-3)), MOST_LONGER * asked)
         return max(LEAST_CONFIRM * asked, CONFIRM * long) if purpose == "confirm" else long
 
@@ -176,6 +191,19 @@ class Search:
         return min(above, key=lambda i: self.levels[i], default=None)
 
 
+def confidence(facts: Facts, purpose: Purpose) -> float:
+    """That a trial is judged with. Each repeat of a confirming one is another chance to hold by luck: they share what
+    may go wrong (Bonferroni).
+    """
+    sure = float(facts["confidence"])
+    return 1 - (1 - sure) / (facts["repeats"] + 1) if purpose == "confirm" else sure
+
+
+def judged(facts: Facts, trial: Facts) -> Judged:
+    """The outcome of one trial of a search."""
+    return judge_trial(trial, facts["objectives"], confidence(facts, trial["purpose"]))
+
+
 def replay(facts: Facts, trials: Iterable[Facts]) -> tuple[Sequence[Judged], Answer | None]:
     """The outcome of every recorded trial, and where they lead; None where the search was cut short."""
     search = Search(facts)
@@ -183,7 +211,7 @@ def replay(facts: Facts, trials: Iterable[Facts]) -> tuple[Sequence[Judged], Ans
     next(steps)
     for trial in trials:
         try:
-            steps.send(judge_trial(trial, facts["objectives"], facts["confidence"]))
+            steps.send(judged(facts, trial))
         except StopIteration as ended:
             return search.outcomes, ended.value
     return search.outcomes, None

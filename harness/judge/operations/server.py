@@ -6,23 +6,14 @@ model together). A quantile is judged where both conditions have requests enough
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.judge.intervals import ALPHA_FAIL
+from harness.judge.operations.asked import QUANTILES, as_asked, unless_late
 from harness.judge.operations.blocks import Block, enough, means, rates, times
 from harness.judge.operations.facts import fact, failed
-from harness.judge.operations.loads import (
-    QUANTILES,
-    as_asked,
-    at_least,
-    at_most,
-    blocks_of,
-    bounds,
-    errors,
-    unless_late,
-    windows_of,
-)
+from harness.judge.operations.loads import at_least, at_most, blocks_of, bounds, drift, errors, windows_of
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
@@ -71,7 +62,7 @@ def _model(observations: Facts, name: str) -> list[Finding]:
     throughputs = ["done", "tokens"] if token_model else ["done"]
     rules = [(metric, q) for metric in latencies(token_model) for q in QUANTILES if _judged(alone, together, metric, q)]
     alpha = ALPHA_FAIL / (len(rules) + len(throughputs))
-    judged = [q for q in QUANTILES if _judged(alone, together, "response_time", q)]
+    judged = {q: value for q, value in QUANTILES.items() if _judged(alone, together, "response_time", q)}
     load = as_asked(f"{name}.load", windows, judged, _too_few(alone, together, judged))
     compared = [_drift(observations, name, phases_alone)]
     for metric, q in rules:
@@ -91,7 +82,7 @@ def _judged(alone: Sequence[Block], together: Sequence[Block], metric: str, q: s
     return q == "p50" or (enough(alone, metric, QUANTILES[q]) and enough(together, metric, QUANTILES[q]))
 
 
-def _too_few(alone: Sequence[Block], together: Sequence[Block], judged: Sequence[str]) -> str:
+def _too_few(alone: Sequence[Block], together: Sequence[Block], judged: Iterable[str]) -> str:
     """Which quantiles are not judged; "" if there are none."""
     left = [q for q in QUANTILES if q not in judged]
     n = min(sum(block["due"] for block in blocks) for blocks in (alone, together))
@@ -99,19 +90,12 @@ def _too_few(alone: Sequence[Block], together: Sequence[Block], judged: Sequence
 
 
 def _drift(observations: Facts, name: str, phases: Sequence[int]) -> Finding:
-    """Alone at the beginning, and alone at the end: what else changed on the machine meanwhile."""
-    metric, most = f"{name}.drift", observations["limits"]["drift"]
+    metric = f"{name}.drift"
     if len(phases) < 2:
         return fact(metric, "no data", f"{name} was not measured alone twice")
     first, last = (blocks_of(observations, name, [phase]) for phase in (phases[0], phases[-1]))
     pair = times(first, last, "response_time", 0.5, name, "drift")
-    if pair is None:
-        return fact(metric, "no data", f"Too few requests to compare {name} alone with {name} alone")
-    low, high = bounds(pair)
-    said = f"alone at the end against alone at the beginning: {pair.ratio:.3g}x ({low:.3g} to {high:.3g}), p50"
-    if low > 1 + most or high < 1 / (1 + most):
-        return fact(metric, "inconclusive", f"Something else changed meanwhile: {said}")
-    return fact(metric, "pass", f"No drift beyond {most:.0%} is shown: {said}")
+    return drift(metric, pair, observations["limits"]["drift"], f"p50 of {name} alone")
 
 
 def _memory(observations: Facts) -> Finding:

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from harness.judge import words
 from harness.judge.columns import Floats
-from harness.judge.operations.loads import QUANTILES, as_asked
+from harness.judge.distributions import t_isf
+from harness.judge.operations.asked import as_asked
 from harness.judge.validity import saturation
 from harness.judge.validity.lag import LAG_SHARE, MIN_LAG_S
 from harness.judge.validity.trend import kendall
@@ -84,10 +85,11 @@ def judge_trial(trial: Facts, objectives: Sequence[Facts], confidence: float) ->
     seconds = sum(block["seconds"] for block in blocks)
     shares = tuple(_share(blocks, i, objective["allowed"], confidence) for i, objective in enumerate(objectives))
     done, good = (sum(block[what] for block in blocks) / seconds for what in ("done", "good"))
-    if late := _behind(trial, blocks, seconds, objectives):
+    if late := _behind(trial, seconds, objectives):
         return Judged("behind", shares, done, good, late)
+    answered = any(block["due"] > block["failed"] for block in blocks)
     for objective, measured in zip(objectives, trial["measured"], strict=True):
-        if not measured and shares[0].n:
+        if not measured and answered:
             times = " and ".join(objective["within"])
             return Judged("undecided", shares, done, good, f"no answer has a {times}")
     if grown := _growing(trial, blocks, seconds):
@@ -112,8 +114,8 @@ def _share(blocks: Sequence[Facts], index: int, allowed: float, confidence: floa
         return Share(n, k, 1.0, 0.0, 1.0, allowed)
     effect, clusters = max(_design_effect(counts, due) for counts in (beyond, slowest))
     alpha = 1 - confidence
-    student = (stats.t.isf(alpha, n - 1) / stats.t.isf(alpha, max(clusters - 1, 1))) ** 2
-    worth = max(n / effect * float(student), 1.0)
+    student = (t_isf(alpha, n - 1) / t_isf(alpha, max(clusters - 1, 1))) ** 2
+    worth = max(n / effect * student, 1.0)
     x = k / n * worth
     low = float(special.betaincinv(x, worth - x + 1, alpha)) if k else 0.0
     high = float(special.betaincinv(x + 1, worth - x, 1 - alpha)) if k < n else 1.0
@@ -123,11 +125,13 @@ def _share(blocks: Sequence[Facts], index: int, allowed: float, confidence: floa
 def _design_effect(counts: Floats, due: Floats) -> tuple[float, float]:
     """At least 1; and how many independent blocks there are. Linearised, as the requests of a block are random, too."""
     n, share, blocks = float(due.sum()), float(counts.sum() / due.sum()), len(due)
+    if np.count_nonzero(due) < 2:
+        return n, 1.0  # of one moment: nothing tells how alike its requests are, so they may be all the same
     if not 0 < share < 1:
         return 1.0, blocks
     left = counts - share * due
     squares = float(left @ left)
-    lag1 = float(left[1:] @ left[:-1]) / squares
+    lag1 = float(left[1:] @ left[:-1]) / squares if squares else 0.0
     sure = min(max(0.0, lag1 - 1 / math.sqrt(blocks)), MOST_LAG1)
     widen = (1 + sure) / (1 - sure)
     variance = squares * blocks / (blocks - 1) * widen
@@ -135,26 +139,29 @@ def _design_effect(counts: Floats, due: Floats) -> tuple[float, float]:
 
 
 def punctual(trial: Facts, objectives: Sequence[Facts]) -> Finding:
-    """Whether the generator was late, up to the quantile that the strictest objective asks for.
+    """Whether the load was as asked, up to the quantile that the strictest objective asks for.
 
     Of the limits, too, its lag may be a tenth: a time of 5 ms does not come near a limit of 50 ms for 1 ms of it.
     """
-    strictest = 1 - min(objective["allowed"] for objective in objectives)
+    strictest = max(1 - min(objective["allowed"] for objective in objectives), 0.5)
     limits = [limit for objective in objectives for limit in objective["within"].values()]
-    judged = [name for name, q in QUANTILES.items() if q <= max(strictest, 0.5)]
+    judged = {"p50": 0.5, f"p{100 * strictest:g}": strictest}
     return as_asked("load", [trial["window"]], judged, least_s=max(MIN_LAG_S, LAG_SHARE * min(limits, default=0.0)))
 
 
-def _behind(trial: Facts, blocks: Sequence[Facts], seconds: float, objectives: Sequence[Facts]) -> str:
-    """Why the load was not as asked; "" if it was."""
-    rate = trial["window"]["rate"]
+def _behind(trial: Facts, seconds: float, objectives: Sequence[Facts]) -> str:
+    """Why the load was not as asked; "" if it was. That nothing could be sent to a server is its own doing."""
+    rate, window = trial["window"]["rate"], trial["window"]["blocks"]
+    due, failed = (sum(block[what] for block in window) for what in ("due", "failed"))
     if rate is not None:
-        due, asked = sum(block["due"] for block in blocks), rate * seconds
+        asked = rate * seconds
         if due < asked - UNSENT_SIGMA * math.sqrt(asked):
             sent, wanted = (f"{words.number(count / seconds)}/s" for count in (due, asked))
             return f"The load generator sent {sent} and not {wanted}: this machine was too slow for it"
     load = punctual(trial, objectives)
-    return load.reason if load.outcome == "inconclusive" else ""
+    if load.outcome == "pass" or (load.outcome == "no data" and failed == due):
+        return ""
+    return load.reason
 
 
 def _growing(trial: Facts, blocks: Sequence[Facts], seconds: float) -> str:

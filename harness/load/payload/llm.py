@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import UsageError
-from harness.load.payload.rows import given, values_of
+from harness.load.payload.rows import given, text_of, values_of
 from harness.load.spec import LoadSpec
-from harness.load.template import UNIQUE
 from harness.tensors import Tensor
 from harness.types import Api, Arm, ModelInfo, Prompt
 
@@ -36,11 +35,6 @@ def can_compare(model: ModelInfo, api: Api = "kserve") -> bool:
 def can_score(model: ModelInfo, api: Api = "kserve") -> bool:
     """Whether the model can be made to say given tokens, for their log-probabilities."""
     return can_compare(model, api) and any(t.name == "forced_ids" for t in model.inputs)
-
-
-def text_of(spec: LoadSpec, prompt: Prompt) -> str:
-    """The prompt's text, behind a key of its own where no prefix of it may come from a cache."""
-    return f"{UNIQUE} {prompt.text}" if spec.cache == "unique" else prompt.text
 
 
 def max_tokens_of(spec: LoadSpec, prompt: Prompt) -> int:

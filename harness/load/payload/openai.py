@@ -11,7 +11,8 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.load.payload.head import head
-from harness.load.payload.llm import max_tokens_of, seed_of, text_of
+from harness.load.payload.llm import max_tokens_of, seed_of
+from harness.load.payload.rows import text_of
 from harness.load.spec import LoadSpec
 from harness.load.template import REQUEST_ID, Template
 from harness.tensors import Tensor, decode, encode

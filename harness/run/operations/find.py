@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.embedded import EmbeddedServer, reference_build
-from harness.judge import BLOCKS, Ask, Search, judge_trial
+from harness.judge import BLOCKS, Ask, Search, judged
 from harness.recording import PartsTail
 from harness.run.operations.course import Course
 from harness.run.operations.loads import Asked, Drive, driving, measure
@@ -43,11 +43,12 @@ def observe(course: Course) -> None:
     )  # fmt: skip
     asked = Asked(LOAD, scenario.load_at(scenario.between[0]), _arm(scenario, server))
     with driving(course, scenario.seed, [asked], PART, time.monotonic_ns()) as (drive,):
-        samples = PartsTail(drive.folder, "samples")
+        samples, readings = PartsTail(drive.folder, "samples"), PartsTail(drive.folder, "readings")
         try:
-            _search(course, scenario, _Trials(course, scenario, drive, samples, objectives))
+            _search(course, scenario, _Trials(course, scenario, drive, samples, readings, objectives))
         finally:
             samples.close()
+            readings.close()
 
 
 def _search(course: Course, scenario: FindMaxLoad, trials: _Trials) -> None:
@@ -56,7 +57,7 @@ def _search(course: Course, scenario: FindMaxLoad, trials: _Trials) -> None:
         ask = next(steps)
         while True:
             facts = trials.make(ask)
-            found = judge_trial(facts, course.facts["objectives"], scenario.confidence)
+            found = judged(course.facts, facts)
             facts["found"] = {
                 "outcome": found.outcome, "reason": found.reason,
                 "bounds": [[share.low, share.high] for share in found.shares],
@@ -73,11 +74,11 @@ class _Trials:
     """Loads, one after another, on one generator."""
 
     def __init__(
-        self, course: Course, scenario: FindMaxLoad, drive: Drive, samples: PartsTail,
+        self, course: Course, scenario: FindMaxLoad, drive: Drive, samples: PartsTail, readings: PartsTail,
         objectives: Sequence[Mapping[str, Any]],
     ) -> None:  # fmt: skip
-        self._course, self._scenario, self._drive, self._samples = course, scenario, drive, samples
-        self._objectives = objectives
+        self._course, self._scenario, self._drive = course, scenario, drive
+        self._samples, self._readings, self._objectives = samples, readings, objectives
         self._stages = 0
 
     def make(self, ask: Ask) -> dict[str, Any]:
@@ -89,7 +90,9 @@ class _Trials:
             "purpose": ask.purpose, "level": ask.level, "seconds": ask.seconds,
             "window": {
                 "load": LOAD, "part": PART, "rate": load.rate, "in_flight": load.in_flight,
-                **window(rows, stage, begin_ns, ask.seconds, open_loop=load.rate is not None),
+                **window(
+                    rows, stage, begin_ns, ask.seconds, open_loop=load.rate is not None, readings=self._readings.table
+                ),
             },
             **trial_facts(rows, begin_ns, ask.seconds, self._objectives),
         }  # fmt: skip
@@ -104,6 +107,7 @@ class _Trials:
         begin_ns = self._drive.stages.pop(stage).begin_ns
         assert begin_ns is not None
         self._samples.poll()
+        self._readings.poll()
         table = self._samples.table
         return table.filter(pc.equal(table["stage"], stage)), stage, begin_ns
 
@@ -194,4 +198,4 @@ def _arm(scenario: FindMaxLoad, server: EmbeddedServer | None) -> Arm:
     if server is not None:
         url = server.http_url if scenario.over == "http" or scenario.api != "kserve" else server.grpc_url
     assert url is not None
-    return Arm(url=url, model=scenario.model, version=scenario.version, api=scenario.api)
+    return scenario.arm(url)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CanaryError, UsageError, WorldError
-from harness.load import Generator, LoadSpec
+from harness.load import FRONT_END, Generator, LoadSpec
 from harness.recording import read_table, seal
 from harness.run.operations.course import Course
 from harness.run.operations.windows import window
+from harness.run.target import access_of
 from harness.scenario import SentLoad
+from harness.telemetry import Host, Sampler
 from harness.triton import Control, access
 from harness.types import Arm, ModelInfo
 
@@ -23,6 +25,7 @@ UNENDED_S = 86400.0
 FIRST_S = 30.0
 """The first request of a load, and the last answer of one that was ended, take no longer."""
 TICK_S = 0.2
+HOST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,20 @@ class Asked:
     load: SentLoad
     arm: Arm
 
+    @property
+    def called(self) -> Arm:
+        """The arm with the environment's headers; for one name those of the scenario win."""
+        own = {name.lower() for name in self.arm.headers}
+        more = {n: value for n, value in access(environment=os.environ).headers.items() if n.lower() not in own}
+        return replace(self.arm, headers={**more, **self.arm.headers})
+
     def info(self) -> ModelInfo:
         """What the server says of the model. Raises UsageError where it does not serve."""
-        arm = self.arm
-        with Control(arm.url, access(environment=os.environ)) as control:
+        arm = self.called
+        if arm.api == "openai":
+            # Such a front end speaks no KServe: as for a canary, its inputs are those of its api.
+            return replace(FRONT_END, name=arm.model)
+        with Control(arm.url, access_of(arm)) as control:
             served = control.loaded(arm.model)
             if not served or (arm.version is not None and arm.version not in served):
                 ready = ", ".join(map(str, served)) or "none"
@@ -60,6 +73,7 @@ class Drive:
     asked: Asked
     folder: Path
     generator: Generator
+    sampler: Sampler
     stages: dict[int, _Stage] = field(default_factory=dict)
 
     def begin(self, index: int, seconds: float) -> None:
@@ -69,7 +83,10 @@ class Drive:
 
     def poll(self) -> None:
         """Take in what the generator said. Raises WorldError, ServerDied."""
-        for event in self.generator.events(0.0):
+        events = self.generator.events(0.0)
+        if lost := self.generator.roster.lost:
+            raise WorldError(f"{lost[0]}: nobody sends its share of the load")
+        for event in events:
             stage = self.stages.get(event.get("index", -1))
             if stage is None:
                 continue
@@ -80,7 +97,7 @@ class Drive:
 
     def facts(self) -> list[dict[str, Any]]:
         """The windows of every stage that has begun. Once the recording is sealed."""
-        samples = read_table(self.folder, "samples")
+        samples, readings = (read_table(self.folder, name) for name in ("samples", "readings"))
         found = []
         for index, stage in sorted(self.stages.items()):
             if samples is None or stage.begin_ns is None or stage.counted is None:
@@ -91,7 +108,9 @@ class Drive:
             found.append(
                 {
                     "load": self.asked.name, "rate": load.rate, "in_flight": load.in_flight,
-                    **window(samples, index, begin_ns, seconds, open_loop=load.rate is not None),
+                    **window(
+                        samples, index, begin_ns, seconds, open_loop=load.rate is not None, readings=readings
+                    ),
                 }
             )  # fmt: skip
         return found
@@ -115,6 +134,7 @@ def driving(course: Course, seed: int, asked: Sequence[Asked], folder: str, t0_n
         # Whatever ended the operation is the error to report.
         with suppress(CanaryError):
             for drive in drives:
+                drive.sampler.stop()
                 seal(drive.folder)
                 course.facts.setdefault("windows", []).extend(
                     {"part": folder, **facts} for facts in drive.facts()
@@ -170,25 +190,16 @@ def _wait(course: Course, drives: Sequence[Drive], over: Callable[[Drive], bool]
 
 def _start(course: Course, asked: Asked, seed: int, folder: Path, t0_ns: int) -> Drive:
     folder.mkdir(parents=True)
-    info, load = asked.info(), asked.load
+    load = asked.load
     spec = LoadSpec(
-        arms={"baseline": replace(asked.arm, headers=access(environment=os.environ).headers)},
-        models={"baseline": info}, seed=seed,
-        prompts=load.texts if info.is_token_model else (), max_tokens=load.max_tokens, timeout_s=load.timeout_s,
-        logprobs_k=0, chunks=False, t0_ns=t0_ns, folder=folder,
-        inputs=() if info.is_token_model else _rows(asked, info),
+        arms={"baseline": asked.called}, models={"baseline": asked.info()}, seed=seed, prompts=load.texts,
+        max_tokens=load.max_tokens, timeout_s=load.timeout_s, logprobs_k=0, chunks=False, t0_ns=t0_ns, folder=folder,
+        cache=load.cache, connections=load.connections,
     )  # fmt: skip
-    generator = Generator(spec, folder / "load.log", hold=(course.folder.lock_fd,))
+    generator = Generator(spec, folder / "load.log", hold=(course.folder.lock_fd,), workers=load.workers)
     course.stack.callback(generator.kill)
     generator.start()
-    return Drive(asked, folder, generator)
-
-
-def _rows(asked: Asked, info: ModelInfo) -> tuple[dict[str, list[str]], ...]:
-    """The prompts as rows of the model's one text input."""
-    if not asked.load.texts:
-        return ()
-    texts = [tensor.name for tensor in info.inputs if tensor.datatype == "BYTES" and not tensor.optional]
-    if len(texts) != 1:
-        raise UsageError(f"{info.name}: prompts are for a model with one text input; it has {len(texts)}")
-    return tuple({texts[0]: [prompt.text]} for prompt in asked.load.texts)
+    # Beside what the workers say of themselves: the machine that they run on.
+    sampler = Sampler([Host()], folder / "readings.arrow", t0_ns, HOST_S)
+    sampler.start()
+    return Drive(asked, folder, generator, sampler)

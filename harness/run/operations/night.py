@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 from harness.embedded import reference_build
-from harness.errors import UsageError
+from harness.errors import UsageError, WorldError
 from harness.judge.operations.night import (
+    AGAIN,
     BATCH,
     DAWN,
     DAY,
@@ -17,6 +19,7 @@ from harness.judge.operations.night import (
     REALTIME,
     SEPARATE,
     SHARED,
+    SHARED_AGAIN,
     SHARED_DAWN,
     SHARED_DUSK,
     SHARED_NIGHT,
@@ -27,7 +30,7 @@ from harness.run.models import Hold, held, settings
 from harness.run.operations.clock import Clock
 from harness.run.operations.course import Course, Place
 from harness.run.operations.loads import Asked, driving, during, measure
-from harness.scenario import NightBatch
+from harness.scenario import NightBatch, next_time
 from harness.triton import Batching
 from harness.types import Arm
 
@@ -93,11 +96,16 @@ class _Night:
 
     def switched(self) -> None:
         """Option A, from before dusk until after dawn."""
-        scenario = self._scenario
+        scenario, (dusk, dawn) = self._scenario, self._times()
         with self._driving("day", self._realtime) as (realtime,):
             self._say(f"day: real time ({scenario.realtime.words})")
             self._measure(DAY, realtime)
-        self._wait("dusk")
+        self._wait(dusk)
+        if dawn is not None and (left_s := self._clock.left_s(dawn)) < scenario.night_s:
+            raise WorldError(
+                f"the night is too short: {left_s:.0f} s are left until dawn, and what is measured takes "
+                f"{scenario.night_s:.0f} s; nothing was switched"
+            )
         with held(self._place.site, scenario.model) as hold:
             with self._driving("night", self._realtime, self._batch) as (realtime, batch):
                 self._say(f"dusk: batch jobs ({scenario.batch.words}) with the day's setting")
@@ -106,11 +114,13 @@ class _Night:
                 self._say("night: batch jobs, then real time, with the night's setting")
                 self._measure(NIGHT, batch)
                 self._measure(PAID, realtime)
-            self._wait("dawn")
-            with self._driving("dawn", self._realtime) as (realtime,):
-                self._switch("dawn", hold, SWITCH_DAWN, realtime)
+            self._wait(dawn)
+            with self._driving("dawn", self._realtime, self._batch) as (realtime, batch):
+                self._switch("dawn", hold, SWITCH_DAWN, realtime, due=dawn)
                 self._measure(DAWN, realtime)
                 self._see("dawn")
+                self._say(f"dawn: batch jobs ({scenario.batch.words}) with the day's setting, once more")
+                self._measure(AGAIN, batch)
 
     def compared(self) -> None:
         """One deployment with either setting, and two; both loads at the same time in each."""
@@ -131,6 +141,9 @@ class _Night:
         with self._driving("separate", self._realtime, second) as both:
             self._say(f"option B: real time to {scenario.model}, batch jobs to {other.model}")
             self._measure(SEPARATE, *both)
+        with self._driving("again", self._realtime, self._batch) as both:
+            self._say("one deployment with the day's setting, once more")
+            self._measure(SHARED_AGAIN, *both)
 
     def _driving(self, part: str, *asked: Asked) -> Any:
         return driving(self._course, self._scenario.seed, asked, part, self._t0_ns)
@@ -138,15 +151,19 @@ class _Night:
     def _measure(self, stage: int, *drives: Any) -> None:
         measure(self._course, drives, stage, self._scenario.warm_up_s, self._scenario.phase_s)
 
-    def _switch(self, when: str, hold: Hold, stage: int, *drives: Any) -> None:
+    def _switch(self, when: str, hold: Hold, stage: int, *drives: Any, due: datetime | None = None) -> None:
+        """`due`: the moment that it was to be at."""
         night = self._scenario.night
         self._say(f"{when}: switching under load")
+        late_s = 0.0 if due is None else max(-self._clock.left_s(due), 0.0)
 
         def change() -> Any:
             return hold.lend(night.delay_us, night.preferred) if when == "dusk" else hold.give_back()
 
         done = during(self._course, drives, stage, change)
-        self._course.facts["switches"].append({"when": when, "took_s": done.took_s, "called": list(done.called)})
+        self._course.facts["switches"].append(
+            {"when": when, "took_s": done.took_s, "late_s": round(late_s, 1), "called": list(done.called)}
+        )
         if when == "dusk":
             self._see("night")
 
@@ -159,10 +176,17 @@ class _Night:
         }
         self._course.save()
 
-    def _wait(self, when: str) -> None:
-        if self._scenario.at is not None:
-            of_day = getattr(self._scenario.at, when)
-            self._clock.wait(of_day, self._scenario.zone, self._say, self._place.check)
+    def _times(self) -> tuple[datetime | None, datetime | None]:
+        """Dusk, and the dawn that follows it: both from now on the same moments, however long anything takes."""
+        at, zone = self._scenario.at, self._scenario.zone
+        if at is None:
+            return None, None
+        dusk = self._clock.next(at.dusk, zone)
+        return dusk, next_time(dusk, at.dawn, zone)
+
+    def _wait(self, moment: datetime | None) -> None:
+        if moment is not None:
+            self._clock.wait(moment, self._say, self._place.check)
 
     def _say(self, line: str) -> None:
         self._course.say(line)

@@ -30,8 +30,8 @@ def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]
     scenario = meta.get("scenario", {})
     failures = []
     for place in scenario.get("regions") or [scenario.get("target", {})]:
-        if not place.get("url"):
-            continue  # the run's own server ended with it
+        if not place.get("url") or not place.get("repository"):
+            continue  # the run's own server ended with it; where there is no repository it sent a load, and no more
         try:
             with open_site([place["url"]], access(environment=os.environ), Path(place["repository"]), say=say) as site:
                 failures += _undo(site, say)

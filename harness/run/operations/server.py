@@ -72,7 +72,7 @@ def _arm(model: SharedModel, server: EmbeddedServer | None) -> Arm:
     if server is not None:
         url = server.http_url if model.over == "http" or model.api != "kserve" else server.grpc_url
     assert url is not None
-    return Arm(url=url, model=model.model, version=model.version, api=model.api)
+    return model.arm(url)
 
 
 def _facts(asked: Asked) -> dict[str, Any]:

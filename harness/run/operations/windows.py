@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from harness.recording.sketches import bins_of, log_of
+from harness.run.operations.generator import generator, held
 
 BLOCK_S = 0.5
 MOST_BLOCKS = 30
@@ -23,11 +24,15 @@ _TIMED = ("ok", "timeout")
 _QUIET = ("ok", "cancelled")
 
 
-def window(samples: pa.Table, stage: int, begin_ns: int, seconds: float, *, open_loop: bool) -> dict[str, Any]:
+def window(
+    samples: pa.Table, stage: int, begin_ns: int, seconds: float, *, open_loop: bool, readings: pa.Table | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Facts of the requests of `stage` that were due, or ended, in `seconds` from `begin_ns` on.
 
-    `samples` has the columns of recording.schema.SAMPLES. `errors` counts failures by class. Time-outs have the times
-    that they had waited; other failures have none. `send_lag` (sent - due) only in an open loop.
+    `samples` has the columns of recording.schema.SAMPLES, `readings` those of READINGS. `errors` counts failures by
+    class, `cancelled` what failed nobody and was not answered (this machine had no socket for it, say). Time-outs have
+    the times that they had waited; other failures have none. `send_lag` (sent - due) of all that left, only in an open
+    loop. `held`, `generator`: see there.
     """
     rows = samples.filter(pa.compute.equal(samples["stage"], stage))
     number = max(1, min(MOST_BLOCKS, int(seconds / BLOCK_S)))
@@ -35,9 +40,9 @@ def window(samples: pa.Table, stage: int, begin_ns: int, seconds: float, *, open
     due, done, status = (rows[name].to_numpy() for name in ("due_ns", "done_ns", "status"))
     by_due, by_done = (np.searchsorted(edges, t, side="right") - 1 for t in (due, done))
     inside = (by_due >= 0) & (by_due < number)
-    failed = inside & ~np.isin(status, _QUIET)
+    failed, cancelled = inside & ~np.isin(status, _QUIET), inside & (status == "cancelled")
     ended = (by_done >= 0) & (by_done < number) & (status == "ok")
-    timed = inside & np.isin(status, _TIMED)
+    answered, timed = inside & np.isin(status, _TIMED), {"send_lag": inside & ~cancelled}
     values, osl = _times(rows, open_loop), np.maximum(rows["osl"].to_numpy(), 0)
     blocks = []
     for block in range(number):
@@ -51,13 +56,22 @@ def window(samples: pa.Table, stage: int, begin_ns: int, seconds: float, *, open
                 "done": int(finished.sum()),
                 "tokens": int(osl[finished].sum()),
                 "times": {
-                    name: found for name, of in values.items() if (found := _bins(of[timed & here]))
+                    name: found
+                    for name, of in values.items()
+                    if (found := _bins(of[here & timed.get(name, answered)]))
                 },
             }
         )  # fmt: skip
-    words = zip(rows["error"].to_numpy()[failed], status[failed], strict=True)
-    errors = Counter(str(error or word) for error, word in words)
-    return {"stage": stage, "begin_s": begin_ns / 1e9, "seconds": seconds, "blocks": blocks, "errors": dict(errors)}
+    words = rows["error"].to_numpy()
+    return {
+        "stage": stage, "begin_s": begin_ns / 1e9, "seconds": seconds, "blocks": blocks,
+        "errors": _classes(words, status, failed), "cancelled": _classes(words, status, cancelled),
+        "held": held(due, done, begin_ns, seconds), "generator": generator(readings, begin_ns, seconds),
+    }  # fmt: skip
+
+
+def _classes(errors: Any, status: Any, of: Any) -> dict[str, int]:
+    return dict(Counter(str(error or word) for error, word in zip(errors[of], status[of], strict=True)))
 
 
 def _times(rows: pa.Table, open_loop: bool) -> dict[str, Any]:

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario import metrics
-from harness.scenario.fields import (
-    DAY_S,
-    MODEL,
-    Build,
-    ControlUrl,
-    Duration,
-    Levels,
-    Section,
-    Share,
-    Wrong,
-    between,
-    path_of,
-)
+from harness.scenario.fields import DAY_S, ControlUrl, Duration, Levels, Section, Share, Wrong, between
 from harness.scenario.operations.base import Operation
-from harness.scenario.operations.load import MOST_IN_FLIGHT, MOST_RATE, SentLoad
-from harness.scenario.prompts import read_prompts
+from harness.scenario.operations.load import AskingConfig, SentLoad
+from harness.scenario.sections import CalledConfig, TlsConfig
+from harness.scenario.sections.level import MOST_IN_FLIGHT, MOST_RATE
 from harness.scenario.units import format_duration, format_level, format_percent
-from harness.types import Api
 
 TRIAL_OVER_LIMIT = 20
 """A trial is at least this much longer than the longest limit: a queue takes time to become as long as it gets."""
@@ -123,21 +110,12 @@ class ObjectiveConfig(Section):
         return limit
 
 
-class FindMaxLoad(Operation):
+class FindMaxLoad(Operation, AskingConfig, CalledConfig):
     """The highest load at which every objective holds: goodput, as DistServe defines it (Zhong et al., OSDI 2024)."""
 
     kind: Literal["find-max-load"]
     target: SoughtServer = Field(description="the server that is asked")
-    model: str = Field(min_length=1, pattern=MODEL, description="its name in the repository")
-    version: int | None = Field(None, ge=1, description="the version that is asked; without one the highest")
-    build: Build | None = Field(None, description="embedded server only: which build of the demonstration model")
     over: Literal["http", "grpc"] | None = Field(None, description="embedded server only: the address to call it at")
-    api: Api = Field("kserve", description="kserve (its /infer path, or the gRPC stream), generate or openai")
-    prompts: str | None = Field(
-        None, min_length=1, description='JSON lines of {"prompt": "..."}: for its one text input; otherwise noise'
-    )
-    max_tokens: int = Field(16, ge=1, le=1_000_000, description="of a token model: output tokens a request at most")
-    timeout_s: Duration = Field(30.0, alias="timeout", description="after this a request is a time-out")
     between: Levels = Field(
         description="where to look: [20/s, 2000/s] for a rate (Poisson), [1, 64] for requests in flight"
     )
@@ -151,14 +129,21 @@ class FindMaxLoad(Operation):
     repeats: int = Field(2, ge=0, le=5, description="an undecided trial is repeated so often, twice as long each time")
     seed: int = Field(1, ge=0, lt=2**31, description="fixes the requests")
 
-    @field_validator("prompts", mode="after")
+    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: str | None, info: ValidationInfo) -> str | None:
-        return path_of(value, "prompts", info) if value else value
+    def _nothing_from_a_cache(cls, data: Any) -> Any:
+        """A prompt that comes again may be answered from a cache: then the rate of its hits would be found."""
+        if isinstance(data, dict) and data.get("prompts") is not None and "cache" not in data:
+            return {**data, "cache": "unique"}
+        return data
+
+    @field_validator("tls", mode="after")
+    @classmethod
+    def _certificates(cls, value: TlsConfig | None, info: ValidationInfo) -> TlsConfig | None:
+        return value.seen_from("tls", info) if value else value
 
     @model_validator(mode="after")
     def _fits(self) -> FindMaxLoad:
-        between(self.timeout_s, 0.001, DAY_S, "timeout")
         between(self.trial_s, 1.0, DAY_S, "trial")
         between(self.warm_up_s, 0.0, 3600.0, "warm_up")
         self._check_levels()
@@ -170,11 +155,7 @@ class FindMaxLoad(Operation):
         for key in ("build", "over"):
             if not self.embedded and getattr(self, key) is not None:
                 raise Wrong("only the embedded server has it; remove it", key)
-        if self.prompts is not None:
-            try:
-                read_prompts(Path(self.prompts))
-            except ValueError as error:
-                raise Wrong(str(error), "prompts") from error
+        self.check_address(self.target.url)
         return self
 
     def _check_levels(self) -> None:
@@ -214,11 +195,9 @@ class FindMaxLoad(Operation):
 
     def load_at(self, level: float) -> SentLoad:
         """The load of a trial; `level` in requests a second, or a whole number in flight."""
-        words = {
-            "prompts": self.prompts, "max_tokens": self.max_tokens, "timeout": format_duration(self.timeout_s),
-            **({"rate": format_level(float(level))} if self.open_loop else {"in_flight": int(level)}),
-        }  # fmt: skip
-        return SentLoad.model_validate(words)
+        asked = self.model_dump(include=set(AskingConfig.model_fields))
+        more = {"rate": format_level(float(level))} if self.open_loop else {"in_flight": int(level)}
+        return SentLoad.model_validate({**asked, **more})
 
     @property
     def steps(self) -> tuple[str, ...]:

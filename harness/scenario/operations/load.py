@@ -6,25 +6,20 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from harness.scenario.fields import DAY_S, Duration, Rate, Section, Wrong, between, path_of
+from harness.scenario.fields import Rate, Wrong, path_of
 from harness.scenario.prompts import read_prompts
+from harness.scenario.sections import SendingConfig
+from harness.scenario.sections.level import MOST_IN_FLIGHT, MOST_RATE
 from harness.scenario.units import format_rate
 from harness.types import Prompt, StagePlan
 
-MOST_IN_FLIGHT = 10_000
-MOST_RATE = 1_000_000.0
 
+class AskingConfig(SendingConfig):
+    """What is asked, whatever the load."""
 
-class SentLoad(Section):
-    """Requests to one model: so many a second (Poisson), or so many under way."""
-
-    rate: Rate | None = Field(None, description="open loop: requests a second, spaced at random (Poisson)")
-    in_flight: int | None = Field(None, ge=1, le=MOST_IN_FLIGHT, description="closed loop: requests under way")
     prompts: str | None = Field(
         None, min_length=1, description='JSON lines of {"prompt": "..."}: for its one text input; otherwise noise'
     )
-    max_tokens: int = Field(16, ge=1, le=1_000_000, description="of a token model: output tokens a request at most")
-    timeout_s: Duration = Field(30.0, alias="timeout", description="after this a request is a time-out")
 
     _read: tuple[Prompt, ...] = PrivateAttr(default=())
 
@@ -32,6 +27,29 @@ class SentLoad(Section):
     def texts(self) -> tuple[Prompt, ...]:
         """The prompts of the file, () where there is none."""
         return self._read
+
+    @field_validator("prompts", mode="after")
+    @classmethod
+    def _from_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return path_of(value, "prompts", info) if value else value
+
+    @model_validator(mode="after")
+    def _asks(self) -> AskingConfig:
+        if self.prompts is not None:
+            try:
+                self._read = tuple(read_prompts(Path(self.prompts)))
+            except ValueError as error:
+                raise Wrong(str(error), "prompts") from error
+        elif self.cache == "unique":
+            raise Wrong("what is made unique is a prompt: give prompts", "cache")
+        return self
+
+
+class SentLoad(AskingConfig):
+    """Requests to one model: so many a second (Poisson), or so many under way."""
+
+    rate: Rate | None = Field(None, description="open loop: requests a second, spaced at random (Poisson)")
+    in_flight: int | None = Field(None, ge=1, le=MOST_IN_FLIGHT, description="closed loop: requests under way")
 
     @property
     def words(self) -> str:
@@ -45,21 +63,10 @@ class SentLoad(Section):
             candidate_share=0.0, in_flight=self.in_flight, rate=self.rate,
         )  # fmt: skip
 
-    @field_validator("prompts", mode="after")
-    @classmethod
-    def _from_file(cls, value: str | None, info: ValidationInfo) -> str | None:
-        return path_of(value, "prompts", info) if value else value
-
     @model_validator(mode="after")
-    def _fits(self) -> SentLoad:
-        between(self.timeout_s, 0.001, DAY_S, "timeout")
+    def _one_load(self) -> SentLoad:
         if (self.rate is None) == (self.in_flight is None):
             raise Wrong("give rate (such as rate: 20/s) or in_flight (such as in_flight: 4), and only one of them")
         if self.rate is not None and self.rate > MOST_RATE:
             raise Wrong("expected at most 1000000/s", "rate")
-        if self.prompts is not None:
-            try:
-                self._read = tuple(read_prompts(Path(self.prompts)))
-            except ValueError as error:
-                raise Wrong(str(error), "prompts") from error
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, time, timedelta, tzinfo
 from typing import Annotated, Any, Literal
@@ -9,12 +10,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from harness.scenario.fields import MODEL, ControlUrl, Duration, Factor, Section, Share, Wrong, between
+from harness.scenario.fields import DAY_S, MODEL, ControlUrl, Duration, Factor, Section, Share, Wrong, between
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
 from harness.scenario.places import PlaceConfig, from_file
 from harness.scenario.units import format_duration, format_factor, format_percent, found
 
+SWITCH_S = 120.0
+"""Left for a switch, beside what is measured: a load waits for the model to be initialised anew."""
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 MOST_DELAY_S = 60.0
 
@@ -55,6 +58,12 @@ def next_time(now: datetime, of_day: str, zone: tzinfo | None = None) -> datetim
     wanted, today = time.fromisoformat(of_day), now.astimezone(zone).date()
     days = (datetime.combine(today + timedelta(days=day), wanted, zone) for day in range(-1, 3))
     return next(moment for moment in (day.astimezone(zone) for day in days) if moment.timestamp() > now.timestamp())
+
+
+def _length_s(at: Times) -> float:
+    """From dusk to dawn, in a night in which no clock is changed."""
+    dusk, dawn = (datetime.combine(datetime.min, time.fromisoformat(moment)) for moment in (at.dusk, at.dawn))
+    return (dawn - dusk).total_seconds() % DAY_S
 
 
 class BatchSetting(Section):
@@ -101,6 +110,9 @@ class NightLimits(Section):
         None,
         description="the most that real-time requests may take longer for it (p95): 5x; without it, it is shown",
     )
+    drift: Share = Field(
+        0.25, description="how far the measurements with the day's setting may lie apart, before and after"
+    )
     back: Share = Field(0.25, description="at dawn real-time requests take at most this much longer than before dusk")
     errors: Share = Field(0.01, description="of the requests outside the switches; in a switch none may fail")
 
@@ -134,6 +146,10 @@ class NightBatch(Operation):
         between(self.warm_up_s, 0.0, 3600.0, "warm_up")
         if self.day == self.night:
             raise Wrong("expected another setting than the day's, found the same", "night")
+        if self.at is not None and _length_s(self.at) < self.night_s:
+            shown = format_duration(_length_s(self.at))
+            least = format_duration(math.ceil(self.night_s))
+            raise Wrong(f"a night of {shown} is too short: what is measured in it takes {least}", "at", "dawn")
         if self.separate is not None:
             if self.at is not None:
                 raise Wrong("two deployments have no dusk and no dawn: nothing is switched; remove at", "at")
@@ -146,6 +162,12 @@ class NightBatch(Operation):
     @property
     def embedded(self) -> bool:
         return self.target.server is not None
+
+    @property
+    def night_s(self) -> float:
+        """How long a night has to be: batch jobs twice, then real time, each to its last answer; and the switch."""
+        last_s = max(self.realtime.timeout_s, self.batch.timeout_s)
+        return 3 * (self.warm_up_s + self.phase_s + last_s) + SWITCH_S
 
     @property
     def zone(self) -> tzinfo | None:
@@ -173,6 +195,7 @@ class NightBatch(Operation):
             f"{self.realtime.words}, the latency paid (p95{paid})",
             f"{wait['dawn']}dawn: switch back under {self.realtime.words}; the day's setting is read from the server, "
             f"and the latency is back (at most {format_percent(limits.back)} longer)",
+            f"once more {self.batch.words} for {seconds} with the day's setting: the gain counts against both",
         )
 
     @property
@@ -184,5 +207,6 @@ class NightBatch(Operation):
             f"one deployment, day's setting: {both} for {seconds}",
             f"option A: the same with {self.night.words}, switched under load, and back again",
             f"option B: real time to {self.model}, batch jobs to {self.separate.model}, for {seconds}",
+            "one deployment, day's setting, once more: what is said of B holds against both",
             "compare what batch jobs get done and what real-time requests wait, in A and in B",
         )

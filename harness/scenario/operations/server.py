@@ -5,25 +5,13 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.scenario.fields import (
-    MODEL,
-    REGION,
-    Build,
-    ControlUrl,
-    Duration,
-    Factor,
-    MetricsUrl,
-    Section,
-    Share,
-    Wrong,
-    between,
-)
+from harness.scenario.fields import REGION, ControlUrl, Duration, Factor, MetricsUrl, Section, Share, Wrong, between
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
+from harness.scenario.sections import CalledConfig, TlsConfig
 from harness.scenario.units import format_duration, format_factor, format_percent
-from harness.types import Api
 
 ORDER = ("first", "second", "both", "second", "first")
 """Forwards and backwards: what drifts evenly over the run is the same on average alone and together."""
@@ -44,15 +32,16 @@ class SharedServer(Section):
         return self
 
 
-class SharedModel(SentLoad):
+class SharedModel(SentLoad, CalledConfig):
     """A model of the server, called at its own address, and the load that it gets."""
 
-    model: str = Field(min_length=1, pattern=MODEL, description="its name in the repository")
-    version: int | None = Field(None, ge=1, description="the version that is asked; without one the highest")
-    build: Build | None = Field(None, description="embedded server only: which build of the demonstration model")
     url: ControlUrl | None = Field(None, description="where it is called: http://host:8000, grpc://host:8001")
     over: Literal["http", "grpc"] | None = Field(None, description="embedded server only: the address to call it at")
-    api: Api = Field("kserve", description="kserve (its /infer path, or the gRPC stream), generate or openai")
+
+    @field_validator("tls", mode="after")
+    @classmethod
+    def _certificates(cls, value: TlsConfig | None, info: ValidationInfo) -> TlsConfig | None:
+        return value.seen_from("tls", info) if value else value
 
 
 class ServerLimits(Section):
@@ -93,6 +82,7 @@ class MultiModelServer(Operation):
                 for key in ("build", "over"):
                     if getattr(model, key) is not None:
                         raise Wrong("only the embedded server has it; remove it", "models", name, key)
+            model.check_address(model.url, "models", name)
         first, second = self.models.values()
         if (first.model, first.version, first.url) == (second.model, second.version, second.url):
             raise Wrong("expected two models, found the same twice", "models")

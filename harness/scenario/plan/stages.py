@@ -47,13 +47,13 @@ def stages(scenario: Scenario) -> tuple[StagePlan, ...]:
     return tuple(replace(stage, index=index) for index, stage in enumerate(_stages(scenario)))
 
 
-def reach(scenario_stages: Sequence[StageConfig], due_ns: Sequence[int]) -> int:
-    """How many rows of a trace any stage will ask: all of them where no stage replays it, or one to its end."""
-    replays = [stage for stage in scenario_stages if stage.arrival == "trace"]
-    if not replays or any(stage.duration_s is None for stage in replays):
-        return len(due_ns)
-    longest_s = max(stage.duration_s or 0.0 for stage in replays)
-    return bisect_left(due_ns, math.ceil(longest_s * 1e9))
+def replayed_s(scenario_stages: Sequence[StageConfig]) -> float | None:
+    """How much of a trace, in seconds as it is replayed, any stage asks: None is all of it, because a stage replays it
+    to its end, or none does and they ask it for prompts only.
+    """
+    wanted = [stage.duration_s for stage in scenario_stages if stage.arrival == "trace"]
+    known = [seconds for seconds in wanted if seconds is not None]
+    return max(known) if known and len(known) == len(wanted) else None
 
 
 def _stages(scenario: Scenario) -> Iterator[StagePlan]:
@@ -67,7 +67,7 @@ def _stages(scenario: Scenario) -> Iterator[StagePlan]:
             "deploy", burstiness=_burstiness(load, None, load.arrival),
         )  # fmt: skip
     for config in scenario.stages:
-        for stage in _of_section(config, load):
+        for stage in _of_section(config, load, scenario.due_ns):
             if config.warm_up_s is not None:
                 yield _warm_up(stage, config.warm_up_s)
             last = stage
@@ -81,9 +81,9 @@ def _stages(scenario: Scenario) -> Iterator[StagePlan]:
         )  # fmt: skip
 
 
-def _of_section(config: StageConfig, load: LoadConfig) -> Iterator[StagePlan]:
+def _of_section(config: StageConfig, load: LoadConfig, due_ns: Sequence[int]) -> Iterator[StagePlan]:
     if config.arrival == "trace":
-        yield _replay(config, load.due_ns)
+        yield _replay(config, due_ns)
         return
     legs = config.legs()
     for leg in legs:
