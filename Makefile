@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-slow lint lock seeds kept-serving bench-load clean
+.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving bench-load clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -19,11 +19,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup  ## FP16 against FP8 of a real language model on a real Triton: minutes, ends with a verdict
 	$(BIN)/triton-canary run fp8-canary
 
-test: setup  ## the tests (15 minutes at most on 2 cores)
+# Where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes of the tests would compile the harness anew.
+bytecode: setup
+	$(BIN)/python -m compileall -q harness locustfiles
+
+test: bytecode  ## the tests (15 minutes at most on 2 cores)
 	tests/system-packages.sh
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup  ## the slow tail (25 minutes at most)
+test-slow: bytecode  ## the slow tail (25 minutes at most)
 	tests/system-packages.sh
 	$(BIN)/python -m pytest -m "slow and not alone" -n 2 --dist loadfile
 	$(BIN)/python -m pytest -m "slow and alone"

@@ -21,7 +21,8 @@ from tests.run.conftest import SCENARIO, Background, canary, only_folder
 from tests.run.places import Client, Place, place
 from tests.run.test_crash import wait_for, wait_for_samples
 
-SECONDS = 2.0
+SOON_S = 20.0
+"""A fraction of a second on a quiet machine; the stage would go on for 100."""
 """From the first request that version 2 answers to its unload; a busy machine gets twice that."""
 
 
@@ -37,7 +38,7 @@ def undone(done_verdict: dict, client: Client) -> None:
     """v2 was unloaded soon after its first stray, no request was lost, and the verdict says why."""
     taken = client.by(2)
     assert taken, "the client was taken over"
-    assert taken[-1] - taken[0] < 2 * SECONDS
+    assert taken[-1] - taken[0] < SOON_S
     assert {code for _, code, _ in client.answers} == {200}
     assert client.answers[-1][2] == "1", "and is back"
     assert done_verdict["verdict"] == "rollback"
