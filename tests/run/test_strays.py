@@ -22,8 +22,7 @@ from tests.run.places import Client, Place, place
 from tests.run.test_crash import wait_for, wait_for_samples
 
 SOON_S = 20.0
-"""A fraction of a second on a quiet machine; the stage would go on for 100."""
-"""From the first request that version 2 answers to its unload; a busy machine gets twice that."""
+"""From the first request that version 2 answers to its unload: a fraction of it, but for a busy machine."""
 
 
 def plain(there: Place) -> Path:
