@@ -205,6 +205,9 @@ def test_a_closed_loop_whose_generator_is_the_bottleneck_counts_neither_way(
     assert found["load.realtime"] == "pass"
     assert expected in reason(verdict, "load.batch")
     assert "because of load.batch" in reason(verdict, "gain.request_throughput")
+    # The cause comes first.
+    assert expected in verdict.reason
+    assert verdict.needs == "a load that this machine can send: more `workers`, or a faster machine"
 
 
 def test_slots_that_wait_for_a_connection_are_not_in_flight() -> None:

@@ -53,9 +53,10 @@ def _decide(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[F
     if not observations.get("finished"):
         why = str(observations.get("error") or "")
         return "inconclusive", "The operation did not come to its end" + (f": {why}" if why else "")
-    for finding in findings:
-        if finding.outcome != "pass":
-            return "inconclusive", finding.reason
+    open_ones = [finding for finding in findings if finding.outcome != "pass"]
+    if open_ones:
+        # A load that was not as asked is why what it measured does not count.
+        return "inconclusive", next(filter(_of_a_load, open_ones), open_ones[0]).reason
     if not findings:
         return "inconclusive", "Nothing was observed"
     return "promote", kind.done(observations)
@@ -66,5 +67,13 @@ def _needs(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[Fi
         return "an operation that comes to its end: run it again"
     if hasattr(kind, "needs"):
         return str(kind.needs(observations))
-    missing = [finding.metric for finding in findings if finding.outcome != "pass"]
-    return f"facts for {', '.join(missing)}" if missing else "an operation that observes something"
+    missing = [finding for finding in findings if finding.outcome != "pass"]
+    if any(map(_of_a_load, missing)):
+        return "a load that this machine can send: more `workers`, or a faster machine"
+    facts = ", ".join(finding.metric for finding in missing)
+    return f"facts for {facts}" if facts else "an operation that observes something"
+
+
+def _of_a_load(finding: Finding) -> bool:
+    """Whether it says that a load was not as asked."""
+    return finding.outcome == "inconclusive" and "load" in finding.metric.split(".")
