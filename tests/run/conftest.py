@@ -50,7 +50,7 @@ class Done:
 def canary(*args: object, cwd: Path | None = None) -> Done:
     """The command as a user calls it."""
     done = subprocess.run(
-        [str(CANARY), *map(str, args)], capture_output=True, text=True, timeout=300, check=False, cwd=cwd
+        [str(CANARY), *map(str, args)], capture_output=True, text=True, timeout=560, check=False, cwd=cwd
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -60,11 +60,13 @@ def test_a_slow_step_is_named_and_its_share_of_the_difference_is_told(light: Pat
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.parametrize(("build", "codes"), [("int8", {0, 3}), ("slow", {1})])
-def test_each_build_gets_the_verdict_it_deserves(tmp_path: Path, build: str, codes: set[int]) -> None:
-    """A good build is never rolled back; a minute promotes it on a quiet machine."""
+@pytest.mark.parametrize(("build", "time", "codes"), [("int8", "75s", {0, 3}), ("slow", "400s", {1})])
+def test_each_build_gets_the_verdict_it_deserves(tmp_path: Path, build: str, time: str, codes: set[int]) -> None:
+    """A good build is never rolled back; a minute promotes it on a quiet machine. A slow one is rolled back as soon as
+    there are pairs enough, whatever time the machine takes for them.
+    """
     done = canary(
-        "run", "rag-pipeline", "--set", f"candidate.build={build}", "--set", "stages.0.for=75s",
+        "run", "rag-pipeline", "--set", f"candidate.build={build}", "--set", f"stages.0.for={time}",
         "--out", tmp_path / "out", "--json",
     )  # fmt: skip
     assert done.code in codes, done.stderr
