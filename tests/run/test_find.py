@@ -48,13 +48,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
         yield running.start({"tiny": [1]})
 
 
-def level(result: Result) -> float:
-    """What was found. A machine that others take away meanwhile can send no load: the test then says nothing."""
+def check_level(result: Result, low: float, high: float) -> None:
+    """What was found lies there. A machine that others take away meanwhile can send no load: then nothing is named, and
+    nothing is held against the server.
+    """
     found = {finding.metric: finding for finding in result.verdict.findings}["max_load"]
-    if found.candidate is None and "could not be sent" in found.reason:
-        pytest.skip(found.reason)
-    assert found.candidate is not None, result.verdict
-    return found.candidate
+    if found.candidate is None:
+        assert "could not be sent" in found.reason, result.verdict
+        assert (result.verdict.verdict, found.outcome) == ("inconclusive", "inconclusive")
+        assert result.verdict.needs.startswith("a load that this machine can send")
+    else:
+        assert low <= found.candidate <= high, result.verdict
 
 
 def run(folder: Path, text: str) -> Result:
@@ -78,7 +82,7 @@ def test_the_rate_that_one_instance_can_do(server: EmbeddedServer, tmp_path: Pat
     for one in above:
         done = sum(block["done"] for block in one["blocks"]) / one["seconds"]
         assert done <= 1.1 * CAPACITY
-    assert 15 <= level(result) <= CAPACITY, result.verdict
+    check_level(result, 15, CAPACITY)
     # Each trial is a stage of one generator, and counts what was recorded in it.
     samples = read_table(result.folder / "loads" / "load", "samples")
     assert samples is not None
@@ -94,7 +98,7 @@ def test_requests_in_flight_are_sought_as_well(server: EmbeddedServer, tmp_path:
     """With n in flight each takes n times the delay: 4 are 100 ms, 8 are 200 ms."""
     text = FIND.format(url=server.http_url).replace("[15/s, 60/s]", "[1, 8]").replace("precision: 20%", "")
     result = run(tmp_path, text.replace("250ms", "100ms").replace("trial: 5s", "trial: 2s"))
-    assert 1 <= level(result) <= 4, result.verdict
+    check_level(result, 1, 4)
     assert "in flight" in result.verdict.reason
 
 

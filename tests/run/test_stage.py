@@ -1,0 +1,75 @@
+"""How often the judge looks at a stage, on a clock that the test rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.run import stage as staging
+from harness.run.folder import RunFolder
+from harness.run.stage import LOOK_S, LOOK_SHARE, Walk
+from harness.types import ArmStatus, StagePlan, StageVerdict
+
+PLAN = StagePlan(0, "paired", "poisson", 300.0, 0.5, rate=50.0)
+
+
+class Clock:
+    """Time passes while the generator is awaited, and while the judge thinks."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def monotonic_ns(self) -> int:
+        return round(self.s * 1e9)
+
+
+class Load:
+    """A generator and what is recorded of it: requests all the time, and the end when the plan has it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.roster = SimpleNamespace(lost=[], records=[])
+
+    def stage(self, plan: StagePlan) -> None:
+        self._over_s = self._clock.s + plan.duration_s
+
+    def events(self, wait_s: float) -> list[dict[str, Any]]:
+        self._clock.s += wait_s
+        return [{"event": "stage_done", "index": 0}] if self._clock.s >= self._over_s else []
+
+    def poll(self) -> None: ...
+
+    def evidence(self) -> None: ...
+
+    def arm_status(self, *_: Any) -> ArmStatus:
+        return ArmStatus()
+
+    @property
+    def seen_ns(self) -> int:
+        return self._clock.monotonic_ns()
+
+
+@pytest.mark.parametrize("cost_s", [0.0, 0.1, 2.0])
+def test_looks_take_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost_s: float) -> None:
+    clock = Clock()
+    looks: list[float] = []
+
+    def judge_stage(_: Any, index: int, now_ns: int | None = None) -> StageVerdict:
+        if now_ns is not None:
+            looks.append(now_ns / 1e9)
+            clock.s += cost_s
+        return StageVerdict(index, "promote", "all is well", ())
+
+    monkeypatch.setattr(staging, "time", clock)
+    monkeypatch.setattr(staging, "judge_stage", judge_stage)
+    folder = RunFolder.create(tmp_path, "stage", {"scenario": {"name": "stage"}})
+    load: Any = Load(clock)
+    plan: Any = SimpleNamespace(stages=(PLAN,))
+    walk = Walk(folder, plan, load, load, 0, lambda _: None, 30.0, lambda: None)
+    assert walk.stage(PLAN).verdict == "promote"
+    gap_s = max(LOOK_S, cost_s / LOOK_SHARE) + cost_s
+    assert len(looks) == pytest.approx(PLAN.duration_s / gap_s, rel=0.15)
+    assert cost_s * len(looks) <= LOOK_SHARE * PLAN.duration_s
