@@ -19,9 +19,9 @@ def time(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """0.298 is 29.8 %; small shares keep two digits."""
+    """0.298 is 29.8 %; small shares keep two digits, as far as they say anything."""
     value = share * 100
-    return f"{value:.1f} %" if abs(value) >= 0.095 or value == 0 else f"{value:.2g} %"
+    return f"{value:.1f} %" if abs(value) >= 0.095 or abs(value) < 1e-4 else f"{value:.2g} %"
 
 
 def points(difference: float) -> str:

@@ -34,8 +34,8 @@ def _row(trial: Facts, open_loop: bool) -> tuple[str, ...]:
     requests = sum(block["due"] for block in blocks)
     good = sum(block["good"] for block in blocks) / max(trial["seconds"], 1e-9)
     shares = (
-        f"{words.percent(sum(block['beyond'][i] for block in blocks) / requests if requests else None)} "
-        f"({words.percent(low)} to {words.percent(high)})"
+        f"{_percent(sum(block['beyond'][i] for block in blocks) / requests if requests else None)} "
+        f"({_percent(low)} to {_percent(high)})"
         for i, (low, high) in enumerate(found["bounds"])
     )
     return (
@@ -47,3 +47,8 @@ def _row(trial: Facts, open_loop: bool) -> tuple[str, ...]:
         *shares,
         found["outcome"] + (f": {found['reason']}" if found["reason"] else ""),
     )
+
+
+def _percent(share: float | None) -> str:
+    """No line ends before the sign."""
+    return words.percent(share).replace(" ", "\N{NO-BREAK SPACE}")

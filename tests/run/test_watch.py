@@ -4,11 +4,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from harness.judge import Evidence, judge, verdict_json
 from harness.recording import SCHEMAS, Recording, StreamWriter, seal, stream_path
 from harness.run.folder import RunFolder
+from harness.run.recent import Recent
 from harness.run.watch import Watch
 from harness.types import Gate, Output, Reading, StagePlan, StageRecord
 from tests.recording.rows import sample
@@ -93,3 +95,18 @@ def test_what_the_live_view_shows(folder: RunFolder) -> None:
     assert watch.served("candidate", 30_000_000_000) == 1500 - 1
     assert 59.9e9 < watch.seen_ns < 60.1e9
     watch.close()
+
+
+def test_of_a_long_run_only_the_last_seconds_are_kept_for_the_view() -> None:
+    """What it says of them does not depend on what came before."""
+    recent = Recent()
+    schema = SCHEMAS["samples"]
+    for second in range(60):
+        due = [second * 10**9 + tenth * 10**8 for tenth in range(10)]
+        rows = [sample(i, due_ns=t, sent_ns=t, done_ns=t + 10_000_000) for i, t in enumerate(due)]
+        recent.add(pa.table(dict(zip(schema.names, zip(*rows, strict=True), strict=True)), schema))
+    status = recent.status("baseline", 0, 60_000_000_000)
+    assert status.sent == 300
+    assert status.rate == pytest.approx(5, rel=0.05)
+    assert recent._rows is not None
+    assert recent._rows.num_rows <= 151
