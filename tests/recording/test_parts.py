@@ -179,7 +179,7 @@ def test_a_tail_follows_parts_that_appear_later_and_ends_with_the_table_of_the_r
             writers[worker] = StreamWriter(stream_path(tmp_path, "samples", worker), SCHEMAS["samples"])
         writers[worker].append(sample(number, worker=worker))
         writers[worker].flush()
-        assert tail.poll().num_rows == 1
+        assert tail.poll()["request_id"].to_pylist() == [f"r{number}"]
     assert tail.table["worker"].to_pylist() == [0, 1, 1, 3, 3, 3]
     for writer in writers.values():
         writer.close()
@@ -190,6 +190,7 @@ def test_a_tail_follows_parts_that_appear_later_and_ends_with_the_table_of_the_r
     assert tail.poll().num_rows == 0
     assert tail.table.equals(whole.select(["request_id", "worker"]))
     tail.close()
+    assert tail.table.num_rows == 0
 
 
 def test_a_tail_lets_go_of_what_it_does_not_keep(tmp_path: Path) -> None:
