@@ -364,6 +364,30 @@ def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loo
     assert [body for _, body in client.answers.done[0].frames] == [b"too large"]
 
 
+def test_the_next_request_does_not_wait_behind_one_that_was_answered_half_sent(loop: Loop, script: Make) -> None:
+    """The server refuses a large body and reads no more of it, but keeps the connection."""
+    answered = threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        if number > 1:
+            answering(PLAIN)(connection, number)
+            return
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 9\r\n\r\ntoo large")
+        answered.wait(20)
+
+    client = Client(loop, script(serve).port)
+    client.sent = 1
+    client.sender.send(Template.of(b"x" * 50_000_000), b"", b"", client.answers.exchange())
+    client.wait()
+    client.send()
+    try:
+        client.wait()
+    finally:
+        answered.set()
+    assert client.statuses() == ["413", "200"]
+
+
 def test_heads_that_differ_every_time_do_not_keep_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http1, "_heads", {})
     for number in range(3000):
