@@ -215,14 +215,6 @@ class Output(NamedTuple):
     topk_logprobs: list[float]
 
 
-class Chunk(NamedTuple):
-    """The arrival of one streamed chunk."""
-
-    pair_id: int
-    arm: str
-    t_ns: int
-
-
 class Reading(NamedTuple):
     """One measurement beside the requests. Metric names carry no unit; `unit` does: bytes, ratio, W, J, C, 1, s."""
 

@@ -64,11 +64,6 @@ class Generator:
         """Of the process that speaks with this one."""
         return self._process.pid if self._process else None
 
-    @property
-    def counts_begun(self) -> bool:
-        """Whether `begun` can be relied on: what workers on other hosts have begun is not known here."""
-        return self._listen is None
-
     def start(self, deadline_s: float = START_S, waiting: Callable[[list[Event]], None] = lambda _: None) -> None:
         """Returns when every payload is prepared, by all workers. Raises UsageError (nothing was started), WorldError.
 
@@ -88,7 +83,7 @@ class Generator:
 
     def begun(self, arm: ArmName) -> int:
         """Requests that have left for `arm`, or are about to: never fewer than a server can have counted. 0 before
-        `start`; may be called from any thread. Of workers on this machine only (`counts_begun`).
+        `start`; may be called from any thread. Of workers on this machine only.
         """
         return self._begun.read(arm) if self._begun else 0
 

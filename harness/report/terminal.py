@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.table import Table
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from harness.report import measurement, steps, words
 from harness.report.about import arm_titles, reasons, summary_line, title
-from harness.types import ArmStatus, Decision, Finding, RunStatus, StagePlan, StageVerdict, Verdict
+from harness.types import ArmStatus, Decision, Finding, RunStatus, StageVerdict, Verdict
 
 COLOR = {
     "promote": "green",
@@ -121,19 +120,6 @@ def findings_table(findings: Sequence[Finding]) -> Table:
             Text(words.interval(finding).removesuffix(" nats")),
         ]
         table.add_row(*cells)
-    return table
-
-
-def plan_table(stages: Sequence[StagePlan]) -> Table:
-    """The stages of a plan before it runs."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("load", overflow="fold")
-    table.add_column("for", justify="right", no_wrap=True)
-    table.add_column("candidate gets", justify="right", no_wrap=True)
-    for plan in stages:
-        share = "every prompt" if plan.mode == "paired" else words.percent(plan.candidate_share)
-        table.add_row(words.stage_name(plan), words.stage_load(plan), words.span(plan.duration_s), share)
     return table
 
 

@@ -158,11 +158,3 @@ def test_the_summary_of_nothing() -> None:
 def test_markup_in_texts_is_text() -> None:
     verdict = dataclasses.replace(factory.rollback(), reason="[red]not red[/red] [/]")
     assert "[red]not red[/red] [/]" in "\n".join(drawn(terminal.summary(verdict, {}, None)))
-
-
-def test_the_plan_as_a_table() -> None:
-    rows = drawn(terminal.plan_table(factory.PLANS))
-    assert [row.split() for row in rows[2:4]] == [
-        ["1:", "paired", "1", "pair", "in", "flight", "90", "s", "every", "prompt"],
-        ["2:", "split", "10", "%", "1", "request/s,", "poisson", "20", "s", "10", "%"],
-    ]
