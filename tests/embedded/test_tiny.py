@@ -81,9 +81,10 @@ def test_delay_offset_and_failures_change_while_it_serves(tiny: Tiny, repository
 
 def test_jitter_adds_its_mean(tiny: Tiny, repository: Path) -> None:
     change_settings(repository, 4, delay_ms=0)
-    plain = tiny.seconds(4, 100)
+    # The least of three, because a machine that is taken away for a moment adds to any of them.
+    plain = min(tiny.seconds(4, 40) for _ in range(3))
     change_settings(repository, 4, delay_ms=0, jitter_ms=8)
-    assert 0.004 < tiny.seconds(4, 100) - plain < 0.02
+    assert 0.004 < min(tiny.seconds(4, 40) for _ in range(3)) - plain < 0.02
 
 
 def test_settings_that_make_no_sense_fail_requests_not_the_model(tiny: Tiny, repository: Path) -> None:

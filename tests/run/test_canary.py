@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +15,7 @@ from harness.load import Generator
 from harness.run import execute
 from harness.scenario import load
 from tests.processes import name
-from tests.run.conftest import Background, canary, journal, only_folder, processes_of
+from tests.run.conftest import CANARY, SCENARIO, Done, canary, journal, only_folder, processes_of
 
 pytestmark = pytest.mark.triton
 
@@ -22,10 +24,51 @@ def actions(folder: Path) -> list[tuple[str, object, object]]:
     return [(line["action"], line["before"], line["wanted"]) for line in journal(folder) if line["state"] == "done"]
 
 
-def test_the_same_build_is_promoted_and_the_baseline_unloaded(scenario: Path, tmp_path: Path) -> None:
-    done = canary("run", scenario, "--out", tmp_path / "out", "--json", "--seed", 3)
+@dataclass(frozen=True)
+class Whole:
+    """A run that came to its end. `seen` and `left`: the names of its processes while it ran, and afterwards."""
+
+    done: Done
+    folder: Path
+    seen: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The same build, watched while it runs."""
+    folder = tmp_path_factory.mktemp("promoted")
+    (folder / "tiny-canary.yaml").write_text(SCENARIO)
+    out, seen = folder / "out", set()
+    command = [CANARY, "run", folder / "tiny-canary.yaml", "--out", out, "--json", "--seed", "3"]
+    with (folder / "stdout").open("w+") as stdout, (folder / "stderr").open("w+") as stderr:
+        run = subprocess.Popen(list(map(str, command)), stdout=stdout, stderr=stderr)
+        try:
+            while run.poll() is None:
+                seen |= {name(process) for process in processes_of(out)}
+                time.sleep(0.5)
+        finally:
+            run.kill()
+            run.wait()
+    left = frozenset(name(process) for process in processes_of(out))
+    done = Done(run.returncode, (folder / "stdout").read_text(), (folder / "stderr").read_text())
+    return Whole(done, only_folder(out), frozenset(seen), left)
+
+
+@pytest.fixture(scope="module")
+def erring(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("erring")
+    (folder / "tiny-canary.yaml").write_text(SCENARIO)
+    done = canary(
+        "run", folder / "tiny-canary.yaml", "--out", folder / "out", "--json",
+        "--set", "candidate.build=erring", "--set", "stages.0.for=60s",
+    )  # fmt: skip
+    return Whole(done, only_folder(folder / "out"))
+
+
+def test_the_same_build_is_promoted_and_the_baseline_unloaded(promoted: Whole) -> None:
+    done, folder = promoted.done, promoted.folder
     assert done.code == 0, done.stderr
-    folder = only_folder(tmp_path / "out")
     assert done.verdict == json.loads((folder / "verdict.json").read_text())
     assert done.verdict["verdict"] == "promote"
     assert [(a, b, w) for a, b, w in actions(folder) if a == "models.set"] == [
@@ -47,15 +90,11 @@ def test_the_same_build_is_promoted_and_the_baseline_unloaded(scenario: Path, tm
     assert not list(folder.glob("*.arrow"))
 
 
-def test_an_erring_build_is_rolled_back_before_the_stage_is_over(scenario: Path, tmp_path: Path) -> None:
-    done = canary(
-        "run", scenario, "--out", tmp_path / "out", "--json",
-        "--set", "candidate.build=erring", "--set", "stages.0.for=60s",
-    )  # fmt: skip
+def test_an_erring_build_is_rolled_back_before_the_stage_is_over(erring: Whole) -> None:
+    done, folder = erring.done, erring.folder
     assert done.code == 1, done.stderr
     failed = {finding["metric"] for finding in done.verdict["findings"] if finding["outcome"] == "fail"}
     assert failed == {"errors"}
-    folder = only_folder(tmp_path / "out")
     stage = json.loads((folder / "run.json").read_text())["stages"][0]
     assert stage["decided_ns"] - stage["begin_ns"] < 0.9e9 * stage["plan"]["duration_s"], "the stage was cut short"
     done_actions = actions(folder)
@@ -76,10 +115,8 @@ def test_a_slow_build_is_rolled_back_naming_its_latency(scenario: Path, tmp_path
     assert "response_time.p50" in {f["metric"] for f in done.verdict["findings"] if f["outcome"] == "fail"}
 
 
-def test_judging_a_folder_again_changes_no_byte(scenario: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    canary("run", scenario, "--out", out, "--json", "--set", "candidate.build=erring")
-    folder = only_folder(out)
+def test_judging_a_folder_again_changes_no_byte(erring: Whole) -> None:
+    folder = erring.folder
     live = (folder / "verdict.json").read_bytes()
     for _ in range(2):
         assert canary("judge", folder).code == 1
@@ -99,14 +136,9 @@ def test_a_candidate_that_does_not_load_leaves_the_baseline_alone(scenario: Path
     assert states[:2] == ["begun", "failed"]
 
 
-def test_no_process_is_left_behind(scenario: Path, tmp_path: Path, background: Background) -> None:
-    run = background("run", scenario, "--out", tmp_path / "out", "--set", "stages.0.for=4s")
-    seen: set[str] = set()
-    while run.poll() is None:
-        seen |= {name(process) for process in processes_of(tmp_path / "out")}
-        time.sleep(0.2)
-    assert any("tritonserver" in name for name in seen), "the search finds what is there"
-    assert processes_of(tmp_path / "out") == []
+def test_no_process_is_left_behind(promoted: Whole) -> None:
+    assert any("tritonserver" in name for name in promoted.seen), "the search finds what is there"
+    assert promoted.left == frozenset()
 
 
 def test_what_was_never_compared_at_equal_load_is_not_promoted(scenario: Path, tmp_path: Path) -> None:
