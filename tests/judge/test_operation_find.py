@@ -358,6 +358,8 @@ def test_every_trial_is_a_row() -> None:
     missed = next(row for row in rows if row["outcome"].startswith("misses"))
     assert missed["goodput/s"] == "0"
     assert "response_time.p99 < 100ms" in table.columns[5]
+    # "100 % (99.1 % to 100 %)" is broken before the bracket and the "to", and never before a sign.
+    assert [row[5].replace("\N{NO-BREAK SPACE}%", "%").count(" ") for row in table.rows] == [3] * len(rows)
 
 
 def test_a_generator_that_was_late_once_and_then_was_not_is_not_what_ended_it() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
@@ -21,6 +22,9 @@ pytestmark = pytest.mark.triton
 DELAY_S = 0.025
 CAPACITY = 1 / DELAY_S
 """One instance that sleeps for so long with each request: 40/s, and not one more."""
+
+MUCH_STEAL = 0.05
+"""Of the machine's time, taken by other guests of its host."""
 
 FIND = """
 kind: find-max-load
@@ -48,20 +52,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
         yield running.start({"tiny": [1]})
 
 
-def check_level(result: Result, low: float, high: float) -> None:
-    """What was found lies there. A machine that others take away meanwhile can send no load: then nothing is named, and
-    nothing is held against the server.
+def sought(folder: Path, text: str, low: float, high: float) -> Result:
+    """A search whose answer lies in [low, high]. A machine that others take away meanwhile can send no load: then it
+    names none, holds nothing against the server, and is made again. Three in vain are right only where the kernel says
+    that much of the machine was stolen.
     """
-    found = {finding.metric: finding for finding in result.verdict.findings}["max_load"]
-    if found.candidate is None:
+    before = psutil.cpu_times()
+    for attempt in range(3):
+        result = run(folder / str(attempt), text)
+        found = {finding.metric: finding for finding in result.verdict.findings}["max_load"]
+        if found.candidate is not None:
+            assert low <= found.candidate <= high, result.verdict
+            return result
         assert "could not be sent" in found.reason, result.verdict
         assert (result.verdict.verdict, found.outcome) == ("inconclusive", "inconclusive")
         assert result.verdict.needs.startswith("a load that this machine can send")
-    else:
-        assert low <= found.candidate <= high, result.verdict
+    passed = [now - then for now, then in zip(psutil.cpu_times(), before, strict=True)]
+    assert passed[before._fields.index("steal")] > MUCH_STEAL * sum(passed), result.verdict
+    return result
 
 
 def run(folder: Path, text: str) -> Result:
+    folder.mkdir(exist_ok=True)
     path = folder / "find.yaml"
     path.write_text(text)
     scenario = load(path)
@@ -72,7 +84,7 @@ def run(folder: Path, text: str) -> Result:
 @pytest.mark.slow
 def test_the_rate_that_one_instance_can_do(server: EmbeddedServer, tmp_path: Path) -> None:
     """Below its capacity: a queue that is nearly full makes requests wait. The machine may be slow, but no faster."""
-    result = run(tmp_path, FIND.format(url=server.grpc_url))
+    result = sought(tmp_path, FIND.format(url=server.grpc_url), 15, CAPACITY)
     seen = json.loads((result.folder / "observations.json").read_text())
     trials = seen["trials"]
     above = [one for one in trials if one["level"] >= 1.5 * CAPACITY]
@@ -82,7 +94,6 @@ def test_the_rate_that_one_instance_can_do(server: EmbeddedServer, tmp_path: Pat
     for one in above:
         done = sum(block["done"] for block in one["blocks"]) / one["seconds"]
         assert done <= 1.1 * CAPACITY
-    check_level(result, 15, CAPACITY)
     # Each trial is a stage of one generator, and counts what was recorded in it.
     samples = read_table(result.folder / "loads" / "load", "samples")
     assert samples is not None
@@ -97,8 +108,7 @@ def test_the_rate_that_one_instance_can_do(server: EmbeddedServer, tmp_path: Pat
 def test_requests_in_flight_are_sought_as_well(server: EmbeddedServer, tmp_path: Path) -> None:
     """With n in flight each takes n times the delay: 4 are 100 ms, 8 are 200 ms."""
     text = FIND.format(url=server.http_url).replace("[15/s, 60/s]", "[1, 8]").replace("precision: 20%", "")
-    result = run(tmp_path, text.replace("250ms", "100ms").replace("trial: 5s", "trial: 2s"))
-    check_level(result, 1, 4)
+    result = sought(tmp_path, text.replace("250ms", "100ms").replace("trial: 5s", "trial: 2s"), 1, 4)
     assert "in flight" in result.verdict.reason
 
 

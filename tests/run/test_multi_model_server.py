@@ -74,7 +74,7 @@ def test_each_alone_then_together_then_alone_again(server: EmbeddedServer, tmp_p
     ]  # fmt: skip
     windows = {(one["load"], one["stage"]): one for one in seen["windows"]}
     assert set(windows) == {("small", 0), ("large", 1), ("small", 2), ("large", 2), ("large", 3), ("small", 4)}
-    assert abs(windows["small", 2]["begin_s"] - windows["large", 2]["begin_s"]) < 2
+    assert abs(windows["small", 2]["begin_s"] - windows["large", 2]["begin_s"]) < 0.5
     assert [len(peaks) > 0 for peaks in seen["memory"]["phases"]] == [True] * 5
     # What is counted is what was recorded: a load's own folder holds every request of all of its phases.
     for load_name in ("small", "large"):

@@ -22,7 +22,9 @@ from tests.run.places import Client, Place, place
 from tests.run.test_crash import wait_for, wait_for_samples
 
 SOON_S = 20.0
-"""From the first request that version 2 answers to its unload: a fraction of it, but for a busy machine."""
+"""From the first request that version 2 answers to its unload: a fraction of it, but for a busy machine, and of the
+100 s that the stage would last.
+"""
 
 
 def plain(there: Place) -> Path:
@@ -64,7 +66,7 @@ def test_strays_while_v2_is_deployed_are_undone_at_once(tmp_path: Path) -> None:
     with place(tmp_path) as there, Client(there.server.http_url) as client:
         wait_for(lambda: len(client.answers) > 5, "the client is answered")
         done = canary("run", there.scenario, "--out", tmp_path / "out", "--json",
-                      "--set", "target.versioned_clients=true")  # fmt: skip
+                      "--set", "target.versioned_clients=true", "--set", "stages.0.for=100s")  # fmt: skip
         assert done.code == 1, done.stderr
         assert there.ready() == [1]
         wait_for(lambda: client.answers[-1][2] == "1", "the client is back")

@@ -6,6 +6,7 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -342,8 +343,8 @@ def test_without_a_file_descriptor_nobody_else_is_to_blame(loop: Loop, script: M
     assert client.statuses() == ["cancelled", "200"]
 
 
-def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loop, script: Make) -> None:
-    """It reads a little of a large body, refuses it and closes: what is sent then breaks."""
+def refusing(then: Callable[[], object]) -> Callable[[socket.socket, int], None]:
+    """A server that reads a little of the first, large body, refuses it, and closes the connection after `then`."""
 
     def serve(connection: socket.socket, number: int) -> None:
         if number > 1:
@@ -351,8 +352,14 @@ def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loo
             return
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 9\r\n\r\ntoo large")
+        then()
 
-    client = Client(loop, script(serve).port)
+    return serve
+
+
+def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loop, script: Make) -> None:
+    """What is sent after that breaks."""
+    client = Client(loop, script(refusing(lambda: None)).port)
     client.sent = 1
     client.sender.send(Template.of(b"x" * 50_000_000), b"", b"", client.answers.exchange())
     # The loop looks again only when all of this has happened.
@@ -365,18 +372,9 @@ def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loo
 
 
 def test_the_next_request_does_not_wait_behind_one_that_was_answered_half_sent(loop: Loop, script: Make) -> None:
-    """The server refuses a large body and reads no more of it, but keeps the connection."""
+    """The server reads no more of that one, but keeps the connection."""
     answered = threading.Event()
-
-    def serve(connection: socket.socket, number: int) -> None:
-        if number > 1:
-            answering(PLAIN)(connection, number)
-            return
-        connection.recv(1000)
-        connection.sendall(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 9\r\n\r\ntoo large")
-        answered.wait(20)
-
-    client = Client(loop, script(serve).port)
+    client = Client(loop, script(refusing(lambda: answered.wait(20))).port)
     client.sent = 1
     client.sender.send(Template.of(b"x" * 50_000_000), b"", b"", client.answers.exchange())
     client.wait()
