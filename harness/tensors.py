@@ -72,6 +72,13 @@ def decode(datatype: str, raw: bytes) -> list[Any]:
     return list(np.frombuffer(raw, DTYPES[datatype]).tolist())
 
 
+def floats(datatype: str, raw: bytes) -> Any:
+    """The flat values of a tensor of floats as an array; None for other datatypes. ValueError as `decode`."""
+    if datatype == "BF16":
+        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(raw, DTYPES[datatype]) if datatype in ("FP16", "FP32", "FP64") else None
+
+
 def tensor(spec: TensorSpec, max_batch_size: int, values: Sequence[Any]) -> Tensor:
     """`values` for one input; a free dimension takes their number."""
     shape = shape_of(spec, max_batch_size, len(values))

@@ -11,14 +11,14 @@ Derived times, used with exactly these meanings everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 ArmName = Literal["stable", "baseline", "candidate"]
-Mode = Literal["paired", "interleaved", "split"]
+Mode = Literal["paired", "interleaved", "split", "sequential"]
 Arrival = Literal["poisson", "constant", "gamma", "trace", "closed"]
-Purpose = Literal["compare", "deploy", "soak", "warm-up"]
+Purpose = Literal["compare", "deploy", "soak", "warm-up", "alone"]
 Status = Literal["ok", "error", "timeout", "oom", "refused", "cancelled"]
 Assignment = Literal["plan", "header", "hash", "observed", "score"]
 Api = Literal["kserve", "generate", "openai"]
@@ -26,6 +26,8 @@ Wire = Literal["grpc", "grpc-stream", "http", "generate", "generate-stream", "op
 Outcome = Literal["pass", "fail", "inconclusive", "no data"]
 FindingKind = Literal["comparison", "watch", "validity"]
 Decision = Literal["promote", "rollback", "inconclusive"]
+CanaryLabel = Literal["Pass", "High", "Low", "Nodata", "NodataFailMetric", "Error"]
+CanaryClass = Literal["pass", "marginal", "fail"]
 
 # ---------------------------------------------------------------- what is asked for
 
@@ -62,12 +64,14 @@ class Arm:
 class Prompt:
     """What one request asks: `max_tokens` None is the load's own. A trace has one for each of its rows.
 
-    `tokens`: the text's length as the scenario's tokenizer counts it, None without one.
+    `tokens`: the text's length as the scenario's tokenizer counts it, None without one. `expected`: what a scorer holds
+    the answer against, any JSON value; None where there is nothing to expect.
     """
 
     text: str
     max_tokens: int | None = None
     tokens: int | None = None
+    expected: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +104,15 @@ class ModelInfo:
 class Gate:
     """One rule. Either `margin` (against the baseline) or `limit` (absolute, never above it).
 
-    `margin_kind`: "relative" (0.10 is 10 % worse) or "absolute" (0.03 is 3 percentage points for errors).
+    `margin_kind`: "relative" (0.10 is 10 % worse) or "absolute" (0.03 is 3 percentage points for errors). `within`: of
+    goodput, the most that each of a request's times may be, in seconds; its `limit` is the share that may miss them.
     """
 
     metric: str
     margin: float | None = None
     margin_kind: Literal["relative", "absolute"] = "relative"
     limit: float | None = None
+    within: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +124,12 @@ class StagePlan:
     mean. `candidate_share`: 0.5 for paired and interleaved; `baseline_share`: None is the rest, less leaves the
     difference to the stable arm. `purpose`: the scenario's own stages compare; the planner puts "deploy" before them,
     which lasts until the candidate is loaded and `duration_s` at most, before a stage its "warm-up", of which nothing
-    is judged, and behind them "soak", in which the baseline is kept after the last stage. `series`: how many stages a
-    sweep or steps were made into; they share one budget of false rollbacks.
+    is judged, and "alone", in which the baseline gets the load that both arms get together in the next stage; and
+    behind them "soak", in which the baseline is kept after the last stage. `series`: how many stages a sweep or steps
+    were made into; they share one budget of false rollbacks. `together`: so many requests leave at the same moment, all
+    for the baseline: it is beside itself as the candidate is beside it in the pairs of the next stage. `period` of
+    `periods`, from 1 (0: none): a sequential stage is carried out as periods in which one arm gets everything, in the
+    order A-B-B-A, each a stage of its own here. `until_decided`: the judge may end it before its time, either way.
     """
 
     index: int
@@ -135,6 +145,10 @@ class StagePlan:
     burstiness: float = 1.0
     baseline_share: float | None = None
     series: int = 1
+    together: int = 1
+    period: int = 0
+    periods: int = 0
+    until_decided: bool = False
 
     @property
     def shares(self) -> dict[ArmName, float]:
@@ -155,7 +169,8 @@ class PlannedRequest:
     """One request, or in paired mode one pair: sent to each of `arms` in this order, at the same due time.
 
     `due_ns` counts from the start of the stage; -1 in a closed loop (due when a slot is free).
-    `prompt` is an index into the prompts. `pair_id` is unique within the run: stage << 32 | number.
+    `prompt` is an index into the prompts. `pair_id` is unique within the run: stage << 32 | number. Where requests
+    leave `together`, all of `arms` are the baseline, and the others have the numbers that follow.
     """
 
     pair_id: int
@@ -200,6 +215,10 @@ class Output(NamedTuple):
 
     A generated baseline answer is the reference; `scored` rows of the same `pair_id` are the distributions that
     each arm gives to the reference's tokens. `topk_ids` and `topk_logprobs` are row-major, `k` a token.
+    `prompt`: the number of what was asked, -1 unknown. `logprob`: the sum of the log-probabilities (nats) that the
+    engine gave its own `logprob_tokens` tokens, which are -1 where it gave none. `tool_calls`: a JSON list of
+    {"name", "arguments"}, "" without any. Of an answer in tensors: `shape`, as "vector FP32 [384]"; `bad`, how many of
+    its numbers are NaN or infinite; `vector`, its numbers where they are few and wanted.
     """
 
     stage: int
@@ -213,6 +232,28 @@ class Output(NamedTuple):
     k: int
     topk_ids: list[int]
     topk_logprobs: list[float]
+    prompt: int = -1
+    logprob: float = 0.0
+    logprob_tokens: int = -1
+    tool_calls: str = ""
+    shape: str = ""
+    bad: int = 0
+    vector: Sequence[float] = ()
+
+
+class Score(NamedTuple):
+    """What a scorer of the scenario gave a generated answer: 0 (wrong) to 1 (right).
+
+    Where a scorer failed there is one row with its `error`, an `arm` of "", a `pair_id` of -1 and a score of 0, and no
+    other of that scorer and stage counts.
+    """
+
+    stage: int
+    pair_id: int
+    arm: str
+    scorer: str
+    score: float
+    error: str = ""
 
 
 class Reading(NamedTuple):
@@ -243,8 +284,9 @@ class StageRecord:
 class Finding:
     """One rule's answer.
 
-    `effect`, `interval` and `margin` share a unit: "ratio" (1.0 is equal, 1.10 is 10 % worse), "pp" (difference of
-    rates; 0.03 is three percentage points), or the metric's own (nats for quality.kl). `baseline` and `candidate`
+    `effect`, `interval` and `margin` share a unit: "ratio" (1.0 is equal, 1.10 is 10 % more; a margin below 1 is of a
+    metric of which less is worse), "pp" (difference of rates; 0.03 is three percentage points), or the metric's own
+    (nats for quality.kl). `baseline` and `candidate`
     are the two values in the metric's unit (seconds, rate, nats). `needs_s`: further seconds of this load after
     which the rule could answer; None where time alone would not help. `reason` is a sentence to act on.
     """
@@ -345,6 +387,65 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         return {"promote": 0, "rollback": 1, "inconclusive": 3}[self.verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The judge's answer at one moment of a stage, `after_s` of `planned_s`. `decides`: it ended the stage.
+
+    `live`: the run itself stopped there; `end`: nothing of the stage was left to come.
+    """
+
+    after_s: float
+    planned_s: float
+    verdict: StageVerdict
+    decides: bool = False
+    live: bool = False
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetricOpinion:
+    """What another judge says of one gate. `unit` (ms, %, tokens) is that of `estimate` and `interval`, the shift.
+
+    `ratio`: of the mean points, candidate to baseline. `points`: how many of baseline and candidate; `z`: by how many
+    standard errors they differ. `ours`: what the gate's own findings come to; `reason`: why the two agree or do not.
+    """
+
+    metric: str
+    label: CanaryLabel
+    ours: Outcome
+    agrees: bool
+    reason: str
+    group: str = ""
+    critical: bool = False
+    points: tuple[int, int] = (0, 0)
+    unit: str = ""
+    z: float | None = None
+    ratio: float | None = None
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecondOpinion:
+    """Another judge on the same recording; it changes nothing. `score`, `pass_from`, `marginal_from`: of 100.
+
+    `groups`: their scores, None where nothing counted. `left_out`: gates of which it can know nothing. `point_s`: what
+    one point is of.
+    """
+
+    judge: str
+    verdict: CanaryClass
+    score: float
+    agrees: bool
+    reason: str
+    metrics: tuple[MetricOpinion, ...]
+    groups: Mapping[str, float | None]
+    left_out: tuple[str, ...]
+    point_s: float
+    pass_from: float
+    marginal_from: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.cli import conformance, judging, machine, models, planning, running, working
+from harness.cli import calibrating, conformance, judging, machine, models, planning, running, working
 from harness.errors import CanaryError
 
 _EPILOG = """\
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"triton-canary {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (running, working, planning, judging, models, conformance, machine):
+    for group in (running, working, planning, judging, calibrating, models, conformance, machine):
         group.add_commands(commands)
     return top
 

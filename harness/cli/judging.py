@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +11,43 @@ from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
-from harness.judge import Evidence, judge, judge_operation, normalise, verdict_json
+from harness.judge import Evidence, judge, judge_operation, normalise, replay, second_opinion, verdict_json
 from harness.recording import Recording, is_operation, read_meta, read_observations
-from harness.report import operation_summary, render, render_operation, terminal
+from harness.report import draw_opinion, looks_table, operation_summary, render, render_operation, terminal
 from harness.run import judge_again, write_verdict
-from harness.types import Verdict
+from harness.scenario.units import parse_duration
+from harness.types import Look, Verdict
+
+LEAST_LOOK_S = 1.0
 
 
 def add_commands(commands: Commands) -> None:
     again = add(
         commands, "judge", _judge, "judge a recording again, offline: a run's folder, or anybody's samples.parquet",
-        "triton-canary judge reports/20260101T120000Z-fp8-canary --json",
+        "triton-canary judge reports/20260101T120000Z-fp8-canary --json\n"
+        "  triton-canary judge --baseline v1/profile_export.jsonl --candidate v2/profile_export.jsonl",
     )  # fmt: skip
-    again.add_argument("path", type=Path, help="the folder of a run, or a samples.parquet")
+    again.add_argument(
+        "path", type=Path, nargs="?",
+        help="the folder of a run, a samples.parquet, or a file of k6 or Locust in which the words baseline and "
+        "candidate tell the arms apart",
+    )  # fmt: skip
+    for arm in ("baseline", "candidate"):
+        again.add_argument(
+            f"--{arm}", type=Path, metavar="FILE",
+            help=f"the {arm}'s run, in place of a path: a samples.parquet, or a file of AIPerf, perf_analyzer, k6 or "
+            "Locust",
+        )  # fmt: skip
     again.add_argument("--rules", type=Path, help="a YAML file with a `gates:` list, instead of the run's own rules")
+    again.add_argument(
+        "--looks", metavar="TIME",
+        help="look every so often, such as 10s, and stop a stage at the first look that decides; default: once, at the "
+        "end",
+    )  # fmt: skip
+    again.add_argument(
+        "--second-opinion", choices=["kayenta"],
+        help="what another judge would have said of the same recording, and why; it changes nothing",
+    )  # fmt: skip
     again.add_argument("--json", action="store_true", help="print verdict.json on stdout")
 
     report = add(
@@ -34,26 +58,59 @@ def add_commands(commands: Commands) -> None:
 
 
 def _judge(args: argparse.Namespace) -> int:
-    if is_operation(args.path):
+    if args.path is not None and is_operation(args.path) and not (args.baseline or args.candidate):
         return _judge_operation(args)
-    recording = Recording.open(args.path)
+    recording = _recording(args)
     evidence = Evidence.of(recording)
     if args.rules:
         evidence = replace(evidence, gates=normalise(scenario.load_rules(args.rules)))
-    verdict = judge(evidence)
-    if args.path.is_dir() and not args.rules:
-        # With other rules it is a question about the run, not the run's verdict.
-        write_verdict(args.path, verdict, recording)
-    if args.json:
-        print(verdict_json(verdict, recording.meta), end="")
+    looks: Sequence[Look] = ()
+    if args.looks is None:
+        verdict = judge(evidence)
     else:
-        stdout().print(terminal.summary(verdict, recording.meta, None))
+        replayed = replay(evidence, _step_ns(args.looks))
+        verdict, looks, evidence = replayed.verdict, replayed.looks, replayed.evidence
+    if args.path is not None and args.path.is_dir() and not args.rules and args.looks is None:
+        # With other rules or looks it is a question about the run, not the run's verdict.
+        write_verdict(args.path, verdict, recording)
+    opinion = second_opinion(evidence, verdict) if args.second_opinion else None
+    if args.json:
+        print(verdict_json(verdict, recording.meta, opinion), end="")
+        return verdict.exit_code
+    console = stdout()
+    console.print(terminal.summary(verdict, recording.meta, None))
+    if looks:
+        console.print(looks_table(looks))
+    if opinion:
+        console.print(draw_opinion(opinion))
     return verdict.exit_code
+
+
+def _recording(args: argparse.Namespace) -> Recording:
+    """Of one path, or of two runs."""
+    if args.path is not None and not args.baseline and not args.candidate:
+        return Recording.open(args.path)
+    if args.path is None and args.baseline and args.candidate:
+        return Recording.of_runs(args.baseline, args.candidate)
+    raise UsageError("judge: give a path, or both --baseline FILE and --candidate FILE")
+
+
+def _step_ns(text: str) -> int:
+    """Between two looks; UsageError if it is no duration, or too short for what a look takes."""
+    try:
+        step_s = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--looks {text}: {error}") from error
+    if step_s < LEAST_LOOK_S:
+        raise UsageError(f"--looks {text}: expected {LEAST_LOOK_S:g}s or more between two looks")
+    return round(step_s * 1e9)
 
 
 def _judge_operation(args: argparse.Namespace) -> int:
     if args.rules:
         raise UsageError(f"{args.path}: is an operation, and operations have no rules to choose")
+    if args.looks is not None or args.second_opinion:
+        raise UsageError(f"{args.path}: is an operation; --looks and --second-opinion are for runs that compare arms")
     verdict, meta = judge_again(args.path)
     if args.json:
         print(verdict_json(verdict, meta), end="")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from harness import scenario
 from harness.cli.command import Commands, add
+from harness.cli.foreseeing import Known, known, lines
 from harness.cli.screen import stdout
 from harness.embedded import available, embedding_available, s3_available, weights_available
-from harness.scenario import GateFacts
+from harness.scenario import Description, GateFacts, Operation
 
 
 def add_commands(commands: Commands) -> None:
@@ -21,6 +24,11 @@ def add_commands(commands: Commands) -> None:
     check.add_argument("scenario", help="the name of a built-in scenario, or a file")
     check.add_argument("--seed", type=int, help="fixes due times, arms and prompts; default: the scenario's")
     check.add_argument("--set", action="append", default=[], metavar="A.B=V", help="override a value; repeatable")
+    check.add_argument(
+        "--from", dest="recording", type=Path, metavar="DIR",
+        help="an earlier run, or a samples.parquet, by whose noise to say what can be shown; default: the last "
+        "calibration's",
+    )  # fmt: skip
     add(
         commands,
         "scenarios",
@@ -31,7 +39,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    facts = scenario.describe(scenario.load(args.scenario, args.set, seed=args.seed))
+    wanted = scenario.load(args.scenario, args.set, seed=args.seed)
+    facts = scenario.describe(wanted)
     console = stdout()
     console.print(f"{facts.name}: {facts.summary}" if facts.summary else facts.name, markup=False)
     if facts.stages:
@@ -49,7 +58,22 @@ def _check(args: argparse.Namespace) -> int:
     for gate in facts.gates:
         table.add_row(gate.rule, f"{_sign(gate)} {gate.sentence}")
     console.print(table)
+    if not isinstance(wanted, Operation):
+        _foresee(console, facts, known(wanted, args.recording))
     return 0
+
+
+def _foresee(console: Console, facts: Description, noise: Known) -> None:
+    rows, rests_on = lines(facts, noise)
+    if not rows:
+        return
+    console.print()
+    table = Table("gate", "what can it show, in 80 % of such runs?", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if rests_on:
+        console.print(rests_on, markup=False)
 
 
 def _sign(gate: GateFacts) -> str:

@@ -4,6 +4,8 @@ input.
 
 from harness.judge.document import schema, verdict_json
 from harness.judge.evidence import Evidence
+from harness.judge.kayenta import second_opinion
+from harness.judge.looks import replay
 from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
 from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judged
 from harness.judge.stage import judge_stage
@@ -24,6 +26,8 @@ __all__ = [
     "judged",
     "known_metric",
     "normalise",
+    "replay",
     "schema",
+    "second_opinion",
     "verdict_json",
 ]

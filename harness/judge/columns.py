@@ -25,7 +25,9 @@ class Columns:
     """One row a sample. `arm` and `status` index ARMS and STATUSES; `error` and `version` index their names.
 
     Times are int64 nanoseconds from the run's start, -1 unknown. `score` marks requests that score given
-    tokens: their failures count, their times do not.
+    tokens: their failures count, their times do not. `due_ns` also puts a request into its block, so where it is
+    unknown (another tool's recording) it is when the request was sent, or else done, and `due_known` is false: then
+    nothing is measured from it.
     """
 
     arm: npt.NDArray[np.int8]
@@ -33,6 +35,7 @@ class Columns:
     pair_id: Ints
     score: Bools
     due_ns: Ints
+    due_known: Bools
     sent_ns: Ints
     first_ns: Ints
     done_ns: Ints
@@ -51,15 +54,20 @@ class Columns:
         version, version_names = _codes(table["version"])
         assignment, assignments = _codes(table["assignment"])
         score = assignments.index("score") if "score" in assignments else -2
+        due, sent, done = (_numbers(table[name], np.int64) for name in ("due_ns", "sent_ns", "done_ns"))
+        due_known = due >= 0
+        if not due_known.all():
+            due = np.where(due_known, due, np.where(sent >= 0, sent, done))
         return cls(
             arm=_lookup(table["arm"], ARMS),
             stage=np.maximum(_numbers(table["stage"], np.int32), 0),  # a bare file knows no stage: all is stage 0
             pair_id=_numbers(table["pair_id"], np.int64),
             score=assignment == score,
-            due_ns=_numbers(table["due_ns"], np.int64),
-            sent_ns=_numbers(table["sent_ns"], np.int64),
+            due_ns=due,
+            due_known=due_known,
+            sent_ns=sent,
             first_ns=_numbers(table["first_ns"], np.int64),
-            done_ns=_numbers(table["done_ns"], np.int64),
+            done_ns=done,
             status=_lookup(table["status"], STATUSES),
             error=error,
             version=version,

@@ -9,17 +9,17 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
-from harness.types import Finding, StageVerdict, Verdict
+from harness.types import Finding, SecondOpinion, StageVerdict, Verdict
 
 FORMAT = 1
 # Beyond these digits libraries may round differently from machine to machine.
 DIGITS = 9
 
 
-def verdict_json(verdict: Verdict, meta: Mapping[str, Any]) -> str:
+def verdict_json(verdict: Verdict, meta: Mapping[str, Any], opinion: SecondOpinion | None = None) -> str:
     """The document, described by `schema()`. Keys are sorted; numbers have nine digits; ends with a newline.
 
-    `meta`: run.json, {} if there is none.
+    `meta`: run.json, {} if there is none. `opinion`: another judge's, where one was asked for.
     """
     scenario = meta.get("scenario")
     document = {
@@ -37,6 +37,8 @@ def verdict_json(verdict: Verdict, meta: Mapping[str, Any]) -> str:
         "stages": [_stage(stage) for stage in verdict.stages],
         "findings": [_finding(finding) for finding in verdict.findings],
     }
+    if opinion is not None:
+        document["second_opinion"] = asdict(opinion)
     return json.dumps(_clean(document), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

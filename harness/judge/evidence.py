@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from harness.judge import calibrated
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Columns
+from harness.judge.marks import Marks, marks
 from harness.judge.metrics import default_gates, normalise
 from harness.judge.outputs import Answer, answers, seen
-from harness.recording import Recording, stage_records
+from harness.recording import Recording, stage_plans, stage_records
 from harness.recording import gates as recorded_gates
+from harness.recording.imported import Imported, imported
 from harness.recording.steps import Pipeline, pipelines
 from harness.types import Gate, StagePlan, StageRecord
 
@@ -44,7 +47,10 @@ class Evidence:
     0 unknown. `versions`: the version that each arm's answers should name, where known. `finished`: the run
     came to its own end. `seed` fixes every resampling. `guarded`: the `model/version` at which requests were
     looked for that the run did not send; "" if at none. `devices`: what readings call each arm, `model/version`.
-    `workers`: the load workers that run.json lists. `pipelines`: the steps of the arms that are ensembles.
+    `urls`: the address of each arm, where known. `gpus`: what readings call the GPUs that serve one arm alone.
+    `workers`: the load workers that run.json lists. `pipelines`: the steps of the arms that are ensembles. `plans`: the
+    stages of the whole plan, () unknown. `calibrated`: what is to be said of the rig's last calibration, None: nothing.
+    `marks`: what scorers gave the outputs. `imported`: where the recording is another tool's.
     """
 
     samples: Columns
@@ -58,8 +64,14 @@ class Evidence:
     readings: pa.Table | None = None
     guarded: str = ""
     devices: Mapping[str, str] = field(default_factory=dict)
+    urls: Mapping[str, str] = field(default_factory=dict)
+    gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     workers: tuple[LoadWorker, ...] = ()
     pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
+    plans: tuple[StagePlan, ...] = ()
+    calibrated: str | None = None
+    marks: Marks = field(default_factory=Marks)
+    imported: Imported | None = None
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -77,8 +89,14 @@ class Evidence:
             readings=recording.readings,
             guarded=str(meta.get("guarded") or ""),
             devices=_devices(meta),
+            urls=_urls(meta),
+            gpus=_gpus(meta),
             workers=_workers(meta),
             pipelines=pipelines(meta),
+            plans=stage_plans(meta),
+            calibrated=calibrated.sentence(meta),
+            scores=recording.scores,
+            imported=imported(meta),
         )
 
     @classmethod
@@ -96,8 +114,14 @@ class Evidence:
         readings: pa.Table | None = None,
         guarded: str = "",
         devices: Mapping[str, str] | None = None,
+        urls: Mapping[str, str] | None = None,
+        gpus: Mapping[str, Sequence[str]] | None = None,
         workers: Sequence[LoadWorker] = (),
         pipelines: Mapping[str, Pipeline] | None = None,
+        plans: Sequence[StagePlan] = (),
+        calibrated: str | None = None,
+        scores: pa.Table | None = None,
+        imported: Imported | None = None,
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -113,8 +137,14 @@ class Evidence:
             readings=readings,
             guarded=guarded,
             devices=dict(devices or {}),
+            urls=dict(urls or {}),
+            gpus={arm: tuple(own) for arm, own in (gpus or {}).items()},
             workers=tuple(workers),
             pipelines=dict(pipelines or {}),
+            plans=tuple(plans),
+            calibrated=calibrated,
+            marks=marks(scores),
+            imported=imported,
         )
 
     def upto(self, now_ns: int) -> Evidence:
@@ -131,9 +161,15 @@ class Evidence:
         """The gates as given, or the default ones."""
         if self.gates:
             return normalise(self.gates)
-        answered = self.samples.arm[(self.samples.status == OK) & ~self.samples.score]
-        smaller = min(int((answered == arm).sum()) for arm in (BASELINE, CANDIDATE))
-        return default_gates(token_model=self.token_model, requests=smaller)
+        answered = self.samples.take((self.samples.status == OK) & ~self.samples.score)
+        arms = [answered.take(answered.arm == arm) for arm in (BASELINE, CANDIDATE)]
+        smaller = min(len(arm) for arm in arms)
+        some = [arm for arm in arms if len(arm)]
+        if all(arm.due_known.any() for arm in some):
+            return default_gates(token_model=self.token_model, requests=smaller)
+        first = all((arm.first_ns >= 0).any() for arm in some)
+        tokens = first and all((arm.osl > 0).any() for arm in some)
+        return default_gates(token_model=tokens, requests=smaller, due=False, first=first)
 
     @cached_property
     def names(self) -> tuple[str, str]:
@@ -159,6 +195,21 @@ def _devices(meta: Mapping[str, Any]) -> dict[str, str]:
         return {}
     known = {name: arm for name, arm in arms.items() if isinstance(arm, Mapping) and arm.get("model")}
     return {str(name): f"{arm['model']}/{arm.get('version') or ''}" for name, arm in known.items()}
+
+
+def _urls(meta: Mapping[str, Any]) -> dict[str, str]:
+    """The address of each arm."""
+    arms = meta.get("arms")
+    known = arms.items() if isinstance(arms, Mapping) else ()
+    return {str(name): str(arm["url"]) for name, arm in known if isinstance(arm, Mapping) and arm.get("url")}
+
+
+def _gpus(meta: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What readings call the GPUs that serve one arm alone, of each arm of which that is known."""
+    arms = meta.get("arms")
+    known = arms.items() if isinstance(arms, Mapping) else ()
+    owned = {str(name): arm.get("gpus") for name, arm in known if isinstance(arm, Mapping)}
+    return {name: tuple(map(str, own)) for name, own in owned.items() if isinstance(own, list) and own}
 
 
 def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:

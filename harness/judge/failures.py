@@ -131,12 +131,16 @@ class Difference:
         """In this stage the baseline fails about as often: then the machine is to blame, not the build."""
         return self.here.requests >= 20 and self.second.rate - self.here.rate <= self.margin
 
+    @property
+    def sure(self) -> float:
+        return self.view.pass_level(max(self.second.requests, 2))
+
     def rule(self) -> Rule:
         beyond = self.bound(ALPHA_FAIL, "lower") > self.margin and not self.shared
         return Rule(min(1.0, math.exp(-self.log_e)) if beyond else 1.0, self.finding)
 
     def finding(self, failed: float | None) -> Finding:
-        low, high = self.bound(failed or ALPHA_FAIL, "lower"), self.bound(ALPHA_PASS, "upper")
+        low, high = self.bound(failed or ALPHA_FAIL, "lower"), self.bound(self.sure, "upper")
         outcome, reason, needs_s = self._answer(failed, low, high)
         return Finding(
             metric=self.metric,
@@ -162,9 +166,9 @@ class Difference:
             return "fail", f"{self._what()}; {sure}, {limit}{self._classes()}", None
         if self.view.role == "watch":
             return self._watched()
-        if not self.view.final:
+        if not self.view.may_pass:
             return "inconclusive", f"{self._what()}: no verdict yet, the stage is not over", None
-        wanted = requests_for(self.margin)
+        wanted = requests_for(self.margin, self.sure)
         if high < self.margin and self.second.requests >= wanted:
             sure = f"95 % sure it is at most {words.points(max(high, 0.0))} more"
             return "pass", f"{self._what()}; {sure}, {limit}", None
@@ -243,7 +247,7 @@ class _Limit:
     def finding(self, failed: float | None) -> Finding:
         two, limit = self.second, self.gate.limit or 0.0
         low = rate_lower(two.failures, two.requests, failed or ALPHA_FAIL)
-        high = rate_upper(two.failures, two.requests, ALPHA_PASS)
+        high = rate_upper(two.failures, two.requests, self.view.pass_level(max(two.requests, 2)))
         v2 = self.view.names[1]
         what = f"{words.percent(two.rate)} of requests fail on {v2} ({two.failures} of {two.requests})"
         allowed = f"limit {words.percent(limit)}"
@@ -256,7 +260,7 @@ class _Limit:
             outcome = "pass" if likely > 1 / SUSPICION and two.failures < two.requests else "inconclusive"
             rest = "nothing speaks against it" if outcome == "pass" else "suspicious, but not enough to be sure"
             reason = f"{what}, {allowed}: {rest}"
-        elif not self.view.final:
+        elif not self.view.may_pass:
             reason = f"{what}, {allowed}: no verdict yet, the stage is not over"
         elif high < limit or (limit == 0 and two.failures == 0):
             outcome, reason = "pass", f"{what}; 95 % sure it is at most {words.percent(high)}, {allowed}"

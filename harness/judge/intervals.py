@@ -1,4 +1,4 @@
-"""One-sided bounds and p-values from two methods that must agree, and the looks' boundary."""
+"""One-sided bounds and p-values from two methods that must agree."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge.columns import Floats
-from harness.judge.distributions import normal_isf, normal_sf, t_isf, t_sf
+from harness.judge.distributions import normal_isf, t_isf, t_sf
+from harness.judge.robust import location
 
 ALPHA_FAIL = 0.01
 ALPHA_PASS = 0.05
+AGREED = 0.25
+"""How surely (75 %) the pooled effect has to lie beyond a bar that the differences exceed at their own level."""
 POWER_Z = normal_isf(0.20)
 
 
@@ -19,7 +22,7 @@ POWER_Z = normal_isf(0.20)
 class Spread:
     """An effect seen two ways: `units` per-block (or per-prompt) differences, and resamples of the whole.
 
-    `effect` is the pooled estimate, `mean` the mean of the differences; `se_units` and `se_draws` their
+    `effect` is the pooled estimate, `mean` the location of the differences; `se_units` and `se_draws` their
     standard errors; `lag1` the lag-1 autocorrelation of the differences, 0 where the units have no order.
     """
 
@@ -30,6 +33,7 @@ class Spread:
     sorted_draws: Floats
     units: int
     lag1: float = 0.0
+    widened: float = 1.0
 
     @property
     def low_trust(self) -> bool:
@@ -45,29 +49,54 @@ class Spread:
         return max(self.se_units, self.se_draws)
 
 
-def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bool) -> Spread:
-    """`differences`: one a block or prompt; `ordered`: neighbours follow each other in time.
+def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bool, robust: bool = False) -> Spread:
+    """`differences`: one a block or prompt; `ordered`: neighbours follow each other in time; `robust`: their location is
+    Huber's (for differences that are symmetric where there is no effect), else the mean.
 
     Where neighbours resemble each other, the standard error is widened by sqrt((1 + r) / (1 - r)), with r the
     lag-1 autocorrelation less its own standard error 1 / sqrt(n): a handful of blocks resemble each other by
     chance. The bootstrap's is widened by sqrt(n / (n - 1)), which resampling loses.
     """
+    seen = differ(differences, ordered=ordered, robust=robust)
     n = len(differences)
-    centred = differences - differences.mean()
+    return Spread(
+        effect=effect,
+        mean=seen.mean,
+        se_units=seen.se,
+        se_draws=float(resamples.std()) * math.sqrt(n / max(n - 1, 1)) * seen.widened,
+        sorted_draws=np.sort(resamples),
+        units=n,
+        lag1=seen.lag1,
+        widened=seen.widened,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Of a Spread what the differences alone say; `widened`: by how much neighbours that resemble each other do so."""
+
+    mean: float
+    se: float
+    lag1: float
+    widened: float
+
+
+def differ(differences: Floats, *, ordered: bool, robust: bool) -> Differences:
+    """The first half of `spread`."""
+    n = len(differences)
+    middle, error, centred = location(differences) if robust else _mean(differences)
     variance = float(centred @ centred)
     lag1 = float(centred[1:] @ centred[:-1]) / variance if ordered and variance > 0 else 0.0
     lag1 = min(max(lag1, -0.95), 0.95)
     sure = max(0.0, lag1 - 1 / math.sqrt(n))
-    widen = math.sqrt((1 + sure) / (1 - sure))
-    return Spread(
-        effect=effect,
-        mean=float(differences.mean()),
-        se_units=math.sqrt(variance / (n - 1) / n) * widen if n > 1 else math.inf,
-        se_draws=float(resamples.std()) * math.sqrt(n / max(n - 1, 1)) * widen,
-        sorted_draws=np.sort(resamples),
-        units=n,
-        lag1=lag1,
-    )
+    widened = math.sqrt((1 + sure) / (1 - sure))
+    return Differences(middle, error * widened, lag1, widened)
+
+
+def _mean(differences: Floats) -> tuple[float, float, Floats]:
+    n = len(differences)
+    mean = float(differences.mean())
+    return mean, float(differences.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf, differences - mean
 
 
 def upper(s: Spread, alpha: float) -> float:
@@ -87,16 +116,40 @@ def lower(s: Spread, alpha: float) -> float:
 
 def p_above(s: Spread, bar: float) -> float:
     """One-sided p-value of "the effect is at most `bar`": the larger of both methods'."""
-    values = []
-    for centre, se in ((s.mean, s.se_units), (s.effect, s.se_draws)):
-        if se > 0:
-            values.append(t_sf((centre - bar) / se, s.units - 1))
-        else:
-            values.append(0.0 if centre > bar else 1.0)
+    return max(_p_units(s, bar), _p_draws(s, bar))
+
+
+def p_agreed(s: Spread, bar: float) -> float:
+    """The same by the differences alone, provided that the pooled effect is above `bar` at the level AGREED; else the
+    larger of both. The false alarms are those of the first method or fewer, its power is hardly touched.
+    """
+    return agreed(_p_units(s, bar), s, bar)
+
+
+def agreed(p: float, s: Spread, bar: float) -> float:
+    """`p`, provided that the pooled effect agrees."""
+    draws = _p_draws(s, bar)
+    return p if draws <= AGREED else max(p, draws)
+
+
+def lower_agreed(s: Spread, alpha: float, bound: float | None = None) -> float:
+    """The bound that lies above a bar exactly where `p_agreed` is below `alpha`; `bound`: that of another first test."""
+    if bound is None:
+        bound = s.mean - t_isf(alpha, s.units - 1) * s.se_units
+    pooled = [s.effect - t_isf(AGREED, s.units - 1) * s.se_draws, _percentile(s, AGREED)]
+    return min(bound, *pooled)
+
+
+def _p_units(s: Spread, bar: float) -> float:
+    if s.se_units > 0:
+        return t_sf((s.mean - bar) / s.se_units, s.units - 1)
+    return 0.0 if s.mean > bar else 1.0
+
+
+def _p_draws(s: Spread, bar: float) -> float:
+    p = t_sf((s.effect - bar) / s.se_draws, s.units - 1) if s.se_draws > 0 else float(s.effect <= bar)
     below = int(np.searchsorted(s.sorted_draws, bar, side="right"))
-    if below > 5:
-        values.append(below / len(s.sorted_draws))
-    return max(values)
+    return max(p, below / len(s.sorted_draws)) if below > 5 else p
 
 
 def p_below(s: Spread, bar: float) -> float:
@@ -105,24 +158,11 @@ def p_below(s: Spread, bar: float) -> float:
 
 
 def mirrored(s: Spread) -> Spread:
-    return Spread(-s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1)
+    return Spread(-s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened)
 
 
 def _percentile(s: Spread, share: float) -> float:
     return float(np.quantile(s.sorted_draws, share))
-
-
-def look_alpha(alpha: float, fraction: float) -> float:
-    """The level of one look after `fraction` of the stage: O'Brien-Fleming, z = z(1 - alpha/2) /
-    sqrt(fraction).
-    """
-    return normal_sf(normal_isf(alpha / 2) / math.sqrt(fraction))
-
-
-def look_p(p: float, fraction: float) -> float:
-    """The p-value that, compared with alpha, is the same decision as comparing `p` with `look_alpha`."""
-    z = normal_isf(min(max(p, 1e-300), 1.0))
-    return min(1.0, 2 * normal_sf(z * math.sqrt(fraction))) if z > 0 else 1.0
 
 
 def more_seconds(s: Spread, bar: float, elapsed_s: float) -> float | None:

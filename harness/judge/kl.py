@@ -41,6 +41,19 @@ def kl_topk(p_ids: Ids, p_logprobs: Floats, q_ids: Ids, q_logprobs: Floats) -> F
     return np.asarray(np.maximum(inside + tail, 0.0), np.float64)
 
 
+def chosen(ids: Ids, logprobs: Floats, tokens: Ids) -> tuple[Floats, int]:
+    """The log-probability of each of `tokens`, and of how many it is but an upper bound: those not in the top k, which
+    are given what `kl_topk` gives them, the k-th or an equal part of the rest.
+    """
+    same = ids == np.asarray(tokens)[:, None]
+    known = same.any(axis=1)
+    p = np.exp(logprobs)
+    rest = np.maximum(1 - p.sum(axis=1), LEAST)
+    bound = np.log(np.minimum(p.min(axis=1), rest))
+    found = np.where(same, logprobs, -np.inf).max(axis=1)
+    return np.where(known, found, np.maximum(bound, np.log(LEAST))), int((~known).sum())
+
+
 def sound(ids: Ids | None, logprobs: Floats | None) -> bool:
     """Whether these are log-probabilities at all: finite, not above 0, of a total of at most 1."""
     if ids is None or logprobs is None or not np.isfinite(logprobs).all():

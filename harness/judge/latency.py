@@ -18,26 +18,26 @@ from harness.judge.blocks import (
     by_pairs,
     by_time,
     log_of,
+    pooled,
     statistic,
 )
 from harness.judge.columns import Columns, Floats, Ints
 from harness.judge.intervals import (
     ALPHA_FAIL,
-    ALPHA_PASS,
     Spread,
-    look_alpha,
-    look_p,
+    agreed,
     lower,
+    lower_agreed,
     mirrored,
     more_seconds,
-    p_above,
-    p_below,
+    p_agreed,
     spread,
     upper,
 )
 from harness.judge.metrics import quantile_of
 from harness.judge.resample import generator, pooled_pair
 from harness.judge.rule import Rule, settled
+from harness.judge.tail import Tail
 from harness.judge.times import lengths, seconds, uncounted
 from harness.judge.view import StageView
 from harness.types import Finding, Gate
@@ -54,6 +54,7 @@ class Matched:
     values: tuple[Floats, Floats]
     due_ns: tuple[Ints, Ints]
     paired: bool
+    begin_ns: int | None = None
     dropped: float = 0.0
 
     @property
@@ -64,8 +65,9 @@ class Matched:
     def blocks(self) -> Blocks | None:
         """None if there are too few requests."""
         if self.paired:
-            return by_pairs(np.minimum(*self.due_ns), *self.values)
-        return by_time(self.due_ns[0], self.values[0], self.due_ns[1], self.values[1])
+            return by_pairs(np.minimum(*self.due_ns), *self.values, self.begin_ns)
+        (due1, due2), (v1, v2) = self.due_ns, self.values
+        return by_time(due1, v1, due2, v2, self.begin_ns)
 
 
 def measured(columns: Columns, metric: str) -> Floats:
@@ -82,13 +84,13 @@ def matched(view: StageView, metric: str) -> Matched:
 
 
 def _matched(view: StageView, metric: str) -> Matched:
-    arms = view.arms
+    arms, begin = view.arms, view.record.begin_ns
     values = tuple(measured(arm, metric) for arm in arms)
     if view.plan.mode != "paired":
         known = tuple(np.isfinite(v) for v in values)
         dues = tuple(arm.due_ns[k] for arm, k in zip(arms, known, strict=True))
         kept = tuple(v[k] for v, k in zip(values, known, strict=True))
-        return Matched((kept[0], kept[1]), (dues[0], dues[1]), paired=False)
+        return Matched((kept[0], kept[1]), (dues[0], dues[1]), paired=False, begin_ns=begin)
     _, first, second = np.intersect1d(arms[0].pair_id, arms[1].pair_id, return_indices=True)
     v1, v2 = values[0][first], values[1][second]
     fine = (arms[0].status[first] == 0) & (arms[1].status[second] == 0)
@@ -96,7 +98,7 @@ def _matched(view: StageView, metric: str) -> Matched:
     either, both = known1 | known2, known1 & known2
     lost = int((fine & either & ~both).sum()) / max(int((fine & either).sum()), 1)
     dues = (arms[0].due_ns[first][both], arms[1].due_ns[second][both])
-    return Matched((v1[both], v2[both]), dues, paired=True, dropped=lost)
+    return Matched((v1[both], v2[both]), dues, paired=True, begin_ns=begin, dropped=lost)
 
 
 def least_requests(metric: str) -> int:
@@ -112,19 +114,20 @@ def compare(view: StageView, gate: Gate) -> Rule:
     missing = _missing(view, gate, data)
     if missing is not None:
         return settled(missing)
+    quantile = None if gate.metric == "osl" else quantile_of(gate.metric)
     blocks = data.blocks
     n, least = data.requests, least_requests(gate.metric)
     if blocks is None or n < least:
         return settled(_too_few(view, gate, data, least))
-    quantile = None if gate.metric == "osl" else quantile_of(gate.metric)
-    v1, v2 = (statistic(v, quantile) for v in blocks.values)
+    v1, v2 = (pooled(blocks, arm, quantile) for arm in (0, 1))
     if np.ptp(blocks.values[0]) == 0 and np.ptp(blocks.values[1]) == 0 and gate.metric != "osl":
         return settled(_constant(view, gate, v1, v2, n))
     logs = block_logs(blocks, quantile)
     draws = pooled_pair(blocks, quantile, generator(view.evidence.seed, gate.metric, view.index))
     effect = float(np.diff(log_of(np.array([v1, v2])))[0])
-    seen = spread(effect, logs[1] - logs[0], log_of(draws[1]) - log_of(draws[0]), ordered=True)
-    return Ratio(view, gate, seen, v1, v2, data, blocks.dropped).rule()
+    seen = spread(effect, logs[1] - logs[0], log_of(draws[1]) - log_of(draws[0]), ordered=True, robust=True)
+    tail = Tail.of(blocks, quantile, seen.widened)
+    return Ratio(view, gate, seen, v1, v2, data, blocks.dropped, tail).rule()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,15 +141,16 @@ class Ratio:
     v2: float
     data: Matched
     dropped_blocks: float
+    tail: Tail | None = None
 
     def rule(self) -> Rule:
         bar = math.log1p(self.gate.margin or 0.0)
-        p = p_above(self.seen, bar)
+        p = p_agreed(self.seen, bar) if self.tail is None else agreed(self.tail.p(bar), self.seen, bar)
         if self.gate.metric == "osl":  # drift counts in both directions
-            p = min(1.0, 2 * min(p, p_below(self.seen, -bar)))
+            p = min(1.0, 2 * min(p, p_agreed(mirrored(self.seen), bar)))
         if self.dropped > MAX_DROPPED:
             p = 1.0
-        return Rule(look_p(p, self.view.fraction), self.finding)
+        return Rule(self.view.looks.p(p, self.seen.units), self.finding)
 
     @property
     def dropped(self) -> float:
@@ -155,15 +159,17 @@ class Ratio:
     def finding(self, failed: float | None) -> Finding:
         gate, view, seen = self.gate, self.view, self.seen
         bar = math.log1p(gate.margin or 0.0)
-        low = lower(seen, look_alpha(failed or ALPHA_FAIL, view.fraction))
-        high = upper(seen, ALPHA_PASS)
-        within = high < bar and (gate.metric != "osl" or lower(seen, ALPHA_PASS) > -bar)
+        level = view.looks.level(failed or ALPHA_FAIL, seen.units)
+        low = lower_agreed(seen, level, None if self.tail is None else self.tail.lower(level))
+        sure = view.pass_level(seen.units)
+        high = upper(seen, sure)
+        within = high < bar and (gate.metric != "osl" or lower(seen, sure) > -bar)
         needs_s = None
         if failed is not None:
             outcome, reason = "fail", self._worse(low, failed)
         elif self.dropped > MAX_DROPPED:
             outcome, reason = "inconclusive", self._lossy()
-        elif within and view.final:
+        elif within and view.may_pass:
             outcome, reason = "pass", self._fine(high)
         else:
             needs_s = self._needs(bar)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Literal
 
 from harness.errors import UsageError
 from harness.types import Gate
 
 TIMES = ("ttft", "tpot", "response_time", "request_latency")
 STATISTICS = ("p50", "p90", "p95", "p99", "mean")
-QUALITY = ("quality.kl", "quality.kl.p99", "quality.top1", "quality.flips")
+QUALITY = (
+    *("quality.kl", "quality.kl.p99", "quality.perplexity", "quality.top1", "quality.flips"),
+    *("quality.logprob", "quality.score", "quality.finish", "quality.cosine", "quality.neighbours"),
+)
+ONE_SCORER = "quality.score."
+"""How the metric of one scorer among several begins: `quality.score.exact`."""
+QUALITY_MARGINS: dict[str, Literal["relative", "absolute"]] = {
+    "quality.perplexity": "relative",
+    "quality.score": "absolute",
+    "quality.finish": "absolute",
+}
+"""Quality metrics that are held against the baseline's own value, and how; the others have a limit on a distance."""
 LATENCY = tuple(f"{time}.{statistic}" for time in TIMES for statistic in STATISTICS)
-KNOWN = ("errors", *LATENCY, "osl", *QUALITY)
+THROUGHPUT = ("request_throughput", "output_token_throughput", "throughput_per_gpu", "goodput")
+RESOURCES = ("memory.peak", "energy")
+KNOWN = ("errors", *LATENCY, "osl", *QUALITY, *THROUGHPUT, *RESOURCES)
+LOWER_IS_WORSE = THROUGHPUT
 
 DEFAULT_TIME_MARGIN = 0.10
 DEFAULT_ERROR_MARGIN = 0.01
@@ -23,11 +38,27 @@ _ALIASES = {time: f"{time}.p50" for time in TIMES}
 
 def known_metric(name: str) -> bool:
     """True for what a gate may name: a metric of KNOWN, or a bare time such as `ttft` (its p50)."""
-    return name in KNOWN or name in _ALIASES
+    return name in KNOWN or name in _ALIASES or is_quality(name)
+
+
+def is_quality(name: str) -> bool:
+    return name in QUALITY or (name.startswith(ONE_SCORER) and len(name) > len(ONE_SCORER))
+
+
+def scorer_of(name: str) -> str | None:
+    """`exact` of `quality.score.exact`, "" of `quality.score` (the only one), None of what is no score."""
+    if name == "quality.score":
+        return ""
+    return name.removeprefix(ONE_SCORER) if name.startswith(ONE_SCORER) else None
 
 
 def is_latency(name: str) -> bool:
     return name in LATENCY
+
+
+def of_equal_load(gate: Gate) -> bool:
+    """Whether a gate is a comparison that only means something where both arms have the same load."""
+    return gate.metric == "osl" or (gate.metric in (*THROUGHPUT, *RESOURCES) and gate.margin is not None)
 
 
 def quantile_of(name: str) -> float | None:
@@ -41,8 +72,10 @@ def normalise(gates: Iterable[Gate]) -> tuple[Gate, ...]:
 
     Raises UsageError, naming the gate, for an unknown metric, a metric twice, a negative margin, or a kind of
     rule that the metric does not have. Latency and `osl` margins are relative, those of errors are percentage
-    points; quality takes `limit` (or an absolute `margin`, which means the same there: both are read as the
-    most that the candidate may exceed the v1-v1 floor by). `quality.top1` is gated on *dis*agreement.
+    points; so are those of quality.score (how far it may drop) and quality.finish (how far it may drift), and
+    quality.perplexity has a relative one. The rest of quality takes `limit` (or an absolute `margin`, which means the
+    same there: both are read as the most that the candidate may exceed the v1-v1 floor by). `quality.top1` is gated on
+    *dis*agreement.
     """
     normal = tuple(_normal(gate) for gate in gates)
     names = [gate.metric for gate in normal]
@@ -62,12 +95,16 @@ def _normal(gate: Gate) -> Gate:
     for word, value in (("margin", gate.margin), ("limit", gate.limit)):
         if value is not None and not 0 <= value < float("inf"):
             raise UsageError(f"gate {name}: {word} {value} must be a number from 0 up")
-    if name in QUALITY:
+    if is_quality(name):
         return _quality(gate)
     if name == "errors":
         return _errors(gate)
+    if gate.within and name != "goodput":
+        raise UsageError(f"gate {name}: only goodput has limits within which a request is good")
     if name == "osl" and gate.limit is not None:
         raise UsageError("gate osl: takes a relative margin (how far the length may drift), not a limit")
+    if name in (*THROUGHPUT, *RESOURCES):
+        _amount(gate)
     if gate.limit is not None:
         return gate
     if gate.margin is None:
@@ -76,6 +113,23 @@ def _normal(gate: Gate) -> Gate:
     if gate.margin_kind != "relative":
         raise UsageError(f"gate {name}: takes a relative margin such as 10%, or a limit")
     return gate
+
+
+def _amount(gate: Gate) -> None:
+    """What is no time: a throughput, memory, energy."""
+    name = gate.metric
+    if gate.limit is not None and name not in ("goodput", "memory.peak"):
+        raise UsageError(f"gate {name}: takes a relative margin such as 5%, not a limit")
+    if name in LOWER_IS_WORSE and gate.margin is not None and gate.margin >= 1:
+        raise UsageError(f"gate {name}: margin {gate.margin} must be below 1: it says how far it may be below")
+    if name != "goodput":
+        return
+    if not gate.within or set(gate.within) - set(TIMES):
+        raise UsageError(f"gate goodput: needs limits on {', '.join(TIMES)}, such as ttft within 500ms")
+    if not all(0 < limit < float("inf") for limit in gate.within.values()):
+        raise UsageError("gate goodput: each limit within which a request is good must be a duration above 0")
+    if gate.limit is not None and not 0 < gate.limit < 1:
+        raise UsageError(f"gate goodput: {gate.limit} must be a share of requests above 0 and below 1")
 
 
 def _errors(gate: Gate) -> Gate:
@@ -93,6 +147,20 @@ def _errors(gate: Gate) -> Gate:
 
 
 def _quality(gate: Gate) -> Gate:
+    kind = QUALITY_MARGINS.get("quality.score" if scorer_of(gate.metric) is not None else gate.metric)
+    if kind is not None:
+        example = "2%" if kind == "relative" else "2pp"
+        if gate.margin is None or gate.margin_kind != kind:
+            raise UsageError(
+                f"gate {gate.metric}: takes {'a relative' if kind == 'relative' else 'an absolute'} margin "
+                f"such as {example}"
+            )
+        if gate.margin == 0 or (kind == "absolute" and gate.margin >= 1):
+            raise UsageError(
+                f"gate {gate.metric}: margin {gate.margin} must be above 0"
+                + ("" if kind == "relative" else " and below 1 (0.02 is 2pp)")
+            )
+        return gate
     if gate.limit is None and gate.margin is not None and gate.margin_kind == "absolute":
         gate = dataclasses.replace(gate, margin=None, limit=gate.margin)
     if gate.limit is None:
@@ -100,14 +168,17 @@ def _quality(gate: Gate) -> Gate:
     return gate
 
 
-def default_gates(*, token_model: bool, requests: int) -> tuple[Gate, ...]:
+def default_gates(*, token_model: bool, requests: int, due: bool = True, first: bool = True) -> tuple[Gate, ...]:
     """The gates where the scenario names none: 10 % for times, 1 percentage point for errors.
 
     `requests`: answered requests of the smaller arm; response_time.p99 is judged from 1,000 up. `osl` drift
-    is always reported and never among these.
+    is always reported and never among these. `due`: due times are known; in a recording of another tool that has none,
+    request_latency takes the place of response_time. `first`: it says when first tokens came.
     """
     if token_model:
         times = ["ttft.p50", "tpot.p50"]
     else:
-        times = ["response_time.p50", "response_time.p90"] + ["response_time.p99"] * (requests >= 1000)
+        whole = "response_time" if due else "request_latency"
+        times = ["ttft.p50"] * (first and not due) + [f"{whole}.p50", f"{whole}.p90"]
+        times += [f"{whole}.p99"] * (requests >= 1000)
     return normalise([Gate("errors"), *(Gate(name) for name in times)])

@@ -18,7 +18,7 @@ from harness.judge.blocks import statistic
 from harness.judge.columns import BASELINE, CANDIDATE, Columns, Floats, Ints
 from harness.judge.counts import p_more, rate_upper
 from harness.judge.distributions import t_sf
-from harness.judge.intervals import ALPHA_PASS, look_p
+from harness.judge.intervals import ALPHA_PASS
 from harness.judge.latency import least_requests
 from harness.judge.metrics import quantile_of
 from harness.judge.rule import Rule, settled
@@ -125,7 +125,7 @@ def limit(view: StageView, gate: Gate) -> Rule:
             needs_s=needs_s,
         )
 
-    return Rule(look_p(second.p_worse, view.fraction), finding)
+    return Rule(view.looks.p(second.p_worse, max(second.n, 2)), finding)
 
 
 def _held(arm: Columns, gate: Gate, bar: float, quantile: float | None) -> Held:
@@ -192,7 +192,7 @@ class _Watch:
     def rule(self) -> Rule:
         if self.second.n == 0:
             return settled(self._unseen())
-        p = 1.0 if self.slowed else look_p(self.second.p_worse, self.view.fraction)
+        p = 1.0 if self.slowed else self.view.looks.p(self.second.p_worse, max(self.second.n, 2))
         return Rule(p, self.finding)
 
     def finding(self, failed: float | None) -> Finding:

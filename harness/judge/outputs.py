@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,10 @@ import pyarrow as pa
 from harness.judge.columns import ARMS, OK, Columns, Floats
 
 Key = tuple[int, int, str, str]  # stage, pair_id, arm, kind
+_PLAIN = (
+    *("stage", "pair_id", "arm", "kind", "text", "digest", "k", "prompt", "finish_reason", "logprob", "logprob_tokens"),
+    *("tool_calls", "shape", "bad"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +25,9 @@ class Answer:
     """One output. `topk_ids` and `logprobs` have shape (tokens, k); None where there are none, or they do not
     fit.
 
-    `broken_numbers`: log-probabilities are there, and some are NaN or infinite.
+    `broken_numbers`: log-probabilities are there, and some are NaN or infinite. `prompt`: the number of what was asked,
+    -1 unknown. `logprob`: the mean log-probability a token that the engine gave this answer, None where it gave none.
+    `bad`: numbers in tensors that are NaN or infinite. `vector`: those of an answer that is one, None if it is not.
     """
 
     stage: int
@@ -33,10 +40,17 @@ class Answer:
     topk_ids: npt.NDArray[np.int32] | None
     logprobs: Floats | None
     broken_numbers: bool = False
+    prompt: int = -1
+    finish_reason: str = ""
+    logprob: float | None = None
+    tool_calls: str = ""
+    shape: str = ""
+    bad: int = 0
+    vector: npt.NDArray[np.float32] | None = None
 
     @property
     def empty(self) -> bool:
-        return not (self.token_ids or self.text or self.digest)
+        return not (self.token_ids or self.text.strip() or self.digest or self.tool_calls)
 
     @property
     def key(self) -> Key:
@@ -45,7 +59,7 @@ class Answer:
     @property
     def content(self) -> tuple[object, ...]:
         """What two answers are compared by: tokens where there are some, else the digest or the text."""
-        return self.token_ids or (self.digest or self.text,)
+        return self.token_ids or (self.digest or self.text, self.tool_calls)
 
 
 def answers(table: pa.Table | None) -> tuple[Answer, ...]:
@@ -55,7 +69,8 @@ def answers(table: pa.Table | None) -> tuple[Answer, ...]:
     ids, id_ends = _lists(table["topk_ids"], np.int32)
     logprobs, logprob_ends = _lists(table["topk_logprobs"], np.float64)
     tokens, token_ends = _lists(table["token_ids"], np.int32)
-    plain = {name: table[name].to_pylist() for name in ("stage", "pair_id", "arm", "kind", "text", "digest", "k")}
+    vectors, vector_ends = _lists(table["vector"], np.float32)
+    plain = {name: table[name].to_pylist() for name in _PLAIN}
     rows = []
     for i in range(table.num_rows):
         count = int(token_ends[i + 1] - token_ends[i])
@@ -74,7 +89,14 @@ def answers(table: pa.Table | None) -> tuple[Answer, ...]:
                 token_ids=tuple(tokens[token_ends[i] : token_ends[i + 1]].tolist()),
                 topk_ids=row_ids.reshape(count, k) if fits else None,
                 logprobs=row_logprobs.reshape(count, k) if fits else None,
-                broken_numbers=not bool(np.isfinite(row_logprobs).all()),
+                broken_numbers=not bool(np.isfinite(row_logprobs).all() and math.isfinite(plain["logprob"][i])),
+                prompt=plain["prompt"][i],
+                finish_reason=plain["finish_reason"][i],
+                logprob=plain["logprob"][i] / plain["logprob_tokens"][i] if plain["logprob_tokens"][i] > 0 else None,
+                tool_calls=plain["tool_calls"][i],
+                shape=plain["shape"][i],
+                bad=max(plain["bad"][i], 0),
+                vector=vectors[vector_ends[i] : vector_ends[i + 1]] if vector_ends[i] < vector_ends[i + 1] else None,
             )
         )
     return tuple(rows)
@@ -87,7 +109,7 @@ def _lists(column: pa.ChunkedArray, kind: type[np.generic]) -> tuple[npt.NDArray
         lists = lists.chunk(0)
     lengths = np.asarray(lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), np.int64)
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    values = lists.flatten().fill_null(float("nan") if kind is np.float64 else -1)
+    values = lists.flatten().fill_null(float("nan") if issubclass(kind, np.floating) else -1)
     return np.asarray(values.to_numpy(zero_copy_only=False)).astype(kind, copy=False), ends
 
 

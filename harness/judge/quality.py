@@ -1,142 +1,54 @@
-"""Output quality: what the candidate gives to the baseline's text, above what the baseline itself does."""
+"""Output quality, by what an engine gives: distributions over the baseline's text, likelihoods, scores, vectors.
+
+Each metric is an excess over what the baseline does itself, or a difference to it, estimated over prompts.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from harness.judge import words
-from harness.judge.blocks import MIN_BLOCKS, Blocks, statistic
-from harness.judge.columns import CANDIDATE, Floats
-from harness.judge.distributions import t_isf
+from harness.judge.blocks import MIN_BLOCKS
+from harness.judge.columns import CANDIDATE
+from harness.judge.excess import Excess
 from harness.judge.failures import Difference, Tally
-from harness.judge.intervals import (
-    ALPHA_FAIL,
-    ALPHA_PASS,
-    Spread,
-    look_alpha,
-    look_p,
-    lower,
-    more_seconds,
-    p_above,
-    spread,
-    upper,
-)
-from harness.judge.metrics import DEFAULT_ERROR_MARGIN, QUALITY
-from harness.judge.resample import draws, generator, pooled_pair
+from harness.judge.intervals import ALPHA_FAIL, more_seconds
+from harness.judge.mcnemar import Flips
+from harness.judge.metrics import DEFAULT_ERROR_MARGIN, ONE_SCORER, QUALITY, scorer_of
+from harness.judge.quality_seen import FORCED, Seen, see
+from harness.judge.quality_words import amount, limit_of, told, unit, what
 from harness.judge.rule import Rule, settled
-from harness.judge.scored import PairScore, Scores
+from harness.judge.scored import Scores
+from harness.judge.values import Values
 from harness.judge.view import StageView
 from harness.types import Finding, Gate, Outcome
 
 MIN_TOKENS_P99 = 1000
 MAX_MISSING = 0.10
-UNITS = {"quality.kl": "nats", "quality.kl.p99": "nats", "quality.top1": "rate", "quality.flips": "rate"}
-
-
-@dataclass(frozen=True, slots=True)
-class Excess:
-    """How far the candidate is above the floor. `prompts`: independent units; `count`: pairs or tokens in
-    them.
-
-    `skew`: what a t bound lacks where the differences lean to the right (Johnson 1978, its Cornish-Fisher
-    term mu3 / (6 s^2 n) * (1 + 2 t^2)), added to upper bounds only.
-    """
-
-    seen: Spread
-    floor: float | None
-    value: float
-    prompts: int
-    count: int
-    skew: float = 0.0
-
-
-def excess(view: StageView, metric: str, scores: Scores) -> Excess | None:
-    """None where there is too little to resample: fewer than two prompts."""
-    rng = generator(view.evidence.seed, metric, view.index)
-    if metric == "quality.flips":
-        return _means([(prompt, 0.0, float(flip)) for prompt, flip in scores.flips], rng, floor=False)
-    if metric == "quality.kl.p99":
-        return _tail(scores.pairs, rng)
-    if metric == "quality.top1":
-        rows = [(pair.prompt, *pair.differ) for pair in scores.pairs]
-    else:
-        rows = [(pair.prompt, float(pair.kl[0].mean()), float(pair.kl[1].mean())) for pair in scores.pairs]
-    return _means(rows, rng, floor=True)
-
-
-def _means(rows: Sequence[tuple[int, float, float]], rng: np.random.Generator, *, floor: bool) -> Excess | None:
-    """Mean over prompts of each prompt's mean over its pairs: prompts, not tokens, are the sample."""
-    if not rows:
-        return None
-    table = np.array(rows, np.float64)
-    _, prompt = np.unique(table[:, 0], return_inverse=True)
-    sizes = np.bincount(prompt)
-    if len(sizes) < 2:
-        return None
-    first, second = (np.bincount(prompt, weights=table[:, column]) / sizes for column in (1, 2))
-    units = second - first
-    times = draws(rng, len(units))
-    seen = spread(float(units.mean()), units, (times * units).sum(axis=1) / len(units), ordered=False)
-    floor_value = float(first.mean()) if floor else None
-    return Excess(seen, floor_value, float(second.mean()), len(units), len(rows), _skew(units))
-
-
-def _skew(units: Floats) -> float:
-    variance = float(units.var(ddof=1))
-    if variance == 0 or len(units) < 3:
-        return 0.0
-    third = float(((units - units.mean()) ** 3).mean())
-    t = t_isf(ALPHA_PASS, len(units) - 1)
-    return max(0.0, third / (6 * variance * len(units)) * (1 + 2 * t * t))
-
-
-def _tail(pairs: Sequence[PairScore], rng: np.random.Generator) -> Excess | None:
-    """The 99th percentile over tokens; prompts are dealt into up to 24 groups, which are resampled."""
-    numbers = sorted({pair.prompt for pair in pairs})
-    groups = min(24, len(numbers))
-    if groups < 2:
-        return None
-    place = {number: i % groups for i, number in enumerate(numbers)}
-    ordered = sorted(pairs, key=lambda pair: place[pair.prompt])
-    sizes = np.zeros(groups, np.int64)
-    for pair in ordered:
-        sizes[place[pair.prompt]] += len(pair.kl[0])
-    start = np.concatenate([[0], np.cumsum(sizes)])
-    values = tuple(np.concatenate([pair.kl[arm] for pair in ordered]) for arm in (0, 1))
-    blocks = Blocks((values[0], values[1]), (start, start))
-    first, second = (statistic(v, 0.99) for v in values)
-    units = np.array(
-        [
-            np.quantile(values[1][a:b], 0.99) - np.quantile(values[0][a:b], 0.99)
-            for a, b in zip(start[:-1].tolist(), start[1:].tolist(), strict=True)
-        ]
-    )
-    low, high = pooled_pair(blocks, 0.99, rng)
-    seen = spread(second - first, units, high - low, ordered=False)
-    return Excess(seen, first, second, len(numbers), len(values[0]))
+MAX_CENSORED = 0.01
+"""So many of the forced tokens may be outside of the candidate's top k, where a perplexity is but a lower bound."""
 
 
 def judge(view: StageView, gate: Gate, scores: Scores) -> Rule:
     """The rule of one quality gate, in stages of either role."""
-    found = excess(view, gate.metric, scores)
-    lack = _missing(view, gate, scores, found)
+    seen = see(view, gate.metric, scores)
+    lack = _missing(view, gate, scores, seen)
     if lack is not None:
         return settled(lack)
-    assert found is not None
-    return _Quality(view, gate, found).rule()
+    assert seen.found is not None
+    return _Quality(view, gate, seen.found, seen.values).rule()
 
 
 def information(view: StageView, metric: str, scores: Scores) -> Finding | None:
     """The finding of a quality metric that no gate names."""
-    found = excess(view, metric, scores)
-    if found is None:
-        return None
-    reason = f"for information: {_Quality(view, Gate(metric, limit=math.inf), found).what()}"
-    return _finding(view, metric, "pass", reason, found, None, None)
+    seen = see(view, metric, scores)
+    if seen.found is None:
+        failed = scorer_of(metric) and view.final and seen.values.lack
+        return _finding(view, metric, "pass", f"for information: {seen.values.lack}") if failed else None
+    reason = f"for information: {what(metric, seen.found, seen.values, view.names)}"
+    return _finding(view, metric, "pass", reason, seen.found, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +56,19 @@ class _Quality:
     view: StageView
     gate: Gate
     found: Excess
+    values: Values
 
     @property
     def limit(self) -> float:
-        return self.gate.limit or 0.0
+        return limit_of(self.gate)
 
     def rule(self) -> Rule:
         if self._few():
             return Rule(1.0, self.finding)
-        return Rule(look_p(p_above(self.found.seen, self.limit), self.view.fraction), self.finding)
+        return Rule(self.view.looks.p(self.found.p(self.limit), self.found.seen.units), self.finding)
+
+    def _size(self) -> float:
+        return abs(self.found.seen.effect) if self.found.drift else self.found.seen.effect
 
     def _few(self) -> bool:
         if self.gate.metric == "quality.kl.p99" and self.found.count < MIN_TOKENS_P99:
@@ -160,60 +76,80 @@ class _Quality:
         return self.found.prompts < MIN_BLOCKS
 
     def finding(self, failed: float | None) -> Finding:
-        view, found, seen = self.view, self.found, self.found.seen
-        low = lower(seen, look_alpha(failed or ALPHA_FAIL, view.fraction))
-        high = upper(seen, ALPHA_PASS) + found.skew
+        view, found, metric = self.view, self.found, self.gate.metric
+        low = found.low(view.looks.level(failed or ALPHA_FAIL, found.seen.units))
+        high = found.high(view.pass_level(found.seen.units))
+        within = found.within(self.limit, view.pass_level(found.seen.units))
         needs_s: float | None = None
         outcome: Outcome
-        limit = f"limit {words.number(self.limit)}"
+        seen, limit = self.what(), f"limit {amount(metric, self.limit)}"
         if failed is not None:
-            sure = f"{words.confidence(failed)} sure it is above {words.number(max(low, self.limit))}"
-            outcome, reason = "fail", f"{self.what()}; {sure}, {limit}"
+            sure = f"{words.confidence(failed)} sure {self._beyond(low)}"
+            outcome, reason = "fail", f"{seen}; {sure}, {limit}"
         elif view.role == "watch":
-            beyond = ", over the limit but too few to be sure" if seen.effect > self.limit else ""
-            outcome, reason = "pass", f"{self.what()}{beyond}, {limit}: nothing speaks against it"
+            beyond = ", over the limit but too few to be sure" if self._size() > self.limit else ""
+            outcome, reason = "pass", f"{seen}{beyond}, {limit}: nothing speaks against it"
         elif self._few():
             needs_s = view.elapsed_s * max(MIN_BLOCKS / max(found.prompts, 1) - 1, 0.1)
-            if self.gate.metric == "quality.kl.p99":
+            if metric == "quality.kl.p99":
                 needs_s = max(needs_s, view.elapsed_s * (MIN_TOKENS_P99 / max(found.count, 1) - 1))
             least = f"at least {MIN_BLOCKS} different prompts"
-            if self.gate.metric == "quality.kl.p99":
+            if metric == "quality.kl.p99":
                 least += f" and {MIN_TOKENS_P99} tokens"
-            outcome, reason = "inconclusive", f"{self.what()}: {least} are needed{words.needs(needs_s)}"
-        elif high < self.limit and view.final:
-            outcome = "pass"
-            reason = f"{self.what()}; 95 % sure it is at most {words.number(max(high, 0.0))}, {limit}"
-        elif high < self.limit:
-            outcome, reason = (
-                "inconclusive",
-                f"{self.what()}: within the {limit} so far, but the stage is not over",
-            )
+            outcome, reason = "inconclusive", f"{seen}: {least} are needed{words.needs(needs_s)}"
+        elif found.censored > MAX_CENSORED and within:
+            outcome = "inconclusive"
+            reason = f"{seen}, so it may be higher: ask for more of the likeliest (load.logprobs)"
+        elif within and view.may_pass:
+            most = self._drifted() if found.drift else max(high, 0.0)
+            outcome, reason = "pass", f"{seen}; 95 % sure {self._at_most(most)}, {limit}"
+        elif within:
+            outcome, reason = "inconclusive", f"{seen}: within the {limit} so far, but the stage is not over"
         else:
-            needs_s = more_seconds(seen, self.limit, view.elapsed_s)
-            between = f"it may be anything from {words.number(low)} to {words.number(high)}, {limit}"
-            outcome, reason = "inconclusive", f"{self.what()}: {between}{words.needs(needs_s)}"
-        return _finding(view, self.gate.metric, outcome, reason, found, (low, high), self.limit, needs_s)
+            between = f"{self._it('may be anything from')} {amount(metric, low)} to {amount(metric, high)}, {limit}"
+            if found.flips is None:
+                needs_s = more_seconds(found.seen, self.limit, view.elapsed_s)
+                more = words.needs(needs_s)
+            else:
+                more = self._more_prompts()  # which time brings only where there are some that were not asked yet
+            outcome, reason = "inconclusive", f"{seen}: {between}{more}"
+        margin = None if math.isinf(self.limit) else self.limit
+        return _finding(view, metric, outcome, reason, found, (low, high), margin, needs_s)
 
     def what(self) -> str:
-        found, (v1, v2) = self.found, self.view.names
-        prompts = words.count(found.prompts, "prompt")
-        effect, floor = found.seen.effect, found.floor or 0.0
-        if self.gate.metric == "quality.flips":
-            return (
-                f"the greedy text of {v2} differs from {v1}'s in {words.percent(found.value)} of answers "
-                f"({prompts}; how often {v1} differs from itself is not known)"
-            )
-        if self.gate.metric == "quality.top1":
-            return (
-                f"on {v1}'s text {v2} prefers another token in {words.percent(found.value)} of places, {v1} "
-                f"itself in {words.percent(floor)}: {words.points(effect)} more ({prompts})"
-            )
-        which = "99th percentile of KL" if self.gate.metric.endswith("p99") else "mean KL"
-        own = "the baseline's own floor" if v1.startswith("the ") else f"the {v1}-{v1} floor"
-        return (
-            f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above {own} of "
-            f"{words.number(floor)} ({prompts})"
-        )
+        return what(self.gate.metric, self.found, self.values, self.view.names)
+
+    def _more_prompts(self) -> str:
+        """With how many prompts of which the same shares flip this would pass."""
+        flips = self.found.flips
+        assert flips is not None
+        level = self.view.pass_level(self.found.seen.units)
+        for tenths in range(11, 1000):
+            n, worse, better = (round(count * tenths / 10) for count in (flips.n, flips.worse, flips.better))
+            if replace(self.found, flips=Flips(n, worse, better)).within(self.limit, level):
+                return f"; about {n} different prompts would settle it"
+        return ""
+
+    def _beyond(self, low: float) -> str:
+        if self.found.drift:
+            return f"it drifted by more than {amount(self.gate.metric, self.limit)}"
+        return f"{self._it('is above')} {amount(self.gate.metric, max(low, self.limit))}"
+
+    def _at_most(self, most: float) -> str:
+        if self.found.drift:
+            return f"it drifted by at most {amount(self.gate.metric, most)}"
+        return f"{self._it('is at most')} {amount(self.gate.metric, most)}"
+
+    def _it(self, verb: str) -> str:
+        """What the bound is of: of a score its drop, of a perplexity how much higher it is."""
+        if scorer_of(self.gate.metric) is not None:
+            return f"the drop {verb}"
+        return f"the rise {verb}" if self.gate.metric == "quality.perplexity" else f"it {verb}"
+
+    def _drifted(self) -> float:
+        """The smallest drift that is surely not exceeded."""
+        level = self.view.pass_level(self.found.seen.units)
+        return max(abs(self.found.high(level)), abs(self.found.low(level)))
 
 
 def _finding(
@@ -221,58 +157,66 @@ def _finding(
     metric: str,
     outcome: Outcome,
     reason: str,
-    found: Excess,
-    interval: tuple[float, float] | None,
-    margin: float | None,
+    found: Excess | None = None,
+    interval: tuple[float, float] | None = None,
+    margin: float | None = None,
     needs_s: float | None = None,
+    pairs: int = 0,
 ) -> Finding:
+    """`interval` and `margin` as they were estimated; the finding has them in its unit."""
     return Finding(
         metric=metric,
         outcome=outcome,
         reason=reason,
         kind=view.role,
         stage=view.index,
-        unit=UNITS[metric],
-        effect=found.seen.effect,
-        interval=interval,
-        margin=margin,
-        baseline=found.floor,
-        candidate=found.value,
-        n_baseline=found.count,
-        n_candidate=found.count,
+        unit=unit(metric),
+        effect=None if found is None else told(metric, found.seen.effect),
+        interval=None if interval is None else (told(metric, interval[0]), told(metric, interval[1])),
+        margin=None if margin is None else told(metric, margin),
+        baseline=None if found is None else found.floor,
+        candidate=None if found is None else found.value,
+        n_baseline=pairs if found is None else found.count,
+        n_candidate=pairs if found is None else found.count,
         needs_s=needs_s,
     )
 
 
-def _missing(view: StageView, gate: Gate, scores: Scores, found: Excess | None) -> Finding | None:
-    """No scores, or too many that only the baseline gave. Whether errors explain it, the errors gate says."""
+def _missing(view: StageView, gate: Gate, scores: Scores, seen: Seen) -> Finding | None:
+    """Nothing to judge, or too much that only the baseline gave. Whether errors explain it, the errors gate says."""
     v1, v2 = view.names
-    pairs = len(scores.pairs)
-    lost = 0 if gate.metric == "quality.flips" else scores.missing[1]
+    forced = gate.metric in FORCED
+    pairs = len(scores.pairs) if forced else seen.values.held
+    lost = scores.missing[1] if forced else seen.values.lost
     outcome: Outcome = "no data"
     if lost > MAX_MISSING * (pairs + lost):
-        reason = f"{v2} did not score {lost} of {pairs + lost} answers that {v1} scored: a sign of failure on {v2}"
-    elif found is not None:
+        done = "did not score" if forced else "gave nothing to judge in"
+        reason = f"{v2} {done} {lost} of {pairs + lost} answers that {v1} {_gave(forced)}: a sign of failure on {v2}"
+    elif seen.found is not None:
         return None
+    elif seen.values.lack:
+        reason = seen.values.lack
     elif scores.broken[1]:
         reason = f"no scored answer of {v2} can be used: {_kinds(scores)}"
     elif view.role == "watch":
-        outcome, reason = _unscored(view, scores)
+        outcome, reason = _unscored(view, scores) if forced else _unasked(view)
     elif pairs:
         outcome, reason = "inconclusive", f"only one prompt was scored; at least {MIN_BLOCKS} are needed"
     else:
-        reason = f"no answer was scored on both {v1} and {v2}"
-    return Finding(
-        metric=gate.metric,
-        outcome=outcome,
-        reason=reason,
-        kind=view.role,
-        stage=view.index,
-        unit=UNITS[gate.metric],
-        margin=gate.limit,
-        n_baseline=pairs,
-        n_candidate=pairs,
-    )
+        reason = f"no answer was scored on both {v1} and {v2}" if forced else f"{v1} and {v2} answered no prompt alike"
+    return _finding(view, gate.metric, outcome, reason, margin=limit_of(gate), pairs=pairs)
+
+
+def _gave(forced: bool) -> str:
+    return "scored" if forced else "has something for"
+
+
+def _unasked(view: StageView) -> tuple[Outcome, str]:
+    """A watch stage without answers to prompts that the baseline was asked, too."""
+    v1, v2 = view.names
+    if len(view.candidate) or view.candidate_due < 1:
+        return "pass", f"{v2} answered no two prompts that {v1} was asked, too: nothing speaks against it"
+    return "no data", f"{v2} got no request"
 
 
 def _unscored(view: StageView, scores: Scores) -> tuple[Outcome, str]:
@@ -316,6 +260,11 @@ def _tally(scores: Scores, arm: int) -> Tally:
     return Tally(max(requests, total), total, total, ranked)
 
 
-def ungated(gates: Sequence[Gate]) -> list[str]:
+def ungated(view: StageView, gates: Sequence[Gate]) -> list[str]:
+    """The metrics that are told for information: of scores one for each scorer, unless their only one is gated."""
     named = {gate.metric for gate in gates}
-    return [metric for metric in QUALITY if metric not in named]
+    scorers = view.evidence.marks.scorers
+    alone = "quality.score" in named and len(scorers) == 1
+    metrics = [metric for metric in QUALITY if metric not in ("quality.kl.p99", "quality.score")]
+    metrics += [] if alone else [f"{ONE_SCORER}{scorer}" for scorer in scorers]
+    return [metric for metric in metrics if metric not in named]

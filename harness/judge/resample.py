@@ -31,13 +31,15 @@ def pooled_pair(blocks: Blocks, quantile: float | None, rng: np.random.Generator
     """The pooled quantile (or mean) of each arm in each resample; the same blocks are drawn for both arms."""
     times = draws(rng, blocks.count)
     return (
-        resampled(blocks.values[0], blocks.start[0], quantile, times),
-        resampled(blocks.values[1], blocks.start[1], quantile, times),
+        resampled(blocks.values[0], blocks.start[0], quantile, times, blocks.weights and blocks.weights[0]),
+        resampled(blocks.values[1], blocks.start[1], quantile, times, blocks.weights and blocks.weights[1]),
     )
 
 
-def resampled(values: Floats, start: Ints, quantile: float | None, times: Floats) -> Floats:
-    """The pooled statistic under block multiplicities `times` (rounds, blocks).
+def resampled(
+    values: Floats, start: Ints, quantile: float | None, times: Floats, weights: Floats | None = None
+) -> Floats:
+    """The pooled statistic under block multiplicities `times` (rounds, blocks); `weights` as in Blocks.
 
     Quantiles come from counts in bins: exact order statistics up to EXACT_UP_TO values, else BINS bins whose
     edges are pooled ranks, dense around the quantile, with linear interpolation inside a bin. Counts are
@@ -45,14 +47,17 @@ def resampled(values: Floats, start: Ints, quantile: float | None, times: Floats
     """
     block = np.repeat(np.arange(len(start) - 1), np.diff(start))
     if quantile is None:
-        sums = np.add.reduceat(values, start[:-1])
-        return np.asarray((times * sums).sum(axis=1) / (times @ np.diff(start).astype(np.float64)))
-    ordered = np.sort(values)
-    exact = len(values) <= EXACT_UP_TO
-    edges = np.unique(ordered if exact else ordered[_ranks(len(values), quantile)])
+        sums = np.add.reduceat(values if weights is None else values * weights, start[:-1])
+        sizes = np.diff(start).astype(np.float64) if weights is None else np.add.reduceat(weights, start[:-1])
+        return np.asarray((times * sums).sum(axis=1) / (times @ sizes))
+    ordered = np.sort(values) if weights is None else np.unique(values)
+    exact = weights is None and len(values) <= EXACT_UP_TO
+    if weights is not None and len(ordered) > 2 * BINS:
+        ordered = ordered[np.unique(np.linspace(0, len(ordered) - 1, 2 * BINS).round().astype(np.int64))]
+    edges = np.unique(ordered if exact or weights is not None else ordered[_ranks(len(values), quantile)])
     # Bin j holds (edge[j-1], edge[j]].
     bins = np.searchsorted(edges, values, side="left")
-    table = np.bincount(block * len(edges) + bins, minlength=(len(start) - 1) * len(edges))
+    table = np.bincount(block * len(edges) + bins, weights, minlength=(len(start) - 1) * len(edges))
     cumulative = np.cumsum(times @ table.reshape(-1, len(edges)).astype(np.float64), axis=1)
     wanted = quantile * cumulative[:, -1]
     at = np.minimum((cumulative < wanted[:, None]).sum(axis=1), len(edges) - 1)

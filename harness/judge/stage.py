@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from harness.judge import failures, latency, objective, quality, steps, throughput, traffic, validity, words
+from harness.judge import (
+    amounts,
+    calibrated,
+    coupling,
+    failures,
+    foresight,
+    latency,
+    objective,
+    quality,
+    sequential,
+    steps,
+    throughput,
+    traffic,
+    validity,
+    words,
+)
 from harness.judge.evidence import Evidence
-from harness.judge.metrics import QUALITY, is_latency
+from harness.judge.metrics import RESOURCES, THROUGHPUT, is_latency, is_quality, of_equal_load
 from harness.judge.rule import Rule, family
 from harness.judge.scored import Scores, gather
+from harness.judge.sequential import Turns, turns
 from harness.judge.validity.fault import Fault
-from harness.judge.view import WARM_UP, StageView
+from harness.judge.view import ALONE, APART, WARM_UP, StageView
 from harness.types import Decision, Finding, Gate, StageVerdict
 
 
@@ -41,7 +57,11 @@ Findings = tuple[Finding, ...]
 def _judged(view: StageView) -> tuple[Findings, Findings]:
     """What decides, and what informs."""
     if view.plan.purpose == WARM_UP:
+        return (), _foreseen(view)
+    if view.plan.purpose in APART:
         return (), ()
+    if view.plan.period:
+        return _gated(turns(view))
     return _deployed(view) if view.plan.purpose == "deploy" else _gated(view)
 
 
@@ -65,7 +85,9 @@ def _deployed(view: StageView) -> tuple[Findings, Findings]:
 def _gated(view: StageView) -> tuple[Findings, Findings]:
     """The same in a stage in which the candidate gets requests."""
     evidence = view.evidence
-    gates = [g for g in _ordered(_so_far(evidence, view)) if view.role == "comparison" or g.metric != "osl"]
+    gates = [g for g in _ordered(_so_far(evidence, view)) if view.role == "comparison" or not of_equal_load(g)]
+    if isinstance(view, Turns):  # quality is compared in paired stages only: there both arms score the same text
+        gates = [gate for gate in gates if not is_quality(gate.metric)]
     scores = gather(view)
     rules = [_rule(view, gate, scores) for gate in gates]
     margin = next((gate.margin for gate in gates if gate.metric == "errors"), None)
@@ -73,7 +95,18 @@ def _gated(view: StageView) -> tuple[Findings, Findings]:
     if extra is not None:
         rules.append(extra)
     critical = tuple(finding for finding, _ in family(rules, view.alpha))
-    return critical, tuple(_information(view, gates, scores))
+    if isinstance(view, Turns):
+        return (critical if view.over else tuple(f for f in critical if f.outcome == "fail")), ()
+    return critical, (*_information(view, gates, scores), *foresight.replanned(view, gates, critical))
+
+
+def _foreseen(view: StageView) -> Findings:
+    """Of a warm-up: what its noise says of the stage that it is for."""
+    gates = _ordered(_so_far(view.evidence, view))
+    times = [gate for gate in gates if is_latency(gate.metric) and gate.limit is None]
+    if view.role != "comparison" or not times:
+        return ()
+    return tuple(foresight.replanned(view, gates, [latency.compare(view, gate).finding(None) for gate in times]))
 
 
 def _so_far(evidence: Evidence, view: StageView) -> tuple[Gate, ...]:
@@ -86,12 +119,16 @@ def _so_far(evidence: Evidence, view: StageView) -> tuple[Gate, ...]:
 def _rule(view: StageView, gate: Gate, scores: Scores) -> Rule:
     if gate.metric == "errors":
         return failures.compare(view, gate)
-    if gate.metric in QUALITY:
+    if isinstance(view, Turns) and (gate.limit is None or not view.over):
+        return sequential.compare(view, gate)
+    if is_quality(gate.metric):
         return quality.judge(view, gate, scores)
+    if gate.metric in (*THROUGHPUT, *RESOURCES):
+        return amounts.judge(view, gate)
     if gate.limit is not None:
         return objective.limit(view, gate)
     if view.role == "comparison":
-        return latency.compare(view, gate)
+        return coupling.rested(view, gate, latency.compare(view, gate))
     return objective.watch(view, gate)
 
 
@@ -117,17 +154,20 @@ def _place(finding: Finding) -> tuple[int, bool]:
 def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iterable[Finding]:
     """What is shown and decides nothing."""
     if view.role == "comparison":
-        for metric in quality.ungated(gates):
-            if metric == "quality.kl.p99":
-                continue
+        for metric in quality.ungated(view, gates):
             finding = quality.information(view, metric, scores)
             if finding is not None:
                 yield finding
     split = traffic.share(view)
     if split is not None:
         yield split
+    known = calibrated.told(view)
+    if known is not None:
+        yield known
+    yield from coupling.information(view, gates)
     yield from steps.information(view)
-    yield from throughput.information(view, drift=all(gate.metric != "osl" for gate in gates))
+    gated = [gate.metric for gate in gates]
+    yield from throughput.information(view, drift="osl" not in gated, gated=gated)
 
 
 def _decide(view: StageView, faults: Sequence[Fault], judged: Sequence[Finding]) -> tuple[Decision, str]:
@@ -145,11 +185,15 @@ def _decide(view: StageView, faults: Sequence[Fault], judged: Sequence[Finding])
     open_ = [finding for finding in judged if finding.outcome != "pass"]
     if open_:
         return "inconclusive", words.sentence(open_[0].reason)
+    if view.final and view.plan.period < view.plan.periods:
+        return "promote", f"Period {view.plan.period} of {view.plan.periods}: judged when the last one is over"
     if view.plan.purpose == WARM_UP and view.final:
         return "promote", "A warm-up: nothing of it is judged"
+    if view.plan.purpose == ALONE and view.final:
+        return "promote", f"{view.names[0]} alone: what comes next is compared with it"
     if not judged:
         return "inconclusive", "No gate was judged"
-    if not view.final:
+    if not view.may_pass:
         return "inconclusive", "Nothing speaks against it so far, but the stage is not over"
     if view.plan.purpose == "deploy":
         return "promote", words.sentence(judged[0].reason)

@@ -18,7 +18,7 @@ def seconds(columns: Columns, metric: str) -> Floats:
     due, sent, first, done = (_known(t) for t in (columns.due_ns, columns.sent_ns, columns.first_ns, columns.done_ns))
     name = metric.split(".", 1)[0]
     if name == "response_time":
-        values = done - due
+        values = np.where(columns.due_known, done - due, np.nan)
     elif name == "request_latency":
         values = done - sent
     elif name == "ttft":

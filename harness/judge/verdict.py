@@ -15,10 +15,14 @@ def judge(evidence: Evidence) -> Verdict:
     promote, and at least one compared both arms at equal load. Everything else is inconclusive.
     """
     records = sorted(evidence.stages, key=lambda record: record.plan.index)
-    stages = tuple(judge_stage(evidence, record.plan.index) for record in records)
+    return conclude(evidence, [judge_stage(evidence, record.plan.index) for record in records])
+
+
+def conclude(evidence: Evidence, stages: Sequence[StageVerdict]) -> Verdict:
+    """What the verdicts of the stages come to."""
     decision, reason = _decide(evidence, stages)
     needs = _needs(evidence, stages, reason) if decision == "inconclusive" else ""
-    return Verdict(verdict=decision, reason=reason, stages=stages, needs=needs)
+    return Verdict(verdict=decision, reason=reason, stages=tuple(stages), needs=needs)
 
 
 def _decide(evidence: Evidence, stages: Sequence[StageVerdict]) -> tuple[Decision, str]:

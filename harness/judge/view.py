@@ -11,7 +11,8 @@ from typing import Any, Literal
 from harness.errors import UsageError
 from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, Columns
 from harness.judge.evidence import Evidence
-from harness.judge.intervals import ALPHA_FAIL
+from harness.judge.boundary import Looks
+from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
 from harness.judge.outputs import Answer, seen
 from harness.types import StagePlan, StageRecord
 
@@ -21,12 +22,17 @@ WHOLE = 0.9
 SHARE_TOLERANCE = 1e-6
 WARM_UP = "warm-up"
 """The purpose of a stage of which nothing is judged."""
+ALONE = "alone"
+"""The purpose of a stage in which the baseline has what both arms have together in the next."""
+APART = (WARM_UP, ALONE)
+"""Stages that neither compare nor watch: no gate of another stage counts their samples."""
+COMPARING = ("paired", "interleaved", "sequential")
 
 
 @dataclass(frozen=True)
 class StageView:
-    """`so_far`: all samples of this and earlier stages, warm-ups left out, up to the moment `until_ns` (None: there
-    is no end yet).
+    """`so_far`: all samples of this and earlier stages, those of APART left out, up to the moment `until_ns` (None:
+    there is no end yet).
 
     `final`: the stage is over and whole, so it may pass; otherwise this is a look, of which only fail or
     inconclusive can come. `fraction`: of the planned duration, in (0, 1]. `alpha`: the stage's false-rollback budget.
@@ -55,7 +61,7 @@ class StageView:
         samples = evidence.samples
         rows = samples.stage <= index
         for other in records:
-            if other.plan.purpose == WARM_UP and other is not record:
+            if other.plan.purpose in APART and other is not record:
                 rows &= samples.stage != other.plan.index
         if cut is not None:
             rows &= samples.done_ns <= cut
@@ -81,6 +87,26 @@ class StageView:
     def planned_s(self) -> dict[int, float]:
         """The planned duration of each stage that was begun, by index."""
         return {record.plan.index: record.plan.duration_s for record in self.evidence.stages}
+
+    @property
+    def looks(self) -> Looks:
+        """What this look may claim: a stage that ends when it is decided has no planned length."""
+        return Looks(None if self.early else self.fraction)
+
+    @property
+    def early(self) -> bool:
+        """The stage lasts until it is decided, so any look may let it pass, too."""
+        return self.plan.until_decided and self.role == "comparison"
+
+    @property
+    def may_pass(self) -> bool:
+        return self.final or self.early
+
+    def pass_level(self, units: int) -> float:
+        """The level of the bound that has to lie within a margin. A stage of planned length passes at its end only, and
+        so spends nothing on looks.
+        """
+        return self.looks.level(ALPHA_PASS, units) if self.early else ALPHA_PASS
 
     @property
     def plan(self) -> StagePlan:
@@ -138,7 +164,7 @@ class StageView:
             r
             for r in records
             if r.plan.index < self.index
-            and r.plan.purpose != WARM_UP
+            and r.plan.purpose not in APART
             and r.plan.rate_to is None
             and r.plan.in_flight_to is None
             and _role(records, r)[0] == "comparison"
@@ -174,7 +200,7 @@ def _moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int 
 
 
 def equal_load(plan: StagePlan) -> bool:
-    if plan.mode in ("paired", "interleaved"):
+    if plan.mode in COMPARING:
         return True
     baseline, candidate = plan.shares.get("baseline", 0.0), plan.shares.get("candidate", 0.0)
     return abs(candidate - baseline) < SHARE_TOLERANCE and plan.purpose == "compare"
@@ -186,17 +212,18 @@ def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]
 
     Watch stages share one budget of 1 %: the j-th gets 1/(j (j + 1)) of it, which needs no knowledge of how
     many are to come and sums to 1. A comparison has one of its own, which the stages of a sweep share. A deploy, in
-    which the candidate gets no request, takes none of it, nor does a warm-up, which neither compares nor watches.
+    which the candidate gets no request, takes none of it, nor does a stage of APART, which neither compares nor
+    watches.
     """
     compared, watched = False, 0
     role: Role = "watch"
     for other in records:
-        if other.plan.purpose == WARM_UP and other is not record:
+        if other.plan.purpose in APART and other is not record:
             continue
-        paired = other.plan.mode in ("paired", "interleaved")
+        paired = other.plan.mode in COMPARING
         role = "comparison" if paired or (equal_load(other.plan) and not compared) else "watch"
         compared |= role == "comparison"
-        watched += role == "watch" and other.plan.purpose != "deploy"
+        watched += role == "watch" and other.plan.purpose not in ("deploy", ALONE)
         if other is record:
             break
     return role, ALPHA_FAIL / (record.plan.series if role == "comparison" else max(watched * (watched + 1), 1))

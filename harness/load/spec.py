@@ -42,7 +42,9 @@ class LoadSpec:
     `nonce`: what makes those keys this run's own; all else follows from the seed.
     `connections`: at most so many to each arm (HTTP: requests in flight; gRPC: streams are spread over them).
     `logprobs_k`: top-k log-probabilities asked of a token model, 0 for no comparison of outputs.
-    `compare_outputs`: keep a digest of every answer of a model that is not a token model.
+    `compare_outputs`: keep a digest of every answer of a model that is not a token model. `texts`: keep what token
+    models answer, too, whether or not they give log-probabilities. `own_logprob`: ask engines for the log-probability
+    of their own answer. `vectors`: keep the numbers of answers that are short vectors.
     `chunks`: keep the arrival time of every streamed chunk.
     `tokenizer`: what a tokenizer.json holds, to count with where an engine does not; another host has no such file.
     """
@@ -67,6 +69,9 @@ class LoadSpec:
     connections: int | None = None
     nonce: str = field(default_factory=lambda: token_hex(8))
     tokenizer: str = ""
+    texts: bool = False
+    own_logprob: bool = False
+    vectors: bool = False
 
     @property
     def payloads(self) -> int:
@@ -75,7 +80,7 @@ class LoadSpec:
 
     @property
     def keeps_outputs(self) -> bool:
-        return self.logprobs_k > 0 or self.compare_outputs
+        return self.logprobs_k > 0 or self.compare_outputs or self.texts or self.vectors
 
     def count(self) -> Count | None:
         """Counts tokens as `tokenizer` does, None without one. Raises UsageError where that cannot be done."""

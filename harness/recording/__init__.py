@@ -4,7 +4,7 @@ from harness.recording.blocks import Rows
 from harness.recording.files import atomic_write
 from harness.recording.observations import OBSERVATIONS, is_operation, read_observations, write_observations
 from harness.recording.parts import PartsTail, stream_parts, stream_path
-from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_records
+from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_plans, stage_records
 from harness.recording.resketch import complete_sketches, sketch
 from harness.recording.schema import BLOCK_NS, FORMAT_VERSION, SCHEMAS
 from harness.recording.sealing import changed_files, checksums, parquet_path, read_table, seal
@@ -40,6 +40,7 @@ __all__ = [
     "read_table",
     "seal",
     "sketch",
+    "stage_plans",
     "stage_records",
     "stream_parts",
     "stream_path",

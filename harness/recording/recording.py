@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import RecordingError, UsageError
+from harness.recording import importers
 from harness.recording.files import conform, read_parquet
 from harness.recording.parts import stream_parts
 from harness.recording.schema import FORMAT_VERSION, REQUIRED_SAMPLE_COLUMNS, SAMPLES
@@ -28,7 +29,7 @@ class Recording:
 
     `samples` has the columns of SAMPLES (in a look at a run under way those that the judge reads); what somebody else's
     file does not know is -1 or "".
-    `outputs`, `readings` and `chunks` are None if the run has none.
+    `outputs`, `readings`, `chunks` and `scores` are None if the run has none.
     """
 
     folder: Path
@@ -37,20 +38,31 @@ class Recording:
     outputs: pa.Table | None = None
     readings: pa.Table | None = None
     chunks: pa.Table | None = None
+    scores: pa.Table | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> Recording:
-        """A run folder (sealed or not, finished or killed), or a Parquet file with the required columns.
+        """A run folder (sealed or not, finished or killed), a Parquet file with the required columns, or a file of
+        another tool that holds both arms (see `harness.recording.importers`).
 
         Raises UsageError where the path is not a recording, and RecordingError where a run's own file is
         damaged; each is one line that names the file and the column.
         """
         path = Path(path)
+        if path.is_file() and not _is_parquet(path):
+            samples, meta = importers.both_arms(path)
+            return cls(folder=path.parent, meta=meta, samples=samples)
         if path.is_file():
             return cls(folder=path.parent, meta={}, samples=_foreign_samples(path))
         if not path.is_dir():
             raise UsageError(f"{path}: no such file or folder")
         return cls._open_folder(path)
+
+    @classmethod
+    def of_runs(cls, baseline: Path, candidate: Path) -> Recording:
+        """Two files of any format, one an arm: made at the same time, or one after the other. Raises UsageError."""
+        samples, meta = importers.two_runs(baseline, candidate)
+        return cls(folder=candidate.parent, meta=meta, samples=samples)
 
     @classmethod
     def _open_folder(cls, folder: Path) -> Recording:
@@ -73,6 +85,7 @@ class Recording:
             outputs=read_table(folder, "outputs"),
             readings=read_table(folder, "readings"),
             chunks=read_table(folder, "chunks"),
+            scores=read_table(folder, "scores"),
         )
 
 
@@ -110,6 +123,11 @@ def stage_records(meta: Mapping[str, Any]) -> tuple[StageRecord, ...]:
     return tuple(records)
 
 
+def stage_plans(meta: Mapping[str, Any]) -> tuple[StagePlan, ...]:
+    """All stages of the run's plan, also those that never began; () where run.json does not list them."""
+    return tuple(_build(StagePlan, entry, f"plans.{i}") for i, entry in enumerate(_entries(meta, "plans")))
+
+
 def gates(meta: Mapping[str, Any]) -> tuple[Gate, ...]:
     """The gates of the run, as run.json lists them; () if none. Raises RecordingError naming the key."""
     return tuple(_build(Gate, entry, f"gates.{i}") for i, entry in enumerate(_entries(meta, "gates")))
@@ -131,8 +149,17 @@ def _build(kind: type[Any], entry: Any, key: str) -> Any:
         return kind(**known)
     except TypeError:
         fields = dataclasses.fields(kind)
-        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in known]
+        needed = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+        missing = [name for name in needed if name not in known]
         raise RecordingError(f"{META_NAME}: {key}: {', '.join(missing)} is missing") from None
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _foreign_samples(path: Path) -> pa.Table:

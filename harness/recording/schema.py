@@ -43,6 +43,24 @@ OUTPUTS = pa.schema(
         ("k", pa.int32()),
         ("topk_ids", pa.list_(pa.int32())),
         ("topk_logprobs", pa.list_(pa.float32())),
+        ("prompt", pa.int32()),
+        ("logprob", pa.float64()),
+        ("logprob_tokens", pa.int32()),
+        ("tool_calls", pa.string()),
+        ("shape", pa.string()),
+        ("bad", pa.int32()),
+        ("vector", pa.list_(pa.float32())),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        ("stage", pa.int32()),
+        ("pair_id", pa.int64()),
+        ("arm", pa.string()),
+        ("scorer", pa.string()),
+        ("score", pa.float64()),
+        ("error", pa.string()),
     ]
 )
 
@@ -102,9 +120,14 @@ SUMS = pa.schema(
 SCHEMAS: dict[str, pa.Schema] = {
     "samples": SAMPLES,
     "outputs": OUTPUTS,
+    "scores": SCORES,
     "chunks": CHUNKS,
     "readings": READINGS,
     "sketches": SKETCHES,
     "sums": SUMS,
 }
 REQUIRED_SAMPLE_COLUMNS = ("arm", "due_ns", "done_ns", "status")
+# Columns that recordings of earlier releases lack: -1, "" or nothing, as `conform` fills them in.
+LATER_COLUMNS: dict[str, tuple[str, ...]] = {
+    "outputs": ("prompt", "logprob", "logprob_tokens", "tool_calls", "shape", "bad", "vector"),
+}

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from harness.errors import RecordingError
 from harness.recording.files import conform, discard, publish, read_parquet
 from harness.recording.parts import part_number, stream_parts, stream_path
-from harness.recording.schema import SCHEMAS
+from harness.recording.schema import LATER_COLUMNS, SCHEMAS
 from harness.recording.stream import read_batches
 
 # Rows of a row group: few enough for constant memory, many enough for compression.
@@ -44,7 +44,8 @@ def read_table(folder: Path, name: str) -> pa.Table | None:
     sealed, parts = parquet_path(folder, name), stream_parts(folder, name)
     if not sealed.exists():
         return _table(_streamed(parts, schema), schema) if parts else None
-    table = conform(read_parquet(sealed), schema, sealed, required=tuple(schema.names))
+    required = tuple(column for column in schema.names if column not in LATER_COLUMNS.get(name, ()))
+    table = conform(read_parquet(sealed), schema, sealed, required=required)
     segments = _merged(folder, name, parts) if parts else None
     return table if segments is None else _table(segments, schema)
 

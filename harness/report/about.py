@@ -30,6 +30,7 @@ def arm_titles(meta: Mapping[str, Any]) -> dict[str, str]:
         parts = [str(model)] if model else []
         parts += [f"version {version}"] if version is not None else []
         text = " ".join(parts) + (f", {build}" if build else "")
+        text = text or _file(meta, arm)
         if text:
             found[arm] = text
     return found
@@ -53,6 +54,12 @@ def reasons(verdict: Verdict, most: int = 5) -> list[str]:
     if wanted is None:
         chosen = [f for f in chosen if f.outcome == "pass" and f.margin is not None and f.kind == "comparison"]
     return list(dict.fromkeys(finding.reason for finding in chosen))[:most]
+
+
+def _file(meta: Mapping[str, Any], arm: str) -> str:
+    """`profile_export.jsonl of AIPerf`, where another tool recorded the arm."""
+    of = _mapping(_mapping(_mapping(meta, "imported"), "arms"), arm)
+    return f"{of['file']} of {of['tool']}" if "file" in of and "tool" in of else ""
 
 
 def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

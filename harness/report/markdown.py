@@ -60,6 +60,7 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
         lines += [f"| {' | '.join(steps.HEADINGS)} |", "|---|---|" + "--:|" * (len(steps.HEADINGS) - 2)]
         lines += ["| " + " | ".join(map(escape, row)) + " |" for row in table.rows]
     lines += _measurement(verdict, names)
+    lines += _calibrated(verdict)
     return "\n".join(lines) + "\n"
 
 
@@ -74,6 +75,11 @@ def _measurement(verdict: Verdict, names: dict[int, str]) -> list[str]:
         sound = words.NONE if faults == words.NONE else sound
         lines.append("| " + " | ".join(map(escape, [name, sound, *cells])) + " |")
     return lines
+
+
+def _calibrated(verdict: Verdict) -> list[str]:
+    told = measurement.calibrated(verdict)
+    return ["", f"{escape(told)}."] if told else []
 
 
 def escape(text: str) -> str:

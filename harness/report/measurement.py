@@ -9,6 +9,7 @@ from harness.report import words
 from harness.types import Audit, StageVerdict, Verdict
 
 Cell = Callable[[Audit], str]
+CALIBRATION = "validity.calibration"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def table(verdict: Verdict, names: Mapping[int, str]) -> Table | None:
 
 def line(verdict: Verdict) -> str:
     """The worst of all stages that were judged, in one line; "" where nothing is known."""
-    audits = [stage.audit for stage in verdict.stages if stage.audit is not None and stage.findings]
+    audits = [stage.audit for stage in verdict.stages if stage.audit is not None and _judged(stage)]
     parts = []
     lag = _worst(audit.lag_p99_s for audit in audits)
     if lag is not None:
@@ -56,12 +57,23 @@ def line(verdict: Verdict) -> str:
     return "; ".join(parts)
 
 
+def calibrated(verdict: Verdict) -> str:
+    """What is to be said of the rig's last calibration; "" where nobody looked for one."""
+    found = (finding for finding in verdict.findings if finding.metric == CALIBRATION)
+    return next((words.plain(finding.reason) for finding in found), "")
+
+
 def faults(stage: StageVerdict) -> str:
     """The checks of the measurement that did not pass, without their prefix."""
-    if not stage.findings:
+    if not _judged(stage):
         return words.NONE
     found = (f for f in stage.findings if f.kind == "validity" and f.outcome != "pass")
     return ", ".join(dict.fromkeys(finding.metric.removeprefix("validity.") for finding in found))
+
+
+def _judged(stage: StageVerdict) -> bool:
+    """Not so of a warm-up, which only says what the next stage needs."""
+    return any(not finding.metric.startswith("plan.") for finding in stage.findings)
 
 
 def _lag(audit: Audit) -> str:

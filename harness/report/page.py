@@ -86,6 +86,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
         "load_figure": Markup(figures.readings(panels.panels(series, panels.LOAD), time, "load")),
         "readings": panels.rows(series)[:_MOST_READING_ROWS],
         "measurement": measurement.table(verdict, names),
+        "calibrated": measurement.calibrated(verdict),
         "stages": _stages(stages, verdict, data),
         "rules": rules,
         "seed": meta.get("seed"),
@@ -121,7 +122,9 @@ def _by_stage(verdict: Verdict, names: dict[int, str]) -> list[dict[str, Any]]:
             "name": names.get(stage.stage, str(stage.stage + 1)),
             "verdict": stage,
             "findings": [found for found in words.telling(stage.findings) if not words.informs(found)],
-            "information": [found for found in stage.findings if words.informs(found)],
+            "information": [
+                found for found in stage.findings if words.informs(found) and found.metric != measurement.CALIBRATION
+            ],
             # A stage that was only watched, and that nothing happened in, is one line until it is asked for.
             "open": stage.verdict != "promote"
             or any(

@@ -66,6 +66,7 @@ def lines(status: RunStatus) -> str:
     if status.leaning is not None:
         worst = [f for f in words.telling(status.leaning.findings) if f.outcome == "fail"][:1]
         parts.append(_LEANS[status.leaning.verdict] + "".join(f": {words.one_line(f.reason)}" for f in worst))
+        parts += [planned] if (planned := _planned(status.leaning)) else []
     return words.one_line("; ".join([*parts, f"about {words.clock(status.left_s)} left"]))
 
 
@@ -92,6 +93,10 @@ def summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> R
         parts.append(Text(f"steps: {told}"))
     if told := measurement.line(verdict):
         parts.append(Text(f"measurement: {told}", style="dim"))
+    if (told := measurement.calibrated(verdict)).startswith("Calibrated"):  # else the report says how to
+        parts.append(Text(words.one_line(told), style="dim"))
+    if told := words.origin(verdict):
+        parts.append(Text(told, style="dim"))
     if folder is not None:
         parts.append(Text(f"report: {folder / 'report.html'}", overflow="fold"))
     return Group(*parts)
@@ -184,11 +189,22 @@ def _leaning(status: RunStatus) -> list[RenderableType]:
     if found is None:
         return [Text("judge: nothing to judge yet", style="dim"), Text(), Text(), Text()]
     head = Text.assemble(
-        "judge: ", (f"{words.SIGN[found.verdict]} {_LEANS[found.verdict]}", f"bold {COLOR[found.verdict]}")
-    )
+        "judge: ", (f"{words.SIGN[found.verdict]} {_LEANS[found.verdict]}", f"bold {COLOR[found.verdict]}"),
+        (f"  {_planned(found)}", "dim"),
+    )  # fmt: skip
+    head = _cut_text(head)
     rows = [f for f in words.telling(found.findings) if f.kind != "validity" or f.outcome != "pass"][:3]
     told: list[RenderableType] = [_cut_text(Text.assemble("  ", outcome_text(f.outcome), "  ", _told(f))) for f in rows]
     return [head, *told, *([Text()] * (3 - len(told)))]
+
+
+def _planned(found: StageVerdict) -> str:
+    """Of the gate that needs most time: how much more, by the noise so far; "" where all have had enough."""
+    plans = [one for one in found.findings if one.metric.startswith("plan.") and one.needs_s]
+    longest = max(plans, key=lambda one: one.needs_s or 0.0, default=None)
+    if longest is None or longest.needs_s is None:
+        return ""
+    return f"{longest.metric.removeprefix('plan.')} needs about {words.clock(longest.needs_s)} more"
 
 
 def _told(finding: Finding) -> str:

@@ -134,6 +134,8 @@ def on_scale(value: float | None, unit: str) -> str:
         return percent(value)
     if unit == "1":
         return f"{value:,.0f}"
+    if unit == "bytes":
+        return size(value, unit)
     return seconds(value) if unit == "s" else f"{number(value)} {unit}".strip()
 
 
@@ -165,18 +167,24 @@ def margin(finding: Finding) -> str:
     return on_scale(finding.margin, finding.unit)
 
 
+_IN_NUMBERS = ("quality.kl", "quality.logprob", "quality.perplexity", "quality.cosine")
+"""Quality in nats, logarithms or distances; the rest of it is shares."""
+
+
 def measured(metric: str, value: float | None) -> str:
     """A baseline's or candidate's own value, in the unit that the metric's name implies."""
     if value is None or not math.isfinite(value):
         return NONE
     if metric.partition(".")[0] in (*LATENCIES, "steps"):
         return seconds(value)
-    if metric in ("errors", "deploy.errors") or (metric.startswith("quality.") and not metric.startswith("quality.kl")):
+    if metric in ("errors", "deploy.errors") or (metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS)):
         return percent(value)
     if metric == "traffic.strays":
         return on_scale(value, "1")
     if metric == "memory.peak":
         return size(value, "bytes")
+    if metric == "energy":
+        return f"{number(value)} J"
     return f"{number(value)} /s" if "throughput" in metric or metric == "goodput" else number(value)
 
 
@@ -188,6 +196,8 @@ def stage_name(plan: StagePlan) -> str:
 def stage_kind(plan: StagePlan) -> str:
     if plan.purpose != "compare":
         return plan.purpose
+    if plan.period:
+        return f"{plan.mode} {plan.period}/{plan.periods}: {'candidate' if plan.candidate_share else 'baseline'}"
     return plan.mode if plan.mode != "split" else f"split {percent(plan.candidate_share)}"
 
 
@@ -195,6 +205,8 @@ def stage_mark(plan: StagePlan) -> str:
     """The shortest name that still tells stages apart, for figures."""
     if plan.purpose != "compare":
         return plan.purpose
+    if plan.period:
+        return f"{plan.period}/{plan.periods}"
     return plan.mode if plan.mode != "split" else percent(plan.candidate_share)
 
 
@@ -212,6 +224,10 @@ def stage_load(plan: StagePlan) -> str:
 
 def gate_rule(gate: Gate) -> str:
     """`ttft.p50: at most 10 % worse than the baseline`."""
+    if gate.within:
+        good = ", ".join(f"{time} {seconds(limit)}" for time, limit in gate.within.items())
+        most = "" if gate.limit is None else f"at least {percent(1 - gate.limit)} of requests"
+        return f"{most or f'at most {percent(gate.margin)} below the baseline'}, within {good}"
     if gate.limit is not None:
         return f"never above {measured(gate.metric, gate.limit)}"
     if gate.margin is None:
@@ -226,6 +242,12 @@ def is_gate(finding: Finding, gates: Iterable[Gate]) -> bool:
     wanted = {gate.metric for gate in gates}
     known = finding.metric in wanted or finding.metric.removesuffix(".p50") in wanted  # `ttft` is its p50
     return finding.kind != "validity" and (known or finding.margin is not None)
+
+
+def plain(reason: str) -> str:
+    """A sentence of its own, where what only informs is told beside other such things."""
+    text = reason.removeprefix("for information: ")
+    return text[:1].upper() + text[1:]
 
 
 def informs(finding: Finding) -> bool:
@@ -255,8 +277,21 @@ def used(finding: Finding) -> float:
     return (finding.effect - zero) / room if room else 0.0
 
 
+def falls(finding: Finding) -> bool:
+    """Whether less is worse: the margin is a floor."""
+    if finding.margin is None:
+        return False
+    return finding.margin < 1 if finding.unit == "ratio" else finding.metric == "goodput"
+
+
 def counts(verdict: Verdict) -> dict[Outcome, int]:
     found: dict[Outcome, int] = {"fail": 0, "inconclusive": 0, "no data": 0, "pass": 0}
     for finding in verdict.findings:
         found[finding.outcome] += 1
     return found
+
+
+def origin(verdict: Verdict) -> str:
+    """What is to be known of a recording that another tool made; "" for one of our own."""
+    told = dict.fromkeys(f.reason for f in verdict.findings if f.metric == "validity.imported")
+    return one_line("; ".join(told).removeprefix("for information: "))

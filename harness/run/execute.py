@@ -14,16 +14,19 @@ from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import judge
 from harness.load import Generator, Listen
+from harness.run.calibrations import last_calibration
 from harness.run.conclude import conclude
 from harness.run.deploy import Deploy
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.run.put_back import Live, Say, put_back
+from harness.run.scoring import Scoring
 from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.spec import load_spec
 from harness.run.stage import Observe, Walk
 from harness.run.strays import Guard, counted, refuse_to_take_over
+from harness.run.swap import Swap, refuse_to_take_away
 from harness.run.target import access_of, open_target
 from harness.run.watch import Watch
 from harness.run.world import persist, route, set_versions
@@ -63,7 +66,9 @@ def execute(scenario: Scenario, out: Path, observe: Observe, say: Say, listen: L
     result. Whatever is raised, what had been changed was put back.
     """
     # The journal names files: it must mean the same from any working directory.
-    folder = RunFolder.create(out.resolve(), scenario.name, describe(scenario))
+    about = describe(scenario)
+    about["calibration"] = last_calibration(about)
+    folder = RunFolder.create(out.resolve(), scenario.name, about)
     folder.lock()
     run = _Run(scenario, folder, observe, say, listen)
     error: CanaryError | None = None
@@ -109,6 +114,7 @@ class _Run:
         self.t0_ns = time.monotonic_ns()
         self.live = Live()
         self.guard: Guard | None = None
+        self.swap: Swap | None = None
         self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
         self._said_lost: set[str] = set()
         self.settled = False
@@ -119,16 +125,21 @@ class _Run:
         return any(not entry.action.endswith(".start") for entry in self.journal.entries())
 
     def go(self, stack: ExitStack, interrupted: Callable[[], None]) -> None:
+        self.scoring = Scoring.of(self.scenario, self.folder.path, self.plan.prompts, self.say)
+        stack.callback(self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
         self.sampler = sampler = Sampler(
-            sources(self.target.metrics_url, self.target.server_pid), self.folder.path / "readings.arrow",
+            sources(self.target.metrics_url, self.target.server_pid, [arm.url for arm in self.target.arms.values()]),
+            self.folder.path / "readings.arrow",
             self.t0_ns, self.scenario.telemetry.interval_s,
         )  # fmt: skip
         sampler.start()
         stack.callback(_stop, sampler)
-        if self.scenario.deploy is None:
+        if self.scenario.target.swap:
+            self._prepare_swaps()
+        elif self.scenario.deploy is None:
             self._load_candidate(stack)
         self.generator = self._generator(stack)
         self._begun_so_far = self.generator.begun
@@ -140,7 +151,7 @@ class _Run:
             self.folder, self.plan, self.generator, watch, self.t0_ns, self.observe,
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
             lambda: self.guard.alarm_ns if self.guard else None,
-            stop_on_loss=self.scenario.load.on_worker_lost == "stop",
+            stop_on_loss=self.scenario.load.on_worker_lost == "stop", score=self.scoring.stages,
         )  # fmt: skip
         decision = self._stages(stack)
         if decision == "promote":
@@ -164,6 +175,8 @@ class _Run:
         run acts on the verdict that it will report, not on the sum of its stages.
         """
         self._stop_load()
+        # Files of workers on other hosts may have come since.
+        self.scoring.stages(stage.plan.index for stage in self.walk.stages if stage.decided_ns is None)
         self.walk.watch.poll()
         return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
 
@@ -190,6 +203,15 @@ class _Run:
             if lost not in self._said_lost:
                 self._said_lost.add(lost)
                 self.say(f"{lost}: {what}")
+
+    def _prepare_swaps(self) -> None:
+        arm = self.target.arms["baseline"]
+        control = self.target.controls.get("baseline")
+        if control is None or not self.target.ours_to_change:
+            raise UsageError(f"versions of {arm.model} cannot be swapped on {arm.url}: target.url says where")
+        if self.scenario.target.server is None:
+            refuse_to_take_away(control, arm, self.say)
+        self.swap = Swap(self.journal, control, self.target.arms, self.target.repository, self.say)
 
     def _load_candidate(self, stack: ExitStack) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
@@ -261,7 +283,10 @@ class _Run:
     def _described(self, name: ArmName, arm: Arm) -> dict[str, Any]:
         """An arm as run.json has it; of an ensemble the steps, too."""
         about: dict[str, Any] = {"url": arm.url, "model": arm.model, "version": arm.version}
-        steps = () if self.scenario.deploy else self.target.controls[name].steps(arm.model, arm.version)
+        if own := self.scenario.arms[name].devices:
+            about["gpus"] = list(own)
+        unseen = self.scenario.deploy or self.scenario.target.swap
+        steps = () if unseen else self.target.controls[name].steps(arm.model, arm.version)
         return {**about, "steps": [f"{model}/{version}" for model, version in steps]} if steps else about
 
     def _stages(self, stack: ExitStack) -> Decision:
@@ -269,14 +294,24 @@ class _Run:
         for stage in self.plan.stages:
             name = stage.mode if stage.purpose == "compare" else stage.purpose
             self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {name}")
-            if stage.mode != "split":
-                self.generator.route(None)  # a comparison needs both arms, whatever the traffic's split is
+            if stage.mode != "split" or stage.purpose == "alone":
+                self.generator.route(None)  # a comparison needs its arms, whatever the traffic's split is
             elif self.split.read() != stage.candidate_share:
                 route(self.journal, self.split, stage.candidate_share)
+            if self.swap is not None:
+                self.swap.to("candidate" if stage.candidate_share else "baseline")
             verdict = self._deploy(stage, stack) if stage.purpose == "deploy" else self.walk.stage(stage)
             if verdict.verdict != "promote":
                 return verdict.verdict
+            if stage.purpose == "warm-up":
+                self._tell_plan(verdict)
         return "promote"
+
+    def _tell_plan(self, warm_up: StageVerdict) -> None:
+        """What the noise of a warm-up says of the stage that it was for."""
+        for finding in warm_up.findings:
+            if finding.metric.startswith("plan."):
+                self.say(finding.reason.removeprefix("for information: "))
 
     def _deploy(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
         """The candidate is brought and loaded while the baseline gets all traffic."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.ingress import Ingress, OwnSplit
 from harness.run.journal import Entry, Journal, not_put_back
+from harness.run.swap import SWAP
 from harness.run.world import apply_versions
 from harness.triton import Control, access, write_config
 
@@ -45,10 +46,12 @@ class _PutBack:
         self._pending = not_put_back(entries)
         if any(entry.action == "server.start" for entry in entries):
             # The run's own server ends with it, and its models with the server.
-            own = ("models.set", "repository.sync")
+            own = ("models.set", SWAP, "repository.sync")
             self._pending = [entry for entry in self._pending if entry.action not in own]
 
     def all(self) -> list[str]:
+        for entry in self._oldest(SWAP):
+            self._step(entry, self._undone(entry), self._swap)
         for entry in self._oldest("models.set"):
             self._step(entry, [], self._serve_again)
         for entry in self._oldest("route.set"):
@@ -91,6 +94,16 @@ class _PutBack:
             return ""
         apply_versions(control, model, sorted({*entry.before, *served}))
         return f"{model}: versions {entry.before} serve again"
+
+    def _swap(self, entry: Entry) -> str:
+        """What does not fit beside the others leaves before they come."""
+        url, model = _model(entry)
+        control = self._control(url)
+        served = set(control.loaded(model))
+        if served - set(entry.before):
+            apply_versions(control, model, sorted(served & set(entry.before)))
+        apply_versions(control, model, entry.before)
+        return f"{model}: exactly versions {entry.before} serve, as before"
 
     def _route(self, entry: Entry) -> str:
         ingress = self._live.ingresses.get(entry.target)

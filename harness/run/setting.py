@@ -39,6 +39,7 @@ def describe(scenario: Scenario) -> dict[str, Any]:
         "tokens": _tokens(scenario),
         "gates": [asdict(gate) for gate in scenario.gates],
         "planned": sum(stage.purpose == "compare" for stage in plan(scenario).stages),
+        "plans": [asdict(stage) for stage in plan(scenario).stages],
         "stages": [],
         **_here(),
     }

@@ -15,8 +15,10 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
     """Asks the servers what the models take. Raises UsageError or WorldError where they do not say."""
     load = scenario.load
     models: dict[ArmName, ModelInfo] = {name: _model(target, name) for name in target.arms if name != "candidate"}
-    # A candidate that is yet to be deployed cannot be asked: it is another version of the same model.
-    models["candidate"] = models["baseline"] if scenario.deploy else _model(target, "candidate")
+    # A candidate that is yet to be deployed, or never serves beside the baseline, cannot be asked: it is another
+    # version of the same model.
+    unseen = scenario.deploy is not None or scenario.target.swap
+    models["candidate"] = models["baseline"] if unseen else _model(target, "candidate")
     return LoadSpec(
         arms=target.arms,
         models=models,
@@ -25,6 +27,9 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
         max_tokens=load.max_tokens,
         timeout_s=load.timeout_s,
         logprobs_k=load.logprobs,
+        texts=scenario.keeps_texts,
+        own_logprob=scenario.asks_logprob,
+        vectors=scenario.keeps_vectors,
         chunks=load.chunks,
         t0_ns=t0_ns,
         folder=folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from harness.errors import WorldError
@@ -29,7 +29,8 @@ class Walk:
     """Walks the stages of a plan and keeps what each of them concluded.
 
     `check` raises what ends the run. `alarm`: when something was recorded that cannot wait for the next look.
-    `stop_on_loss`: a stage in which a load worker is lost issues nothing more.
+    `stop_on_loss`: a stage in which a load worker is lost issues nothing more. `score`: the answers of stages that
+    came to their end, before they are judged.
     """
 
     folder: RunFolder
@@ -42,6 +43,7 @@ class Walk:
     check: Callable[[], None]
     alarm: Callable[[], int | None] = lambda: None
     stop_on_loss: bool = False
+    score: Callable[[Iterable[int]], None] = lambda _: None
     stages: list[StageRecord] = field(default_factory=list)
     verdicts: list[StageVerdict] = field(default_factory=list)
 
@@ -84,6 +86,7 @@ class Walk:
                 self.generator.end_stage()
             self.show("load", plan, leaning)
         self._record(replace(self.stages[-1], end_ns=self.now_ns()), over=True)
+        self.score([plan.index])
         self.watch.poll()
         return judge_stage(self.watch.evidence(), plan.index)
 

@@ -40,6 +40,7 @@ class Watch:
         self._samples = PartsTail(folder.path, "samples", _COLUMNS)
         self._outputs = PartsTail(folder.path, "outputs")
         self._readings = PartsTail(folder.path, "readings")
+        self._scores = PartsTail(folder.path, "scores")
         self._recent = Recent()
         self.poll()
 
@@ -49,10 +50,11 @@ class Watch:
         self._recent.add(self._samples.poll())
         self._outputs.poll()
         self._readings.poll()
+        self._scores.poll()
 
     def close(self) -> None:
         """Lets go of everything that was read, too: what follows reads the files."""
-        for tail in (self._samples, self._outputs, self._readings):
+        for tail in (self._samples, self._outputs, self._readings, self._scores):
             tail.close()
 
     @property
@@ -67,7 +69,7 @@ class Watch:
     def evidence(self) -> Evidence:
         """The same evidence that `Recording.open` gives once the run is over."""
         tables = self._samples.table, self._outputs.table, self._readings.table
-        return Evidence.of(Recording(self._folder.path, self._folder.meta, *tables))
+        return Evidence.of(Recording(self._folder.path, self._folder.meta, *tables, scores=self._scores.table))
 
     def served(self, arm: ArmName, since_ns: int) -> int:
         """Requests of an arm that were sent after `since_ns` and answered well."""

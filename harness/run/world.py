@@ -12,8 +12,9 @@ from harness.triton import Control, persist_versions
 
 
 def set_versions(
-    journal: Journal, control: Control, model: str, wanted: Sequence[int], repository: Path | None = None
-) -> None:
+    journal: Journal, control: Control, model: str, wanted: Sequence[int], repository: Path | None = None,
+    *, action: str = "models.set",
+) -> None:  # fmt: skip
     """Make exactly `wanted` the served versions of `model`. Nothing is written where it is so already.
 
     Raises ChangedMeanwhile, and nothing was sent, where somebody else changes them between our look and our call.
@@ -21,7 +22,7 @@ def set_versions(
     before = list(control.loaded(model))
     if sorted(wanted) == sorted(before):
         return
-    with journal.action("models.set", f"{control.url}/{model}", before=before, wanted=sorted(wanted)):
+    with journal.action(action, f"{control.url}/{model}", before=before, wanted=sorted(wanted)):
         if wanted:
             control.set_versions(model, wanted, repository=repository, expected=before)
         else:

@@ -1,5 +1,6 @@
 """YAML to Scenario (strict), and Scenario to Plan: every due time, arm and prompt fixed by the seed."""
 
+from harness.scenario.against_itself import against_itself
 from harness.scenario.description import Description, GateFacts, StageFacts, describe
 from harness.scenario.editor_schema import json_schema
 from harness.scenario.loading import (
@@ -38,6 +39,7 @@ from harness.scenario.sections import (
     LoadConfig,
     OnFailConfig,
     OnPromoteConfig,
+    ScorerConfig,
     StageConfig,
     TargetConfig,
     TelemetryConfig,
@@ -72,6 +74,7 @@ __all__ = [
     "RepoSync",
     "RetireModel",
     "Scenario",
+    "ScorerConfig",
     "SentLoad",
     "SharedModel",
     "StageConfig",
@@ -79,6 +82,7 @@ __all__ = [
     "StoreConfig",
     "TargetConfig",
     "TelemetryConfig",
+    "against_itself",
     "built_in",
     "describe",
     "from_gate",

@@ -8,9 +8,9 @@ without an error (the rule of three: a 95 % bound), a quantile p needs 10/(1-p) 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.scenario import metrics
+from harness.scenario import metrics, quality
 from harness.scenario.model import Scenario
 from harness.scenario.operations import Operation
 from harness.scenario.places import StoreConfig
@@ -22,6 +22,10 @@ from harness.types import ArmName, Gate, StagePlan
 
 _BLOCKS = 12
 _BLOCK_S = 5.0
+_UNCHANGED = 3.64
+"""Prompts times margin for a pass where no score changed: ((z + sqrt(z^2 + 2)) / 2)^2, z of 95 % (judge.mcnemar)."""
+# Of what is counted: a block takes 8 answers, and in a short stage a second.
+_ANSWERS_A_BLOCK, _SHORTEST_BLOCK_S = 8, 1.0
 _COMPARED: tuple[ArmName, ...] = ("baseline", "candidate")
 
 
@@ -37,13 +41,16 @@ class StageFacts:
 
 @dataclass(frozen=True)
 class GateFacts:
-    """`needs`: the fewest requests of each arm for an answer. `enough`: None where nobody can tell yet."""
+    """`needs`: the fewest requests of each arm for an answer. `enough`: None where nobody can tell yet. `stage`: the
+    one that answers best, None where none does.
+    """
 
     gate: Gate
     rule: str
     needs: int
     enough: bool | None
     sentence: str
+    stage: StageFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ def describe(scenario: Scenario | Operation) -> Description:
         return Description(scenario.name, scenario.description, 0, scenario.steps, 0.0, (), (), 0)
     planned = plan(scenario)
     stages = tuple(_stage(stage) for stage in planned.stages)
+    judged = _whole(stages)
     return Description(
         name=scenario.name,
         summary=scenario.description,
@@ -77,7 +85,10 @@ def describe(scenario: Scenario | Operation) -> Description:
         steps=_steps(scenario, stages),
         duration_s=planned.duration_s,
         stages=stages,
-        gates=tuple(_gate(gate, stages) for gate in scenario.gates),
+        gates=tuple(
+            replace(_by_prompts(_gate(gate, judged), len(planned.prompts)), stage=_best(gate, judged))
+            for gate in scenario.gates
+        ),
         prompts=len(planned.prompts),
         workers=scenario.load.workers,
         counted=_counted(scenario.load),
@@ -96,7 +107,9 @@ def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...
         steps.append(f"check that {_arm(scenario.stable)} is served, which is stable")
     if scenario.store is not None:
         steps.append(_published(scenario.store, candidate))
-    if scenario.candidate.version is not None and scenario.deploy is None:
+    if scenario.target.swap:
+        steps.append(f"swap versions before each turn: {baseline} leaves before {candidate} comes, and the reverse")
+    elif scenario.candidate.version is not None and scenario.deploy is None:
         steps.append(f"load {candidate} beside it, unless it is served already")
     steps += [facts.sentence for facts in stages]
     if scenario.on_promote is not None and scenario.on_promote.then == "unload":
@@ -128,14 +141,35 @@ def _stage(stage: StagePlan) -> StageFacts:
         "paired": "every prompt to both",
         "interleaved": "alternating at random",
         "split": _split(stage),
+        "sequential": f"all to the {'candidate' if stage.candidate_share else 'baseline'}",
     }[stage.mode]
-    if stage.purpose == "deploy":
+    if stage.purpose == "alone":
+        twice = ", every prompt twice at once" if stage.together > 1 else ""
+        sentence = f"alone: all to the baseline{twice}, {load}, for {format_duration(stage.duration_s)}"
+    elif stage.purpose == "deploy":
         within = format_duration(stage.duration_s)
         sentence = f"deploy: all to the baseline, {load}, until the candidate is loaded beside it, {within} at most"
     else:
         name = stage.mode if stage.purpose == "compare" else stage.purpose
-        sentence = f"{name}: {what}, {load}, for {format_duration(stage.duration_s)}"
+        turn = f" ({stage.period} of {stage.periods})" if stage.period else ""
+        length = format_duration(stage.duration_s)
+        how_long = f"until decided, {length} at most" if stage.until_decided else f"for {length}"
+        sentence = f"{name}{turn}: {what}, {load}, {how_long}"
     return StageFacts(stage, sentence, baseline, candidate)
+
+
+def _whole(stages: tuple[StageFacts, ...]) -> tuple[StageFacts, ...]:
+    """As they are judged: the periods of a sequential stage as one, in which each arm has half of the time."""
+    found: list[StageFacts] = []
+    for facts in stages:
+        stage = facts.plan
+        if not stage.period:
+            found.append(facts)
+        elif stage.period == stage.periods:
+            half = None if stage.rate is None else expected(stage) * stage.periods / 2
+            one = replace(stage, duration_s=stage.duration_s * stage.periods, candidate_share=0.5, period=0)
+            found.append(StageFacts(one, facts.sentence, half, half))
+    return tuple(found)
 
 
 def _load(stage: StagePlan) -> str:
@@ -165,16 +199,28 @@ def _split(stage: StagePlan) -> str:
     return f"{text}, {format_percent(stage.baseline_share)} to the baseline, {rest} to stable"
 
 
+def _best(gate: Gate, stages: tuple[StageFacts, ...]) -> StageFacts | None:
+    usable = [facts for facts in stages if _answers(gate, facts.plan)]
+    most = ((facts.requests_candidate or math.inf, facts.plan.duration_s) for facts in usable)
+    return max(zip(most, usable, strict=True), key=lambda each: each[0], default=(None, None))[1]
+
+
 def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
     needs = _needs(gate)
     rule = _rule(gate)
-    usable = [facts for facts in stages if _answers(gate, facts.plan)]
-    if not usable:
+    best = _best(gate, stages)
+    if best is None:
         return GateFacts(gate, rule, needs, False, "no stage can answer this")
-    best = max(usable, key=lambda facts: (facts.requests_candidate or math.inf, facts.plan.duration_s))
     stage = best.plan
     where = f"stage {stage.index + 1} ({stage.mode}, {format_duration(stage.duration_s)})"
-    if _compares(gate) and stage.duration_s < _BLOCKS * _BLOCK_S:
+    if gate.metric == "memory.peak":
+        what = f"needs readings throughout {where}: of a GPU (NVML), or of the server's processes where there is none"
+        return GateFacts(gate, rule, needs, None, what)
+    if metrics.is_amount(gate.metric):
+        if gate.margin is not None and stage.duration_s < _BLOCKS * _SHORTEST_BLOCK_S:
+            least = format_duration(_BLOCKS * _SHORTEST_BLOCK_S)
+            return GateFacts(gate, rule, needs, False, f"{where} is too short: {_BLOCKS} blocks need {least}")
+    elif _compares(gate) and stage.duration_s < _BLOCKS * _BLOCK_S:
         least = format_duration(_BLOCKS * _BLOCK_S)
         return GateFacts(gate, rule, needs, None, f"{where} is short: blocks of 5 s need {least}; slow models fewer")
     if stage.rate is None:
@@ -187,19 +233,32 @@ def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
     enough = have >= needs
     verb = "has" if enough else "has only"
     sentence = f"needs {needs} requests of each arm: {where} {verb} about {have:.0f}"
+    if "throughput" in gate.metric:
+        sentence += "; at a given rate the load sets it, in_flight shows what the model can do"
     return GateFacts(gate, rule, needs, enough, sentence)
 
 
+def _by_prompts(facts: GateFacts, prompts: int) -> GateFacts:
+    """Quality is judged over prompts: however often these are asked, there are no more of them."""
+    if not metrics.is_quality(facts.gate.metric) or not 0 < prompts < facts.needs:
+        return facts
+    sentence = f"needs {facts.needs} different prompts: there are {prompts}"
+    return replace(facts, enough=False, sentence=sentence)
+
+
 def _answers(gate: Gate, stage: StagePlan) -> bool:
-    if stage.purpose in ("deploy", "warm-up"):
+    if stage.purpose in ("deploy", "warm-up", "alone"):
         return False
     if metrics.is_quality(gate.metric):
-        return stage.mode == "paired"
+        equal = stage.mode != "sequential" and stage.shares.get("candidate") == stage.shares.get("baseline")
+        return stage.mode == "paired" or (gate.metric not in quality.FORCED and equal)
+    if metrics.is_amount(gate.metric) and gate.margin is not None and stage.mode == "sequential":
+        return False
     return not _compares(gate) or stage.shares.get("candidate") == stage.shares.get("baseline")
 
 
 def _compares(gate: Gate) -> bool:
-    return metrics.is_latency(gate.metric) and gate.margin is not None
+    return (metrics.is_latency(gate.metric) or metrics.is_amount(gate.metric)) and gate.margin is not None
 
 
 def _shares(stage: StagePlan) -> tuple[float, ...]:
@@ -209,14 +268,32 @@ def _shares(stage: StagePlan) -> tuple[float, ...]:
 def _needs(gate: Gate) -> int:
     if gate.metric == "errors":
         return math.ceil(math.log(20) / -math.log1p(-(gate.margin or gate.limit or 0.01)))
+    if gate.metric == "memory.peak":
+        return 0
+    if gate.metric == "goodput" and gate.limit is not None:
+        return math.ceil(math.log(20) / -math.log1p(-gate.limit))
+    if metrics.is_amount(gate.metric):
+        return _BLOCKS * _ANSWERS_A_BLOCK
+    if metrics.is_quality(gate.metric) and gate.margin is not None and gate.metric != "quality.perplexity":
+        return max(_BLOCKS, math.ceil(_UNCHANGED / gate.margin))
     quantile = metrics.quantile(gate.metric)
     return _BLOCKS if quantile is None else max(_BLOCKS, math.ceil(10 / (1 - quantile) - 1e-9))
 
 
 def _rule(gate: Gate) -> str:
+    if gate.within:
+        good = ", ".join(f"{time} {format_duration(limit)}" for time, limit in gate.within.items())
+        if gate.limit is not None:
+            return f"at least {format_percent(round(1 - gate.limit, 12))} of requests within {good}"
+        return f"goodput (within {good}) at most {format_percent(gate.margin or 0.0)} below the baseline's"
     if gate.limit is not None:
         return f"{gate.metric} at most {metrics.limit_text(gate.metric, gate.limit)}"
     margin = gate.margin or 0.0
+    if gate.metric in metrics.THROUGHPUT:
+        return f"{gate.metric} at most {format_percent(margin)} below the baseline's"
+    if metrics.is_quality(gate.metric):
+        against = " other than the baseline's" if gate.metric == "quality.finish" else " worse than the baseline's"
+        return f"{gate.metric} at most {metrics.margin_text(gate.metric, margin)}{against}"
     if gate.metric == "errors":
         return f"errors at most {format_points(margin)} more than the baseline's"
     return f"{gate.metric} at most {format_percent(margin)} worse than the baseline's"

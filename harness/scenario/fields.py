@@ -26,6 +26,7 @@ from harness.scenario.units import found
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MODEL = r"^[^/\s]+$"
 REGION = r"^[a-z0-9_][a-z0-9_-]{0,39}$"
+GPU_UUID = r"^(?:GPU|MIG)-[0-9A-Za-z-]+$"
 DAY_S = 86400.0
 HTTP = r"^https?://[^/\s]+"
 PATTERNS = {
@@ -101,6 +102,20 @@ Shape = Annotated[
     PlainValidator(_shape),
     WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}}),
 ]
+
+
+def _gpu(value: Any) -> int | str:
+    if (type(value) is int and value >= 0) or (isinstance(value, str) and re.fullmatch(GPU_UUID, value)):
+        return value
+    raise ValueError(f"expected the number of a GPU such as 0, or its UUID (GPU-...), found {found(value)}")
+
+
+Gpu = Annotated[
+    int | str,
+    PlainValidator(_gpu),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": GPU_UUID}]}),
+]
+"""One GPU: NVML numbers them, Triton's own metrics name them by UUID."""
 
 
 def _burstiness(value: Any) -> float:

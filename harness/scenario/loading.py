@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.assets import scenarios_dir
 from harness.errors import ScenarioError
+from harness.scenario import quality
 from harness.scenario.document import Document, Place, override_all, read
 from harness.scenario.model import Scenario
 from harness.scenario.operations import KINDS, Operation
@@ -191,7 +192,7 @@ def _gate(argument: str) -> dict[str, Any]:
     metric, equals, text = argument.partition("=")
     if not equals or not metric or not text:
         raise ScenarioError("expected METRIC=MARGIN such as ttft.p99=10%", file=f"--margin {argument}")
-    if not metric.startswith("quality."):
+    if not metric.startswith("quality.") or quality.margin_parser(metric) is not None:
         return {"metric": metric, "margin": text}
     try:
         return {"metric": metric, "max": float(text)}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from harness.scenario import quality
 from harness.scenario.units import (
+    format_bytes,
     format_duration,
     format_percent,
     format_points,
+    parse_bytes,
+    parse_drop,
     parse_duration,
-    parse_number,
     parse_points,
     parse_relative,
     parse_share,
@@ -19,20 +22,16 @@ from harness.scenario.units import (
 TIMES = ("ttft", "tpot", "response_time", "request_latency")
 STATISTICS = ("p50", "p90", "p95", "p99", "mean")
 LATENCY = tuple(f"{time}.{statistic}" for time in TIMES for statistic in STATISTICS)
-QUALITY = ("quality.kl", "quality.kl.p99", "quality.top1", "quality.flips")
+QUALITY = quality.QUALITY
 
 # What the judge judges. A test holds this equal to harness.judge.metrics.KNOWN.
-JUDGED = ("errors", *LATENCY, "osl", *QUALITY)
+THROUGHPUT = ("request_throughput", "output_token_throughput", "throughput_per_gpu", "goodput")
+RESOURCES = ("memory.peak", "energy")
+OF_OWN_GPUS = ("throughput_per_gpu", "energy")
+JUDGED = ("errors", *LATENCY, "osl", *QUALITY, *THROUGHPUT, *RESOURCES)
 
 # Words of the design that have no rule yet: refused by name and not as unknown.
-NOT_YET = (
-    *(f"icl.{statistic}" for statistic in STATISTICS),
-    "request_throughput",
-    "output_token_throughput",
-    "goodput",
-    "memory.peak",
-    "energy",
-)
+NOT_YET = tuple(f"icl.{statistic}" for statistic in STATISTICS)
 
 DEFAULT_ERROR_MARGIN = 0.01
 DEFAULT_MARGIN = 0.10
@@ -41,7 +40,7 @@ DEFAULT_MARGIN = 0.10
 def parse_metric(name: str) -> str:
     """The full name of a judged metric (`ttft` is `ttft.p50`). ValueError says what is known."""
     full = f"{name}.p50" if name in TIMES else name
-    if full in JUDGED:
+    if full in JUDGED or is_quality(full):
         return full
     if full in NOT_YET or full == "icl":
         raise ValueError(f"{name} is not judged yet; judged are {judged_words()}")
@@ -52,15 +51,21 @@ def parse_metric(name: str) -> str:
 
 def judged_words() -> str:
     """The judged metrics in a few words."""
-    return f"errors, {', '.join(TIMES)} with .{', .'.join(STATISTICS)}, osl, {', '.join(QUALITY)}"
+    rest = ", ".join(("osl", *QUALITY, *THROUGHPUT, *RESOURCES))
+    return f"errors, {', '.join(TIMES)} with .{', .'.join(STATISTICS)}, {rest}"
 
 
 def is_quality(metric: str) -> bool:
-    return metric in QUALITY
+    return quality.is_quality(metric)
 
 
 def is_latency(metric: str) -> bool:
     return metric in LATENCY
+
+
+def is_amount(metric: str) -> bool:
+    """A throughput, memory or energy."""
+    return metric in (*THROUGHPUT, *RESOURCES)
 
 
 def quantile(metric: str) -> float | None:
@@ -73,10 +78,14 @@ def margin_parser(metric: str) -> Callable[[object], float] | None:
     """How `margin` is written for this metric; None if it takes none."""
     if metric == "errors":
         return parse_points
-    return None if is_quality(metric) else parse_relative
+    if metric in THROUGHPUT:
+        return parse_drop
+    return quality.margin_parser(metric) if is_quality(metric) else parse_relative
 
 
 def margin_text(metric: str, margin: float) -> str:
+    if is_quality(metric):
+        return quality.margin_text(metric, margin)
     return format_points(margin) if metric == "errors" else format_percent(margin)
 
 
@@ -84,15 +93,19 @@ def limit_parser(metric: str) -> Callable[[object], float] | None:
     """How `max` is written for this metric; None if it takes none."""
     if is_latency(metric):
         return _parse_time_limit
-    if metric == "osl":
+    if metric == "memory.peak":
+        return parse_bytes
+    if metric == "osl" or is_amount(metric):
         return None
-    return parse_number if metric.startswith("quality.kl") else _parse_share_limit
+    return quality.limit_parser(metric) if is_quality(metric) else _parse_share_limit
 
 
 def limit_text(metric: str, limit: float) -> str | float:
     if is_latency(metric):
         return format_duration(limit)
-    return limit if metric.startswith("quality.kl") else format_percent(limit)
+    if metric == "memory.peak":
+        return format_bytes(limit)
+    return quality.limit_text(metric, limit) if is_quality(metric) else format_percent(limit)
 
 
 def _parse_time_limit(value: object) -> float:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.scenario import metrics, rules
+from harness.scenario import quality, rules
 from harness.scenario.fields import NAME, Section, Wrong
 from harness.scenario.places import StoreConfig
 from harness.scenario.plan.stages import replayed_s
@@ -25,6 +25,7 @@ from harness.scenario.sections import (
     LoadConfig,
     OnFailConfig,
     OnPromoteConfig,
+    ScorerConfig,
     StageConfig,
     TargetConfig,
     TelemetryConfig,
@@ -59,6 +60,9 @@ class Scenario(Section):
         (), description="the rules; without any the judge's defaults for the kind of model"
     )
     load: LoadConfig = Field(default_factory=LoadConfig, validate_default=True, description="what is sent")
+    scorers: dict[str, ScorerConfig] = Field(
+        default_factory=dict, description="who scores the answers of token models, by name: {answer: {use: exact}}"
+    )
     deploy: DeployConfig | None = Field(
         None,
         description="bring the candidate (sync it, if there is a store, and load it) under traffic to the baseline",
@@ -80,8 +84,8 @@ class Scenario(Section):
     @field_validator("load", mode="after")
     @classmethod
     def _logprobs_for_quality(cls, load: LoadConfig, info: ValidationInfo) -> LoadConfig:
-        quality = any(metrics.is_quality(gate.metric) for gate in info.data.get("gates", ()))
-        if quality and "logprobs" not in load.model_fields_set:
+        forced = any(gate.metric in quality.FORCED for gate in info.data.get("gates", ()))
+        if forced and "logprobs" not in load.model_fields_set:
             return load.model_copy(update={"logprobs": DEFAULT_LOGPROBS})
         return load
 
@@ -94,9 +98,13 @@ class Scenario(Section):
         rules.arms(self.target, self.baseline, self.candidate)
         rules.stable(self.target, self.stable, self.baseline, self.candidate, self.stages)
         rules.deploy(self.target, self.store, self.deploy, self.baseline, self.candidate)
+        rules.swap(self.target, self.baseline, self.candidate, self.stages, self.load)
         rules.load(self.load, self.stages)
-        rules.gates(self.gates, self.load, self.stages)
+        rules.scorers(self.scorers, self.load)
+        rules.gates(self.gates, self.load, self.stages, self.scorers)
+        rules.gpus(self.gates, arms)
         rules.actions(self.stages, arms, self.on_fail, self.on_promote)
+        rules.after_swaps(self.target, self.on_fail, self.deploy)
         self._prepare()
         return self
 
@@ -110,6 +118,24 @@ class Scenario(Section):
             _ = self.prompts
         except ValueError as error:
             raise Wrong(str(error), "load", *(() if self.load.tokenizer else ("synthetic",)), "tokenizer") from error
+
+    def _gated(self, *metrics: str) -> bool:
+        return any(gate.metric in metrics for gate in self.gates)
+
+    @property
+    def keeps_texts(self) -> bool:
+        """What token models answer is recorded: somebody scores it, or a gate asks for it."""
+        return self.load.outputs or bool(self.scorers) or self._gated(*quality.TEXTS)
+
+    @property
+    def keeps_vectors(self) -> bool:
+        """The numbers of answers that are short vectors are."""
+        return self.load.outputs or self._gated(*quality.VECTORS)
+
+    @property
+    def asks_logprob(self) -> bool:
+        """Engines are asked for the log-probability of their own answer."""
+        return self._gated("quality.logprob")
 
     @property
     def arms(self) -> dict[ArmName, ArmConfig]:

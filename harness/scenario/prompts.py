@@ -1,4 +1,6 @@
-"""Prompts: JSON lines, each an object with its text in `prompt`, and `max_tokens` where it is not the load's."""
+"""Prompts: JSON lines, each an object with its text in `prompt`, `max_tokens` where it is not the load's, and in
+`expected` what a scorer holds the answer against.
+"""
 
 from __future__ import annotations
 
@@ -53,4 +55,4 @@ def _prompt(line: bytes, path: Path, number: int) -> Prompt:
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         message = f"expected a whole number from 1 up, found {found(most)}"
         raise ScenarioError(message, file=str(path), line=number, key="max_tokens")
-    return Prompt(text, most)
+    return Prompt(text, most, expected=entry.get("expected"))

@@ -5,10 +5,12 @@ Each function raises Wrong (a ValueError) with the path of that key for the firs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
+from harness.scenario import quality
 from harness.scenario.fields import Wrong
-from harness.scenario.metrics import is_latency, is_quality
+from harness.scenario.metrics import OF_OWN_GPUS, is_amount, is_latency, is_quality
 from harness.scenario.places import StoreConfig
 from harness.scenario.sections import (
     ArmConfig,
@@ -16,6 +18,7 @@ from harness.scenario.sections import (
     LoadConfig,
     OnFailConfig,
     OnPromoteConfig,
+    ScorerConfig,
     StageConfig,
     TargetConfig,
 )
@@ -84,6 +87,38 @@ def _named(arm: ArmConfig) -> str:
     return arm.model if arm.version is None else f"{arm.model}, version {arm.version}"
 
 
+def swap(
+    target: TargetConfig,
+    baseline: ArmConfig,
+    candidate: ArmConfig,
+    stages: Sequence[StageConfig],
+    load: LoadConfig,
+) -> None:
+    """Versions that are swapped are two of one model on one server that is operated, and no stage needs both."""
+    if not target.swap:
+        return
+    for name, arm in (("baseline", baseline), ("candidate", candidate)):
+        if arm.url is not None:
+            raise Wrong("versions are swapped on one server; give target.url instead", name, "url")
+    if candidate.model != baseline.model:
+        raise Wrong(f"expected another version of the baseline's model, {baseline.model}", "candidate", "model")
+    for index, stage in enumerate(stages):
+        if stage.mode != "sequential":
+            raise Wrong(f"target.swap loads one version at a time; {stage.mode} needs both", "stages", index, "mode")
+    if load.cache == "warm":
+        raise Wrong("warm asks both versions before the run, and target.swap loads one at a time", "load", "cache")
+
+
+def after_swaps(target: TargetConfig, on_fail: OnFailConfig | None, deploy: DeployConfig | None) -> None:
+    """What was served before is served in the end."""
+    if not target.swap:
+        return
+    if on_fail is not None:
+        raise Wrong("target.swap puts back what served before, whatever the verdict; remove on_fail", "on_fail")
+    if deploy is not None:
+        raise Wrong("target.swap loads one version at a time; a deploy loads another beside it", "deploy")
+
+
 def load(wanted: LoadConfig, stages: Sequence[StageConfig]) -> None:
     """A stage that replays has a trace, one with gamma arrivals its burstiness; and they are not too many."""
     planned = 0
@@ -134,28 +169,81 @@ def deploy(
         raise Wrong("a store is synced into the server's model repository: say where it is", "target", "repository")
 
 
-def gates(wanted: Sequence[Gate], load: LoadConfig, stages: Sequence[StageConfig]) -> None:
+def gates(
+    wanted: Sequence[Gate], load: LoadConfig, stages: Sequence[StageConfig], scorers: Mapping[str, ScorerConfig]
+) -> None:
     """Each gate once, and only where a stage can answer it."""
     names = [gate.metric for gate in wanted]
     modes = {stage.mode for stage in stages}
     equal = any(stage.equal for stage in stages)
+    at_once = any(stage.equal and stage.mode != "sequential" for stage in stages)
     for index, gate in enumerate(wanted):
         at = ("gates", index, "metric")
         if gate.metric in names[:index]:
             raise Wrong(f"{gate.metric} is gated twice", *at)
         if is_quality(gate.metric):
-            if not load.asks:
-                raise Wrong(f"{gate.metric} needs load.prompts: quality is compared on what is asked", *at)
-            if load.logprobs == 0:
-                raise Wrong(f"{gate.metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")
-            if "paired" not in modes:
+            _quality(gate.metric, load, scorers, at)
+            if gate.metric in quality.FORCED and "paired" not in modes:
                 raise Wrong(f"{gate.metric} needs a paired stage: only there both arms score the same text", *at)
+            if not at_once:
+                raise Wrong(f"{gate.metric} needs a paired or interleaved stage, or a split at 50%", *at)
         elif is_latency(gate.metric) and gate.margin is not None and not equal:
             raise Wrong(
                 f"a margin on {gate.metric} needs a paired or interleaved stage, or a split at 50%: "
                 "arms of unequal share compare queues, not builds",
                 *at,
             )
+        elif is_amount(gate.metric) and gate.margin is not None and not at_once:
+            raise Wrong(
+                f"a margin on {gate.metric} needs a paired or interleaved stage, or a split at 50%: "
+                "else the arms' shares set it, not the builds",
+                *at,
+            )
+
+
+def _quality(metric: str, load: LoadConfig, scorers: Mapping[str, ScorerConfig], at: tuple[str | int, ...]) -> None:
+    """What a quality gate needs to be there."""
+    if metric not in quality.VECTORS and not load.asks:
+        raise Wrong(f"{metric} needs load.prompts: quality is compared on what is asked", *at)
+    if metric in quality.FORCED and load.logprobs == 0:
+        raise Wrong(f"{metric} needs log-probabilities; found logprobs: 0", "load", "logprobs")
+    name = quality.scorer_of(metric)
+    if name is None:
+        return
+    if not scorers:
+        raise Wrong(f"{metric} needs a scorer (such as scorers: {{answer: {{use: exact}}}})", *at)
+    if name and name not in scorers:
+        raise Wrong(f"{metric}: no such scorer; known are {', '.join(scorers)}", *at)
+    if not name and len(scorers) > 1:
+        raise Wrong(f"there are {len(scorers)} scorers: say which, as {quality.ONE_SCORER}{next(iter(scorers))}", *at)
+
+
+def scorers(wanted: Mapping[str, ScorerConfig], load: LoadConfig) -> None:
+    """Scorers have fitting names and answers to score, and those that expect something are told what."""
+    for name, scorer in wanted.items():
+        if not re.fullmatch(quality.SCORER, name):
+            raise Wrong("expected a name of small letters, digits, _ -", "scorers", name)
+        if not load.asks:
+            raise Wrong("needs load.prompts: what is scored is the answer to one", "scorers", name)
+        if scorer.expects and all(prompt.expected is None for prompt in load.listed):
+            example = '{"prompt": "...", "expected": "..."}'
+            raise Wrong(f"{scorer.use} needs expected answers in load.prompts, such as {example}", "scorers", name)
+
+
+def gpus(wanted: Sequence[Gate], arms: Mapping[ArmName, ArmConfig]) -> None:
+    """A GPU that serves one arm alone serves no other, and what is measured by GPU has some."""
+    taken: dict[str, ArmName] = {}
+    for name, arm in arms.items():
+        for gpu in arm.devices:
+            if gpu in taken:
+                raise Wrong(f"{gpu} serves the {taken[gpu]}, too: what they share cannot be told apart", name, "gpus")
+            taken[gpu] = name
+    for index, gate in enumerate(wanted):
+        if gate.metric in OF_OWN_GPUS:
+            for name in ("baseline", "candidate"):
+                if not arms[name].gpus:
+                    message = f"needs GPUs that serve the {name} alone (such as {name}: {{gpus: [0]}})"
+                    raise Wrong(f"{gate.metric} {message}", "gates", index, "metric")
 
 
 def actions(

@@ -16,6 +16,7 @@ RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:s|m|min|h)$"
 PERCENT_PATTERN = rf"^{_NUMBER} ?%$"
 FACTOR_PATTERN = rf"^{_NUMBER} ?x$"
 POINTS_PATTERN = rf"^{_NUMBER} ?pp$"
+BYTES_PATTERN = rf"^{_NUMBER} ?(?:[kMGT]?B|[KMGT]iB)$"
 
 _SECONDS = {
     "us": Decimal("0.000001"),
@@ -24,6 +25,11 @@ _SECONDS = {
     "m": Decimal(60),
     "h": Decimal(3600),
     "d": Decimal(86400),
+}
+_BYTES = {
+    "B": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGT", 1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
 }
 _PER_SECOND = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -103,6 +109,24 @@ def parse_points(value: Any) -> float:
     return points
 
 
+def parse_drop(value: Any) -> float:
+    """A fraction above 0 and below 1 of `10%`: what falls cannot fall by all of itself and still be there."""
+    margin = _percent(value)
+    if not margin or margin >= 1:
+        raise ValueError(f"expected a percentage above 0% and below 100% such as 10%, found {found(value)}")
+    return margin
+
+
+def parse_bytes(value: Any) -> float:
+    """Whole bytes above 0 of `40GiB`, `512MiB`, `80GB`."""
+    match = re.fullmatch(rf"({_NUMBER}) ?([A-Za-z]+)", value) if isinstance(value, str) else None
+    known = match is not None and match[2] in _BYTES
+    size = round(Decimal(match[1]) * _BYTES[match[2]]) if match is not None and known else 0
+    if size <= 0:
+        raise ValueError(f"expected a size above 0 such as 40GiB or 512MiB, found {found(value)}")
+    return float(size)
+
+
 def parse_number(value: Any) -> float:
     """A number from 0 up."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
@@ -134,6 +158,13 @@ def format_level(level: float) -> str:
 
 def format_factor(factor: float) -> str:
     return f"{_plain(Decimal(repr(factor)))}x"
+
+
+def format_bytes(size: float) -> str:
+    """In the unit of which it is the shortest number, of several the largest."""
+    units = sorted((unit for unit in _BYTES if _BYTES[unit] <= size), key=_BYTES.__getitem__, reverse=True)
+    written = [f"{_plain(Decimal(int(size)) / _BYTES[unit])}{unit}" for unit in units]
+    return min(written, key=lambda text: len(text.rstrip("kKMGTiB")))
 
 
 def format_percent(fraction: float) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from urllib.parse import urlsplit
+
+import psutil
 
 from harness.telemetry.hardware import hardware
 from harness.telemetry.host import Host, Process
@@ -14,12 +18,14 @@ from harness.telemetry.triton_metrics import TritonMetrics
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def sources(metrics_url: str | None, server_pid: int | None) -> list[Source]:
-    """What can be read of a run: this host always, its GPUs unless the server is known to be elsewhere.
+def sources(metrics_url: str | None, server_pid: int | None, urls: Sequence[str] = ()) -> list[Source]:
+    """What can be read of a run: this host always, its GPUs unless a server is known to be elsewhere.
 
-    `server_pid` is set where the server is a process of this machine, `metrics_url` where its page is known.
+    `server_pid` is set where the server is a process of this machine, `metrics_url` where its page is known; `urls`:
+    where the arms are served.
     """
-    elsewhere = server_pid is None and metrics_url is not None and urlsplit(metrics_url).hostname not in LOOPBACK
+    known = [*urls, *([metrics_url] if metrics_url is not None else [])]
+    elsewhere = server_pid is None and any(urlsplit(url).hostname not in _names_of_this_machine() for url in known)
     found: list[Source] = [Host()]
     if not elsewhere:
         found.append(Nvml())
@@ -28,6 +34,11 @@ def sources(metrics_url: str | None, server_pid: int | None) -> list[Source]:
     if metrics_url is not None:
         found.append(TritonMetrics(metrics_url))
     return found
+
+
+def _names_of_this_machine() -> set[str]:
+    addresses = {address.address for each in psutil.net_if_addrs().values() for address in each}
+    return {*LOOPBACK, *addresses, socket.gethostname()}
 
 
 __all__ = [

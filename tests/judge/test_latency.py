@@ -16,7 +16,8 @@ from scipy import signal, stats
 
 from harness.judge import Evidence, judge, judge_stage
 from harness.judge.blocks import block_logs, by_pairs, by_time, log_of
-from harness.judge.intervals import Spread, look_p, p_above, spread, upper
+from harness.judge.boundary import look_p
+from harness.judge.intervals import Spread, p_above, spread, upper
 from harness.judge.resample import generator, pooled_pair
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import S, bulk, pairs_world, plan

@@ -12,7 +12,7 @@ from harness.types import Gate
 def test_known_metrics() -> None:
     assert all(known_metric(name) for name in KNOWN)
     assert known_metric("ttft")
-    for name in ("", "latency", "ttft.p42", "quality", "request_throughput", "validity.version"):
+    for name in ("", "latency", "ttft.p42", "quality", "throughput", "validity.version"):
         assert not known_metric(name)
 
 
@@ -42,6 +42,14 @@ def test_gates_are_filled_in() -> None:
         (Gate("quality.kl"), "takes a limit"),
         (Gate("quality.kl", 0.1), "takes a limit"),
         (Gate("osl", limit=8), "relative margin"),
+        (Gate("request_throughput", limit=8), "relative margin"),
+        (Gate("energy", limit=8), "relative margin"),
+        (Gate("request_throughput", 1.0), "below 1"),
+        (Gate("goodput", 0.05), "needs limits on ttft"),
+        (Gate("goodput", 0.05, within={"osl": 3}), "needs limits on ttft"),
+        (Gate("goodput", 0.05, within={"ttft": 0.0}), "above 0"),
+        (Gate("goodput", limit=1.0, within={"ttft": 0.5}), "above 0 and below 1"),
+        (Gate("ttft.p50", 0.05, within={"ttft": 0.5}), "only goodput"),
     ],
 )
 def test_wrong_gates_get_one_clear_line(gate: Gate, said: str) -> None:

@@ -128,6 +128,8 @@ def test_no_such_path(tmp_path: Path) -> None:
 def test_not_parquet(tmp_path: Path) -> None:
     path = tmp_path / "samples.csv"
     path.write_text("arm,due_ns,done_ns,status\nbaseline,0,1,ok\n")
+    assert refusal(path).startswith(f"{path}: is of no known kind, expected a samples.parquet")
+    path.write_text("PAR1 and no more")
     assert refusal(path) == f"{path}: is not a whole Parquet file"
 
 

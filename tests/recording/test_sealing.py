@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import RecordingError
 from harness.recording import SCHEMAS, StreamWriter, changed_files, read_table, seal, sealing
+from harness.types import Output
 from tests.recording.rows import ids, sample, write_samples
 
 SAMPLES = SCHEMAS["samples"]
@@ -132,3 +133,23 @@ def test_a_damaged_parquet_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "samples.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(RecordingError, match=r"samples\.parquet: is not a whole Parquet file$"):
         read_table(tmp_path, "samples")
+
+
+def test_outputs_of_an_earlier_release_can_be_read(tmp_path: Path) -> None:
+    """Before prompts, likelihoods and vectors were recorded: what is missing is unknown, and nothing else may be."""
+    row = Output(0, 1, "baseline", "generated", "text", "", "stop", [1, 2], 1, [1, 2], [-0.5, -0.1], 3, -0.6, 2)
+    with StreamWriter(tmp_path / "outputs.arrow", SCHEMAS["outputs"]) as writer:
+        writer.append(row)
+    seal(tmp_path)
+    path = tmp_path / "outputs.parquet"
+    whole = pq.read_table(path)
+    pq.write_table(whole.select(SCHEMAS["outputs"].names[:11]), path)
+    found = read_table(tmp_path, "outputs")
+    assert found.schema == SCHEMAS["outputs"]
+    later = {"prompt": -1, "logprob_tokens": -1, "tool_calls": "", "shape": "", "bad": -1, "vector": []}
+    (read,) = found.to_pylist()
+    assert {name: read[name] for name in later} == later
+    assert read["text"] == "text"
+    pq.write_table(whole.drop_columns(["text"]), path)
+    with pytest.raises(RecordingError, match="column text is missing"):
+        read_table(tmp_path, "outputs")

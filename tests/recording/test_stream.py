@@ -56,6 +56,7 @@ def test_any_arrow_library_reads_the_file(tmp_path: Path) -> None:
 def test_lists_come_back(tmp_path: Path) -> None:
     path = tmp_path / "outputs.arrow"
     row = Output(0, 1, "baseline", "generated", "Ünïcode ✓", "", "stop", [1, 2], 2, [1, 5, 2, 6], [-0.5, -1.0] * 2)
+    row = row._replace(prompt=7, logprob=-1.5, logprob_tokens=2, tool_calls="[]", vector=[0.5, -0.25])
     with StreamWriter(path, SCHEMAS["outputs"]) as writer:
         writer.append(row)
     (batch,) = read_batches(path, SCHEMAS["outputs"])

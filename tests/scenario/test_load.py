@@ -94,7 +94,7 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
         ("for: 90s", "for: 90", "12:39: stages.0.for: expected a duration such as 90s, 2m or 250ms, found 90"),
         ("for: 90s", "for: 0s", "12:39: stages.0.for: expected 1ms to 7d, found 0s"),
         (", for: 90s", "", "12:5: stages.0.for: is missing"),
-        ("mode: paired", "mode: pair", "12:12: stages.0.mode: expected 'paired', 'interleaved' or 'split', found 'pair'"),  # noqa: E501
+        ("mode: paired", "mode: pair", "12:12: stages.0.mode: expected 'paired', 'interleaved', 'split' or 'sequential', found 'pair'"),  # noqa: E501
         ("in_flight: 1, ", "", "12:5: stages.0: give rate (such as rate: 1/s) or in_flight"),
         ("in_flight: 1", "in_flight: 1, rate: 1/s", "12:31: stages.0.in_flight: give rate or in_flight, not both"),
         ("in_flight: 1", "in_flight: 1, arrival: poisson", "12:43: stages.0.arrival: needs a rate"),
@@ -104,7 +104,7 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
         ("prompts/questions.jsonl", "none.jsonl", "5:17: load.prompts: expected a file of prompts, found no file "),
         ("prompts/questions.jsonl", "prompts", "5:17: load.prompts: expected a file of prompts, found "),
         ("metric: errors", "metric: error", "7:14: gates.0.metric: expected a metric ("),
-        ("metric: errors", "metric: goodput", "7:14: gates.0.metric: goodput is not judged yet; judged are errors, "),
+        ("metric: errors, margin: 3pp", "metric: goodput, margin: 5%", "7:5: gates.0: goodput needs within (such as"),
         ("metric: ttft.p50", "metric: icl.p50", "8:14: gates.1.metric: icl.p50 is not judged yet"),
         ("metric: ttft.p50", "metric: tpot", "9:14: gates.2.metric: tpot.p50 is gated twice"),
         ("margin: 3pp", "margin: 3%", "7:30: gates.0.margin: expected percentage points such as 1pp"),

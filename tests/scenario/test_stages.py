@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ScenarioError
-from harness.scenario import Scenario, describe, load, plan
+from harness.scenario import Scenario, describe, load, plan, requests
 from harness.types import StagePlan
 
 TOP = """\
@@ -104,6 +104,54 @@ def test_the_warm_up_of_a_ramp_stays_where_it_begins(tmp_path: Path) -> None:
     assert warm == dataclasses.replace(ramp, index=0, purpose="warm-up", duration_s=5.0, rate_to=None)
 
 
+def test_the_baseline_alone_gets_what_both_arms_will(tmp_path: Path) -> None:
+    alone, paired = stages(tmp_path, "{mode: paired, rate: 10/s, for: 60s, alone: 20s}")
+    assert paired == StagePlan(1, "paired", "poisson", 60.0, 0.5, rate=10.0)
+    assert alone == StagePlan(0, "split", "poisson", 20.0, 0.0, rate=20.0, purpose="alone", together=2)
+    alone, _ = stages(tmp_path, "{mode: paired, in_flight: 3, for: 60s, alone: 20s}")
+    assert (alone.in_flight, alone.together) == (6, 2)
+    alone, _ = stages(tmp_path, "{mode: interleaved, rate: 10/s, for: 60s, alone: 20s}")
+    assert (alone.rate, alone.together) == (10.0, 1)
+    found = stages(tmp_path, "{mode: paired, sweep: {rate: [10/s, 20/s]}, for: 60s, warm_up: 5s, alone: 9s}")
+    assert [(s.purpose, s.rate) for s in found] == [
+        ("warm-up", 10.0), ("alone", 20.0), ("compare", 10.0), ("warm-up", 20.0), ("alone", 40.0), ("compare", 20.0),
+    ]  # fmt: skip
+
+
+def test_a_prompt_leaves_twice_at_once_where_the_baseline_is_beside_itself(tmp_path: Path) -> None:
+    alone, _ = stages(tmp_path, "{mode: paired, rate: 10/s, for: 60s, alone: 100s}")
+    asked = list(requests(alone, 7, 5))
+    assert {request.arms for request in asked} == {("baseline", "baseline")}
+    assert [request.pair_id for request in asked] == list(range(0, 2 * len(asked), 2))
+    assert len(asked) == pytest.approx(1000, abs=150), "pairs, at half of the rate of requests"
+    shares = [list(requests(alone, 7, 5, worker=worker, workers=3)) for worker in range(3)]
+    assert sorted((request for share in shares for request in share), key=lambda request: request.pair_id) == asked
+
+
+def test_a_stage_that_ends_when_it_is_decided(tmp_path: Path) -> None:
+    found = stages(tmp_path, "{mode: paired, rate: 10/s, for: 30m, until: decided, warm_up: 5s, alone: 9s}")
+    assert [(s.purpose, s.until_decided) for s in found] == [("warm-up", False), ("alone", False), ("compare", True)]
+    assert found[2].duration_s == 1800.0
+
+
+def test_turns_go_a_b_b_a(tmp_path: Path) -> None:
+    found = stages(tmp_path, "{mode: sequential, rate: 10/s, for: 96s, cycles: 2}")
+    assert [s.candidate_share for s in found] == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert [s.period for s in found] == list(range(1, 9))
+    assert {(s.mode, s.duration_s, s.periods, s.series) for s in found} == {("sequential", 12.0, 8, 1)}
+    assert [s.shares for s in found[:2]] == [{"baseline": 1.0}, {"candidate": 1.0}]
+    assert len(stages(tmp_path, "{mode: sequential, in_flight: 1, for: 96s}")) == 12
+
+
+def test_both_turns_of_a_half_cycle_get_the_same_arrivals_and_prompts(tmp_path: Path) -> None:
+    found = [s for s in stages(tmp_path, "{mode: sequential, rate: 10/s, for: 96s, warm_up: 1s}") if s.period]
+    asked = [[(r.due_ns, r.prompt) for r in requests(stage, 7, 5)] for stage in found]
+    assert asked[0] == asked[1] != asked[2] == asked[3]
+    first = next(requests(found[1], 7, 5))
+    assert first.arms == ("candidate",)
+    assert first.pair_id >> 32 == found[1].index
+
+
 def test_a_replay_lasts_as_long_as_its_trace(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(TRACE)
     planned = plan(read(tmp_path, "{mode: paired, arrival: trace, warm_up: 2s}", "load: {trace: t.csv}\n"))
@@ -189,6 +237,22 @@ def test_the_soak_goes_on_where_a_ramp_ended(tmp_path: Path) -> None:
         ("{mode: split, candidate: 60%, baseline: 50%, rate: 1/s, for: 9s}", "6:45: stages.0.baseline: candidate and baseline get more than 100% together"),  # noqa: E501
         ("{mode: split, candidate: 60%, baseline: 0%, rate: 1/s, for: 9s}", "6:45: stages.0.baseline: expected a share above 0%"),  # noqa: E501
         ("{mode: paired, rate: 1/s, for: 9s, warm_up: 0s}", "6:49: stages.0.warm_up: expected 1ms to 1d, found 0s"),
+        ("{mode: paired, rate: 1/s, for: 9s, alone: 0s}", "6:47: stages.0.alone: expected 1ms to 1d, found 0s"),
+        ("{mode: split, candidate: 50%, rate: 1/s, for: 9s, alone: 9s}", "6:62: stages.0.alone: only in a paired or interleaved stage"),  # noqa: E501
+        ("{mode: paired, rate: 1/s, to: 9/s, for: 9s, alone: 9s}", "6:56: stages.0.alone: needs a load that stays the same through the stage; found a ramp"),  # noqa: E501
+        ("{mode: paired, arrival: trace, alone: 9s}", "6:43: stages.0.alone: needs a load that stays the same through the stage; found a trace"),  # noqa: E501
+        ("{mode: sequential, rate: 1/s, for: 9s, alone: 9s}", "6:51: stages.0.alone: not in a sequential stage: v1 is"),
+        ("{mode: paired, rate: 1/s, for: 9s, until: sure}", "6:47: stages.0.until: expected 'decided', found 'sure'"),
+        ("{mode: split, candidate: 5%, rate: 1/s, for: 9s, until: decided}", "6:61: stages.0.until: only in a paired"),
+        ("{mode: sequential, rate: 1/s, for: 9s, until: decided}", "6:51: stages.0.until: not in a sequential stage"),
+        ("{mode: paired, rate: 1/s, to: 9/s, for: 9s, until: decided}", "6:56: stages.0.until: needs a load that"),
+        ("{mode: paired, rate: 1/s, until: decided}", "6:5: stages.0.for: is missing"),
+        ("{mode: paired, rate: 1/s, for: 9s, cycles: 2}", "6:48: stages.0.cycles: only a sequential stage has cycles"),
+        ("{mode: sequential, rate: 1/s, for: 9s, cycles: 26}", "6:52: stages.0.cycles: expected a whole number at most 25"),  # noqa: E501
+        ("{mode: sequential, rate: 1/s, to: 2/s, for: 9s}", "6:39: stages.0.to: a sequential stage has one load"),
+        ("{mode: sequential, steps: [1/s, 2/s], for: 9s}", "6:31: stages.0.steps: a sequential stage has one load"),
+        ("{mode: sequential, arrival: trace}", "6:33: stages.0.arrival: a sequential stage gives each of its periods"),
+        ("{mode: sequential, candidate: 10%, rate: 1/s, for: 9s}", "6:35: stages.0.candidate: only a split has shares"),
         ("{mode: paired, sweep: {from: 1/s, to: 9/s, count: 101}, for: 9s}", "6:55: stages.0.sweep.count: expected a whole number at most 100"),  # noqa: E501
     ],
 )  # fmt: skip
@@ -251,3 +315,70 @@ def test_check_says_what_each_stage_does(tmp_path: Path) -> None:
     assert [(stage.requests_baseline, stage.requests_candidate) for stage in facts.stages[:1]] == [(300.0, 300.0)]
     assert facts.stages[3].requests_candidate == 300.0
     assert facts.duration_s == pytest.approx(60 + 2 + 9.001 + 60 + 60 + 60)
+
+
+def test_check_says_what_is_measured_alone_in_turns_and_until_decided(tmp_path: Path) -> None:
+    several = (
+        "{mode: paired, rate: 10/s, for: 30m, until: decided, alone: 20s}\n"
+        "  - {mode: interleaved, in_flight: 2, for: 60s, alone: 20s}\n"
+        "  - {mode: sequential, rate: 10/s, for: 60s, cycles: 1}"
+    )
+    facts = describe(read(tmp_path, several))
+    assert [stage.sentence for stage in facts.stages] == [
+        "alone: all to the baseline, every prompt twice at once, requests at 20/s, for 20s",
+        "paired: every prompt to both, pairs at 10/s, until decided, 1800s at most",
+        "alone: all to the baseline, 2 requests in flight, for 20s",
+        "interleaved: alternating at random, 2 requests in flight, for 60s",
+        "sequential (1 of 4): all to the baseline, requests at 10/s, for 15s",
+        "sequential (2 of 4): all to the candidate, requests at 10/s, for 15s",
+        "sequential (3 of 4): all to the candidate, requests at 10/s, for 15s",
+        "sequential (4 of 4): all to the baseline, requests at 10/s, for 15s",
+    ]
+    assert facts.duration_s == 20 + 1800 + 20 + 60 + 60
+
+
+def test_turns_answer_a_gate_together(tmp_path: Path) -> None:
+    gate = "gates: [{metric: ttft.p99, margin: 10%}]\n"
+    (ttft,) = describe(read(tmp_path, "{mode: sequential, rate: 10/s, for: 60s}", gate)).gates
+    assert ttft.enough is False
+    assert ttft.sentence == "needs 1000 requests of each arm: stage 12 (sequential, 60s) has only about 300"
+    (ttft,) = describe(read(tmp_path, "{mode: sequential, in_flight: 2, for: 60s}", gate)).gates
+    assert ttft.sentence.endswith("has them if one takes at most 0.06 s")
+
+
+SWAPPED = "{mode: sequential, in_flight: 1, for: 60s}"
+
+
+def test_check_says_that_versions_are_swapped(tmp_path: Path) -> None:
+    path = tmp_path / "loads.yaml"
+    path.write_text(f"{TOP.replace('}', ', swap: true}', 1)}stages: [{SWAPPED}]\n")
+    facts = describe(load(str(path)))
+    assert facts.steps[1] == (
+        "swap versions before each turn: llm version 1 leaves before llm version 2 comes, and the reverse"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "expected"),
+    [
+        ("{mode: paired, in_flight: 1, for: 60s}", "", "stages.0.mode: target.swap loads one version at a time"),
+        (SWAPPED, "load: {cache: warm}\n", "load.cache: warm asks both versions before the run"),
+        (SWAPPED, "on_fail: {route: baseline}\n", "on_fail: target.swap puts back what served before"),
+        (SWAPPED, "deploy: {rate: 5/s}\n", "deploy: target.swap loads one version at a time"),
+    ],
+)
+def test_what_does_not_go_with_swaps(tmp_path: Path, stage: str, more: str, expected: str) -> None:
+    path = tmp_path / "loads.yaml"
+    path.write_text(f"{TOP.replace('}', ', swap: true}', 1)}{more}stages: [{stage}]\n")
+    with pytest.raises(ScenarioError, match=expected):
+        load(str(path))
+
+
+def test_swaps_are_between_versions_of_one_model_on_one_server(tmp_path: Path) -> None:
+    path, swap = tmp_path / "loads.yaml", TOP.replace("}", ", swap: true}", 1)
+    path.write_text(f"{swap.replace('candidate: {model: llm', 'candidate: {model: other')}stages: [{SWAPPED}]\n")
+    with pytest.raises(ScenarioError, match="model: expected another version of the baseline's model, llm"):
+        load(str(path))
+    path.write_text(swap.replace("version: 2}", 'version: 2, url: "grpc://b:8001"}') + f"stages: [{SWAPPED}]\n")
+    with pytest.raises(ScenarioError, match="url: versions are swapped on one server"):
+        load(str(path))

@@ -122,3 +122,28 @@ def test_without_a_driver(tmp_path: Path) -> None:
     assert result["missing"] == result["said"]
     assert result["said"].startswith("NVML: ")
     assert (result["devices"], result["gpus"]) == ([], [])
+
+
+JUDGE = """
+import json
+from dataclasses import replace
+from harness.judge import judge_stage
+from harness.telemetry import Nvml
+from harness.types import Gate
+from tests.judge.measured import Stage
+stage = Stage(gates=(Gate("memory.peak", 0.1), Gate("energy", 0.1), Gate("throughput_per_gpu", 0.1)))
+nvml = Nvml()
+stage.readings = [(second * 10**9, *value) for second in range(1, 61) for value in nvml.read()]
+own = {"baseline": ("gpu0",), "candidate": ("gpu1",)}
+found = judge_stage(replace(stage.evidence(), gpus=own), 0).findings
+print(json.dumps({finding.metric: [finding.outcome, finding.candidate, finding.reason] for finding in found}))
+"""
+
+
+def test_the_judge_reads_what_nvml_says(tmp_path: Path) -> None:
+    """gpu1 has neither an energy counter nor power: what it draws is not known."""
+    found = with_fake(tmp_path, JUDGE)
+    assert found["memory.peak"][:2] == ["pass", 3001]
+    assert found["throughput_per_gpu"][0] == "pass"
+    assert found["energy"][0] == "no data"
+    assert found["energy"][2] == "gpu1 gave no readings (gpu.power) in this stage"

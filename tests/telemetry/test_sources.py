@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,8 +122,8 @@ def test_process_with_its_children(family: subprocess.Popen[str]) -> None:
 
 
 def test_sources_that_fit_the_place() -> None:
-    def names(metrics_url: str | None, pid: int | None) -> list[str]:
-        found = sources(metrics_url, pid)
+    def names(metrics_url: str | None, pid: int | None, *urls: str) -> list[str]:
+        found = sources(metrics_url, pid, urls)
         for source in found:
             source.close()
         return [source.name for source in found]
@@ -131,6 +132,9 @@ def test_sources_that_fit_the_place() -> None:
     assert names("http://localhost:8002/metrics", None) == ["host", "nvml", "triton"]
     assert names("http://triton.example:8002/metrics", None) == ["host", "triton"]
     assert names(None, None) == ["host", "nvml"]
+    assert names(None, None, "grpc://127.0.0.1:8001", f"http://{socket.gethostname()}:8000") == ["host", "nvml"]
+    elsewhere = names(None, None, "grpc://127.0.0.1:8001", "grpc://triton.example:8001")
+    assert elsewhere == ["host"], "this machine's GPUs say nothing of a server that is on another"
 
 
 def test_hardware() -> None:

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.judge.validity import cache, delivery, generator, lag, planned, saturation, steady, tokens, workers
+from harness.judge.validity import (
+    cache,
+    delivery,
+    generator,
+    imported,
+    lag,
+    planned,
+    saturation,
+    steady,
+    tokens,
+    workers,
+)
 from harness.judge.validity.audit import audit
 from harness.judge.validity.fault import Fault
 from harness.judge.view import StageView
@@ -33,6 +44,7 @@ def examine(view: StageView) -> Examined:
     faults: Iterable[Fault | None] = (
         planned.version(view),
         planned.requests(view),
+        *imported.judge(view),
         *workers.judge(view),
         lag.judge(view, late, machine, latency_s),
         delivery.judge(view, sent, machine),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.judge.metrics import is_latency, quantile_of
+from harness.judge.metrics import THROUGHPUT, is_latency, quantile_of
 from harness.judge.view import StageView
 from harness.types import Finding
 
@@ -67,7 +67,8 @@ def measured(failed: Finding) -> bool:
 
 
 def times(failed: Finding) -> bool:
-    return is_latency(failed.metric)
+    """And what follows from how fast answers are."""
+    return is_latency(failed.metric) or failed.metric in (*THROUGHPUT, "energy")
 
 
 def ratios(failed: Finding) -> bool:

@@ -30,12 +30,15 @@ GROUPS, LEAST_PARTS, UNLIKE = 20, 9, 3.0
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """Of one arm: `seconds` of the stage until it was steady (None: it never was), and the medians before and after."""
+    """Of one arm: `seconds` of the stage until it was steady (None: it never was), and the medians before and after, of
+    response times, or of request latencies where no due times are known.
+    """
 
     arm: int
     seconds: float | None
     before_s: float = 0.0
     after_s: float = 0.0
+    time: str = "response_time"
 
 
 def measure(view: StageView) -> tuple[WarmUp, ...]:
@@ -48,7 +51,8 @@ def measure(view: StageView) -> tuple[WarmUp, ...]:
 
 
 def _warm_up(view: StageView, number: int, arm: Columns) -> WarmUp | None:
-    values = seconds(arm, "response_time")
+    time = "response_time" if arm.due_known.all() else "request_latency"
+    values = seconds(arm, time)
     known = np.isfinite(values)
     order = np.argsort(arm.due_ns[known], kind="stable")
     values, due = values[known][order], arm.due_ns[known][order]
@@ -58,11 +62,11 @@ def _warm_up(view: StageView, number: int, arm: Columns) -> WarmUp | None:
     if cut is None:
         first, rest = (float(np.median(half)) for half in np.array_split(values, 2))
         moves = abs(first - rest) > DIFFERENT * rest and kendall(medians(values, GROUPS))[1] < ALPHA
-        return WarmUp(number, None, first, rest) if moves else WarmUp(number, 0.0)
+        return WarmUp(number, None, first, rest, time) if moves else WarmUp(number, 0.0)
     if cut == 0 or not _unlike(values[:cut], values[cut:]):
         return WarmUp(number, 0.0)
     passed_s = (int(due[cut]) - view.record.begin_ns) / 1e9
-    return WarmUp(number, passed_s, float(np.median(values[:cut])), float(np.median(values[cut:])))
+    return WarmUp(number, passed_s, float(np.median(values[:cut])), float(np.median(values[cut:])), time)
 
 
 def _unlike(before: Floats, after: Floats) -> bool:
@@ -90,7 +94,8 @@ def judge(view: StageView, seen: tuple[WarmUp, ...]) -> list[Fault]:
 
 def _told(view: StageView, seen: WarmUp) -> Fault:
     name = view.names[seen.arm]
-    medians = f"(median response time {words.time(seen.before_s)}, afterwards {words.time(seen.after_s)})"
+    what = seen.time.replace("_", " ")
+    medians = f"(median {what} {words.time(seen.before_s)}, afterwards {words.time(seen.after_s)})"
     if seen.seconds is None:
         text = f"{name} did not come to rest within the stage: its second half is unlike its first {medians}"
     else:

@@ -23,19 +23,19 @@ def judge(view: StageView) -> Fault | None:
     by_tokenizer, by_engine = view.names if counted[0] else view.names[::-1]
     reason = (
         f"the engine of {by_engine} counted its tokens, load.tokenizer those of {by_tokenizer}: over two ways to count "
-        "tpot and osl are not compared; judge ttft and response_time"
+        "tpot, osl and tokens a second are not compared; judge ttft and response_time"
     )
-    gated = any(_of_tokens(gate.metric) for gate in view.evidence.rules)
-    return fault(view, "tokens", reason, voids=_compared, stops=gated and view.role == "comparison")
+    gated = any(of_tokens(gate.metric) for gate in view.evidence.rules)
+    return fault(view, "tokens", reason, voids=compared, stops=gated and view.role == "comparison")
 
 
 def _has_tokens(arm: Columns) -> bool:
     return bool((arm.osl[arm.status == OK] > 0).any())
 
 
-def _of_tokens(metric: str) -> bool:
-    return metric.partition(".")[0] in ("tpot", "osl")
+def of_tokens(metric: str) -> bool:
+    return metric.partition(".")[0] in ("tpot", "osl", "output_token_throughput")
 
 
-def _compared(failed: Finding) -> bool:
-    return _of_tokens(failed.metric) and failed.unit == "ratio"
+def compared(failed: Finding) -> bool:
+    return of_tokens(failed.metric) and failed.unit == "ratio"

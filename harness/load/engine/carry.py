@@ -37,7 +37,7 @@ class Reference(NamedTuple):
 class Flight:
     """A request, or a pair, on its way. `over` is None once it was called."""
 
-    __slots__ = ("assignment", "due_ns", "exchanges", "left", "over", "pair_id", "prompt", "stage")
+    __slots__ = ("assignment", "due_ns", "exchanges", "left", "over", "pair_id", "prompt", "said", "stage")
 
     def __init__(self, stage: StagePlan, pair_id: int, prompt: int, due_ns: int, assignment: str, over: Over) -> None:
         self.stage, self.pair_id, self.prompt, self.due_ns = stage, pair_id, prompt, due_ns
@@ -45,6 +45,8 @@ class Flight:
         self.over: Over | None = over
         self.exchanges: dict[ArmName, Exchange] = {}
         self.left = 0
+        self.said: Sequence[int] = ()
+        """Of requests that left together: the tokens of the answer."""
 
 
 class Carrier:
@@ -59,7 +61,10 @@ class Carrier:
         self._wires = {arm: wire_of(spec.arms[arm], spec.models[arm]) for arm in spec.arms}
         self._count = count = spec.count()
         self._readers = {
-            arm: Reader(spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0, count=count)
+            arm: Reader(
+                spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0 or spec.texts,
+                count=count, vectors=spec.vectors,
+            )
             for arm, wire in self._wires.items()
         }
         self._places = {name: (host_of(arm.url), arm.model) for name, arm in spec.arms.items()}
@@ -69,7 +74,7 @@ class Carrier:
         self._kept = {
             arm
             for arm, each in apis.items()
-            if spec.keeps_outputs and (can_compare(*each) or not each[0].is_token_model)
+            if spec.keeps_outputs and (spec.texts or can_compare(*each) or not each[0].is_token_model)
         }
         self.prompt_tokens: dict[ArmName, int] = {}
         self.cached_tokens: dict[ArmName, int] = {}
@@ -92,10 +97,52 @@ class Carrier:
 
     def carry(self, stage: StagePlan, request: PlannedRequest, due_ns: int, over: Over) -> None:
         """`over` is called once everything that belongs to the request is over."""
-        flight = Flight(stage, request.pair_id, request.prompt, due_ns, "plan", over)
         arms = self._route.arms(request.arms)
+        if stage.together > 1 and len(arms) == stage.together:
+            self._beside_itself(stage, request, due_ns, over)
+            return
+        flight = Flight(stage, request.pair_id, request.prompt, due_ns, "plan", over)
         templates = self._templates
         self._launch(flight, {arm: templates[arm][request.prompt] for arm in arms})
+
+    def _beside_itself(self, stage: StagePlan, request: PlannedRequest, due_ns: int, over: Over) -> None:
+        """The same prompt several times at once to the one arm, and over once all are over. Each is a request of its
+        own number; where a pair would be scored afterwards, so are they: the server gets as much to do.
+        """
+        refused: list[bool] = []
+
+        def ended(turned_away: bool) -> None:
+            refused.append(turned_away)
+            if len(refused) < stage.together:
+                return
+            answered = [flight for flight in flights if flight.said]
+            if self._scores and len(answered) == stage.together:
+                self._score_themselves(answered, lambda: over(False))
+            else:
+                over(all(refused))
+
+        flights = [
+            Flight(stage, request.pair_id + number, request.prompt, due_ns, "plan", ended)
+            for number in range(stage.together)
+        ]
+        for flight, arm in zip(flights, request.arms, strict=True):
+            self._launch(flight, {arm: self._templates[arm][request.prompt]})
+
+    def _score_themselves(self, flights: Sequence[Flight], over: Callable[[], None]) -> None:
+        left = len(flights)
+
+        def ended(_: bool) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                over()
+
+        now_ns = self._loop.now_ns()
+        for flight in flights:
+            arm = next(iter(flight.exchanges))
+            scored = Flight(flight.stage, flight.pair_id, flight.prompt, now_ns, "score", ended)
+            template = self._senders[arm].prepare(scoring(self._spec, arm, flight.prompt, flight.said))
+            self._launch(scored, {arm: template})
 
     def warm(self, over: Callable[[], None]) -> None:
         """This worker's share of the payloads, each once to every arm, a few at a time, unrecorded; then `over`."""
@@ -175,7 +222,7 @@ class Carrier:
         kind = "scored" if flight.assignment == "score" else "generated"
         for arm, reply in replies.items():
             if reply.failure is None and (kind == "scored" or arm in self._kept):
-                self._recorder.output(_output(flight.stage.index, flight.pair_id, arm, kind, reply))
+                self._recorder.output(_output(flight, arm, kind, reply))
         if flight.over and not (self._scores and self._score(flight, replies)):
             self._end(flight)
 
@@ -213,6 +260,9 @@ class Carrier:
     def _score(self, flight: Flight, replies: Mapping[ArmName, Reply]) -> bool:
         """Teacher forcing: what each arm thinks of the baseline's own words, token by token. False: nothing to ask."""
         if any(reply.failure is not None for reply in replies.values()):
+            return False
+        if flight.stage.together > 1:
+            flight.said = next(iter(replies.values())).token_ids
             return False
         if flight.stage.mode == "paired" and {"baseline", "candidate"} <= replies.keys():
             reference = Reference(flight.pair_id, flight.prompt, replies["baseline"].token_ids)
@@ -255,8 +305,10 @@ def _turned_away(exchange: Exchange) -> bool:
     return failure.status == "error" and not exchange.status and not exchange.frames
 
 
-def _output(stage: int, pair_id: int, arm: str, kind: str, reply: Reply) -> Output:
+def _output(flight: Flight, arm: str, kind: str, reply: Reply) -> Output:
+    known = reply.logprob is not None and reply.logprob_tokens > 0
     return Output(
-        stage, pair_id, arm, kind, reply.text, reply.digest, reply.finish_reason, reply.token_ids, reply.k,
-        reply.topk_ids, reply.topk_logprobs,
+        flight.stage.index, flight.pair_id, arm, kind, reply.text, reply.digest, reply.finish_reason, reply.token_ids,
+        reply.k, reply.topk_ids, reply.topk_logprobs, flight.prompt, (reply.logprob or 0.0) if known else 0.0,
+        reply.logprob_tokens if known else -1, reply.tool_calls, reply.shape, reply.bad, reply.vector,
     )  # fmt: skip

@@ -36,7 +36,8 @@ class Stage:
         self._done = done
         self._worker, self._workers = worker, workers
         self._slots = 0
-        self._steady = len(range(worker, plan.in_flight or 0, workers))
+        # Of requests that leave together, one slot carries all.
+        self._steady = len(range(worker, (plan.in_flight or 0) // plan.together, workers))
         self._ending = False
         self._next: PlannedRequest | None = None
         self._begin_ns = self._end_ns = 0

@@ -21,7 +21,7 @@ def generation(spec: LoadSpec, arm: ArmName, number: int) -> list[Tensor]:
     """
     model, of = spec.models[arm], spec.arms[arm]
     if of.api == "openai":
-        return openai.inputs(spec, spec.prompts[number])
+        return openai.inputs(spec, of, spec.prompts[number])
     if model.is_token_model:
         return llm.inputs(spec, of, model, spec.prompts[number])
     made = rows.inputs(spec, of, model, number)

@@ -23,6 +23,8 @@ TRITON_PARAMETERS = frozenset({"priority", "timeout", "sequence_id", "sequence_s
 _LLM_API = "sampling_param_"
 # Inputs that older TensorRT-LLM ensembles require though there is nothing to say.
 _BLANK = {"bad_words": [""], "stop_words": [""]}
+# What asks for the log-probability of the answer itself: vLLM's backend and the LLM API, TensorRT-LLM.
+_OWN_LOGPROB = ("return_cumulative_logprob", "return_log_probs")
 
 
 def can_compare(model: ModelInfo, api: Api = "kserve") -> bool:
@@ -71,8 +73,10 @@ def inputs(spec: LoadSpec, arm: Arm, model: ModelInfo, prompt: Prompt) -> list[T
             # Greedy: by top_k where there is one, since not every sampler takes a temperature of 0.
             by_top_k = f"{prefix}top_k" in names
             known[f"{prefix}top_k" if by_top_k else f"{prefix}temperature"] = [1 if by_top_k else 0.0]
-    if spec.logprobs_k and can_compare(model):
-        known["logprobs"] = [spec.logprobs_k]
+    if (spec.logprobs_k or spec.own_logprob) and can_compare(model):
+        known["logprobs"] = [spec.logprobs_k or 1]
+    if spec.own_logprob:
+        known |= {name: [True] for name in _OWN_LOGPROB}
     return _tensors(model, arm, known)
 
 
@@ -107,7 +111,9 @@ def _sampling(spec: LoadSpec, arm: Arm, model: ModelInfo, max_tokens: int) -> st
         raise UsageError(f"sampling_parameters of {model.name} is no mapping")
     names = {t.name for t in model.inputs} | TRITON_PARAMETERS
     rest = {name: value for name, value in arm.parameters.items() if name not in names}
-    return json.dumps({"max_tokens": max_tokens, "temperature": 0, "seed": seed_of(spec), **rest, **own})
+    # vLLM adds up log-probabilities only where it is asked for some.
+    more = {"logprobs": 1} if spec.own_logprob else {}
+    return json.dumps({"max_tokens": max_tokens, "temperature": 0, "seed": seed_of(spec), **more, **rest, **own})
 
 
 def _tensors(model: ModelInfo, arm: Arm, known: Mapping[str, Any]) -> list[Tensor]:

@@ -29,13 +29,16 @@ def endpoint_of(arm: Arm) -> str:
     return str(name)
 
 
-def inputs(spec: LoadSpec, prompt: Prompt) -> list[Tensor]:
-    fields = (
+def inputs(spec: LoadSpec, arm: Arm, prompt: Prompt) -> list[Tensor]:
+    fields: list[tuple[str, str, Any]] = [
         ("text_input", "BYTES", text_of(spec, prompt)),
         ("max_tokens", "INT32", max_tokens_of(spec, prompt)),
         ("temperature", "FP32", 0.0),
         ("seed", "INT64", seed_of(spec)),
-    )
+    ]
+    if spec.own_logprob:
+        # Chat has a switch, completions a number of alternatives.
+        fields.append(("logprobs", "BOOL", True) if endpoint_of(arm) == "chat" else ("logprobs", "INT32", 1))
     return [Tensor(name, datatype, (1,), encode(datatype, [value])) for name, datatype, value in fields]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from harness.load.reply.reply import Reply
 
 _LARGEST_ID = 2**31 - 1
+LOGPROB = ("cumulative_logprob", "cum_log_probs")
+"""Outputs with the log-probability of the answer so far, of vLLM's backend (and the LLM API), and of TensorRT-LLM."""
 
 
 def clean(text: str) -> str:
@@ -21,6 +23,15 @@ def ids(values: Sequence[Any]) -> list[int]:
     if whole and not 0 <= min(whole) <= max(whole) <= _LARGEST_ID:
         raise ValueError("a token id that is none")
     return whole
+
+
+def logprob(values: Sequence[Any], before: float | None) -> float | None:
+    """What an output of LOGPROB says by now: each chunk has the sum so far; TensorRT-LLM's LLM API writes it as text,
+    "None" where it has none. Raises ValueError or TypeError for what is no number.
+    """
+    if not values or values[0] in (None, b"None", "None"):
+        return before
+    return float(values[0])
 
 
 class Gathering:

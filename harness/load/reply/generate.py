@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
-from harness.load.reply.gathering import Gathering, clean, ids
+from harness.load.reply.gathering import LOGPROB, Gathering, clean, ids, logprob
+from harness.load.reply.numbers import Numbers
 from harness.load.reply.reply import Reply
 from harness.load.reply.sse import events
 from harness.types import ModelInfo
@@ -20,18 +21,19 @@ _ISL = ("input_tokens", "num_input_tokens")
 class Generated:
     """Outputs are flat: a list, or its one value. The digest is of their JSON, so it compares over this wire only."""
 
-    def __init__(self, model: ModelInfo, *, stream: bool, keep: bool, digests: bool) -> None:
+    def __init__(self, model: ModelInfo, *, stream: bool, keep: bool, digests: bool, vectors: bool) -> None:
         self._stream = stream
         self._keep = keep
         self._talks = model.is_token_model
         self._digests = digests and not self._talks
+        self._vectors = vectors
         names = {t.name for t in model.outputs}
         self._names = tuple(t.name for t in model.outputs)
         self._counts = "token_ids" in names
 
     def read(self, exchange: Exchange, reply: Reply) -> None:
         gathering = Gathering(reply, keep=self._keep, streams=self._stream)
-        sha = hashlib.sha256()
+        sha, numbers = hashlib.sha256(), Numbers(reply, vectors=self._vectors)
         if self._counts:
             gathering.tokens(0)
         try:
@@ -47,10 +49,13 @@ class Generated:
                     self._other(reply, answer, t_ns)
                     if self._digests:
                         sha.update(json.dumps([[name, answer.get(name)] for name in self._names]).encode())
+                        for name in self._names:
+                            numbers.flat(name, answer.get(name))
         finally:
             gathering.end()
         if self._digests and reply.failure is None:
             reply.digest = sha.hexdigest()
+            numbers.end()
 
     def _answers(self, exchange: Exchange) -> Iterator[tuple[int, dict[str, Any]]]:
         if not self._stream:
@@ -74,6 +79,10 @@ class Generated:
                 reply.isl = int(_list(answer[name])[0])
         if "num_output_tokens" in answer:
             gathering.counted(sum(_list(answer["num_output_tokens"])))
+        if self._keep:
+            for name in LOGPROB:
+                if name in answer:
+                    reply.logprob = logprob(_list(answer[name]), reply.logprob)
         if "token_ids" in answer:
             said = _list(answer["token_ids"])
             gathering.tokens(len(said))

@@ -11,7 +11,8 @@ from tritonclient.grpc import service_pb2
 
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
-from harness.load.reply.gathering import Gathering, ids
+from harness.load.reply.gathering import LOGPROB, Gathering, ids, logprob
+from harness.load.reply.numbers import Numbers
 from harness.load.reply.reply import LONGEST, Reply
 from harness.tensors import Tensor, decode, encode
 from harness.types import ModelInfo, Wire
@@ -58,12 +59,13 @@ Outputs = Iterable[tuple[str, bytes, About]]
 class Tensors:
     """Answers of a model that is no token model."""
 
-    def __init__(self, wire: Wire, *, digests: bool) -> None:
+    def __init__(self, wire: Wire, *, digests: bool, vectors: bool) -> None:
         self._wire = wire
         self._digests = digests
+        self._vectors = vectors
 
     def read(self, exchange: Exchange, reply: Reply) -> None:
-        sha = hashlib.sha256()
+        sha, numbers = hashlib.sha256(), Numbers(reply, vectors=self._vectors)
         for t_ns, version, tensors in _messages(self._wire, exchange, reply):
             reply.version = version or reply.version
             some = False
@@ -72,6 +74,7 @@ class Tensors:
                 if self._digests:
                     sha.update(f"{name} {about.datatype} {list(about.shape)} {len(raw)}\n".encode())
                     sha.update(raw)
+                    numbers.tensor(name, about.datatype, about.shape, raw)
             if some:
                 if reply.first_ns < 0:
                     reply.first_ns = t_ns
@@ -79,6 +82,7 @@ class Tensors:
                     reply.chunks_ns.append(t_ns)
         if self._digests and reply.failure is None:
             reply.digest = sha.hexdigest()
+            numbers.end()
 
 
 class Tokens:
@@ -118,6 +122,8 @@ class Tokens:
                 reply.isl = _total(raw, about)
         elif name == "num_output_tokens":
             gathering.counted(_total(raw, about))
+        elif self._keep and name in LOGPROB:
+            reply.logprob = logprob(decode(about.datatype, raw), reply.logprob)
         elif self._keep and name == "topk_ids":
             reply.topk_ids += ids(decode(about.datatype, raw))
             (reply.k,) = ids(about.shape[-1:])

@@ -8,6 +8,7 @@ from typing import Any
 from harness.load import outcome
 from harness.load.engine.exchange import Exchange
 from harness.load.outcome import Failure
+from harness.load.reply.calls import ToolCalls
 from harness.load.reply.gathering import Gathering
 from harness.load.reply.reply import Reply
 from harness.load.reply.sse import events
@@ -26,25 +27,28 @@ class OpenAi:
 
     def read(self, exchange: Exchange, reply: Reply) -> None:
         gathering = Gathering(reply, keep=self._keep, streams=self._stream)
+        calls = ToolCalls()
         ended = not self._stream
         try:
             if not self._stream:
-                _answer(gathering, reply, json.loads(b"".join(raw for _, raw in exchange.frames)))
+                _answer(gathering, reply, calls, json.loads(b"".join(raw for _, raw in exchange.frames)))
                 gathering.chunk(exchange.frames[-1][0])
             else:
                 for t_ns, data in events(exchange.frames):
                     if data == _DONE:
                         ended = True
                         break
-                    _answer(gathering, reply, json.loads(data))
+                    _answer(gathering, reply, calls, json.loads(data))
                     gathering.chunk(t_ns)
         finally:
             gathering.end()
+        if self._keep:
+            reply.tool_calls = calls.text()
         if reply.failure is None and not ended and not reply.finish_reason:
             reply.failure = Failure("error", "incomplete", "SSE", "the stream ended before [DONE]")
 
 
-def _answer(gathering: Gathering, reply: Reply, answer: dict[str, Any]) -> None:
+def _answer(gathering: Gathering, reply: Reply, calls: ToolCalls, answer: dict[str, Any]) -> None:
     if error := answer.get("error"):
         message = error.get("message") if isinstance(error, dict) else error
         reply.failure = reply.failure or outcome.of_stream(str(message))
@@ -54,6 +58,10 @@ def _answer(gathering: Gathering, reply: Reply, answer: dict[str, Any]) -> None:
         gathering.text((said.get("content") or said.get("text") or "").encode("utf-8", "replace"))
         if said.get("tool_calls") or any(said.get(name) for name in _OTHER):
             gathering.beside()
+            calls.take(said.get("tool_calls") or ())
+        for value in _logprobs(choice.get("logprobs") or {}):
+            reply.logprob = (reply.logprob or 0.0) + value
+            reply.logprob_tokens = max(reply.logprob_tokens, 0) + 1
         gathering.reason(choice.get("finish_reason"))
     usage = answer.get("usage")
     if usage:
@@ -61,3 +69,9 @@ def _answer(gathering: Gathering, reply: Reply, answer: dict[str, Any]) -> None:
         reply.osl = int(usage.get("completion_tokens", -1))
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         reply.cached_tokens = -1 if cached is None else int(cached)
+
+
+def _logprobs(said: dict[str, Any]) -> list[float]:
+    """Of the tokens of one chunk: chat has objects in `content`, completions numbers in `token_logprobs`."""
+    values = [entry.get("logprob") for entry in said.get("content") or ()] or said.get("token_logprobs") or []
+    return [float(value) for value in values if value is not None]

@@ -21,20 +21,22 @@ _LONGEST_MESSAGE = 2000
 
 class Reader:
     """`digests`: SHA-256 of answers that are not tokens. `tokens`: keep text, token ids and log-probabilities.
+    `vectors`: keep the numbers of an answer that is a short vector; only with `digests`.
 
     Without either only what a Sample says is read: of a model that is no token model that is the answer's version.
     `count`: counts the tokens of an answer whose engine does not.
     """
 
     def __init__(
-        self, model: ModelInfo, wire: Wire, *, digests: bool, tokens: bool, count: Count | None = None
-    ) -> None:
+        self, model: ModelInfo, wire: Wire, *, digests: bool, tokens: bool, count: Count | None = None,
+        vectors: bool = False,
+    ) -> None:  # fmt: skip
         talks = model.is_token_model or wire.startswith("openai")
         self._streams = wire.endswith("-stream")
         self._talks = talks
         # Of a model that gives its tokens one by one no text is kept for this.
         self._count = count if talks and (wire.startswith("openai") or not gives_tokens(model)) else None
-        self._read = _how(model, wire, talks, digests, tokens or self._count is not None)
+        self._read = _how(model, wire, talks, digests, vectors, tokens or self._count is not None)
         self._version = None
         if not talks and not digests:
             self._version = {"http": http_version, "grpc": grpc_version}.get(wire)
@@ -68,6 +70,8 @@ class Reader:
             reply.failure = reply.failure or Failure("error", "undecodable", "", str(error) or type(error).__name__)
         if self._count is not None and reply.osl < 0 and not reply.more:
             reply.osl, reply.counted = self._count(reply.text), True
+        if reply.logprob is not None and reply.logprob_tokens < 0:
+            reply.logprob_tokens = reply.osl
         # What a Sample has room for; whoever says more does not know.
         reply.version, reply.finish_reason = clean(reply.version)[:LONGEST], reply.finish_reason[:LONGEST]
         reply.isl, reply.osl, reply.cached_tokens = (
@@ -83,13 +87,13 @@ def gives_tokens(model: ModelInfo) -> bool:
 
 
 def _how(
-    model: ModelInfo, wire: Wire, talks: bool, digests: bool, tokens: bool
+    model: ModelInfo, wire: Wire, talks: bool, digests: bool, vectors: bool, tokens: bool
 ) -> Tensors | Tokens | Generated | OpenAi:
     if wire in ("openai", "openai-stream"):
         return OpenAi(stream=wire == "openai-stream", keep=tokens)
     if wire in ("generate", "generate-stream"):
-        return Generated(model, stream=wire == "generate-stream", keep=tokens, digests=digests)
-    return Tokens(model, wire, keep=tokens) if talks else Tensors(wire, digests=digests)
+        return Generated(model, stream=wire == "generate-stream", keep=tokens, digests=digests, vectors=vectors)
+    return Tokens(model, wire, keep=tokens) if talks else Tensors(wire, digests=digests, vectors=vectors)
 
 
 def _message(body: bytes) -> str:

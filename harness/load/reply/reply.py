@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.load.outcome import Failure
 
@@ -19,6 +20,8 @@ class Reply:
     them; `counted`: it did not, and `osl` is the Reader's own count. `cached_tokens`: prompt tokens that the engine had
     in a cache, as it says. `text`, `token_ids`, `topk_*` (`k` a token, row by row) and `digest` (SHA-256 of an answer
     that is not tokens) are there where the Reader was told to. `more`: tokens came that are not in `text`.
+    `logprob`: the sum of the log-probabilities of the engine's own tokens, None where it does not say, over
+    `logprob_tokens` tokens. `tool_calls`, `shape`, `bad`, `vector`: as in an Output.
     """
 
     failure: Failure | None = None
@@ -37,3 +40,9 @@ class Reply:
     cached_tokens: int = -1
     counted: bool = False
     more: bool = False
+    logprob: float | None = None
+    logprob_tokens: int = -1
+    tool_calls: str = ""
+    shape: str = ""
+    bad: int = 0
+    vector: Any = ()

@@ -20,6 +20,8 @@ _TITLES = {
     "ratio": "candidate against baseline, relative",
     "pp": "candidate minus baseline, percentage points",
     "nats": "nats per token",
+    "rate": "share of requests",
+    "bytes": "memory",
     "": "own scale",
     "1": "own scale",
 }
@@ -43,7 +45,7 @@ def forest(findings: Sequence[Finding], name: Callable[[Finding], str]) -> str:
 
 def _forest_panel(axes: Axes, panel: Sequence[Finding], unit: str, name: Callable[[Finding], str]) -> None:
     zero = 1.0 if unit == "ratio" else 0.0
-    factor = 100.0 if unit in ("ratio", "pp") else 1.0
+    factor = {"ratio": 100.0, "pp": 100.0, "rate": 100.0, "bytes": 2.0**-30}.get(unit, 1.0)
     low, high = _limits(panel, zero)
     axes.set_xlim(low, high)
     axes.set_ylim(len(panel) - 0.4, -0.6)
@@ -52,7 +54,8 @@ def _forest_panel(axes: Axes, panel: Sequence[Finding], unit: str, name: Callabl
         color = COLORS[finding.outcome if finding.outcome in ("pass", "fail") else "open"]
         height = [row - 0.42, row + 0.42]
         if real(finding.margin):
-            axes.fill_betweenx(height, finding.margin, high, color=COLORS["fail"], alpha=0.13, linewidth=0)
+            beyond = low if words.falls(finding) else high
+            axes.fill_betweenx(height, finding.margin, beyond, color=COLORS["fail"], alpha=0.13, linewidth=0)
             axes.plot([finding.margin] * 2, height, color=COLORS["fail"], linewidth=1.4)
         _interval(axes, finding, row, color, low, high)
         if real(finding.effect) and low <= finding.effect <= high:
@@ -93,4 +96,4 @@ def _interval(axes: Axes, finding: Finding, row: int, color: str, low: float, hi
 
 
 def _tick(value: float, unit: str) -> str:
-    return words.on_scale(value, unit) if unit in ("ratio", "pp", "s") else f"{round(value, 12):g}"
+    return words.on_scale(value, unit) if unit in ("ratio", "pp", "s", "rate", "bytes") else f"{round(value, 12):g}"

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from harness.scenario.plan.draws import Draws, Floats, Ints
+from harness.scenario.plan.draws import Draws, Floats, Ints, stream
 from harness.types import StagePlan
 
 # So few that making a chunk never holds the generator up for long, so many that numpy's own cost is spread thin.
@@ -33,9 +34,13 @@ Due = Iterator[tuple[Ints, bool]]
 
 
 def due_times(stage: StagePlan, seed: int, trace_ns: Sequence[int], first: int) -> Due:
-    """`first`: the first chunk has this many, unless the stage ends in it. `trace_ns`: ascending, from 0."""
+    """`first`: the first chunk has this many, unless the stage ends in it. `trace_ns`: ascending, from 0. Requests that
+    leave together have one due time.
+    """
     if stage.arrival == "closed":
         return _closed()
+    if stage.rate is not None and stage.together > 1:
+        stage = replace(stage, rate=stage.rate / stage.together, together=1)
     if stage.arrival == "trace":
         return _replayed(stage, np.asarray(trace_ns, dtype=np.int64), max(CHUNK, first))
     return _open(stage, seed, max(CHUNK, first))
@@ -66,7 +71,7 @@ def _replayed(stage: StagePlan, trace_ns: Ints, size: int) -> Due:
 
 
 def _open(stage: StagePlan, seed: int, size: int) -> Due:
-    draws = Draws(seed, stage.index, "due")
+    draws = Draws(seed, stream(stage), "due")
     last_ns = math.ceil(stage.duration_s * 1e9) - 1
     units, number, ends = 0.0, 0, False
     while not ends:

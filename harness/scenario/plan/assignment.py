@@ -3,6 +3,7 @@ all stages of 20; here an arm that expects a request gets one.
 
     paired        both arms get every prompt; which one is sent first is balanced in random blocks of 4
     interleaved   random blocks of 4, two requests to each arm
+    sequential    each of its periods has one arm
     split         random blocks of 1/share requests (10 at least), each holding every arm's part of them. Parts are
                   rounded so that what the candidate (and in a split of three the baseline) got by the end of a block is
                   off by less than one; what is left, and with it the rounding, goes to the baseline of two arms or the
@@ -33,6 +34,9 @@ def ways(stage: StagePlan) -> tuple[tuple[ArmName, ...], ...]:
     """The arms of a request, by pick."""
     if stage.mode == "paired":
         return ("baseline", "candidate"), ("candidate", "baseline")
+    if stage.together > 1:
+        itself: list[ArmName] = ["baseline"] * stage.together
+        return (tuple(itself),)
     return ("baseline",), ("candidate",), ("stable",)
 
 

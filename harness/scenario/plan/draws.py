@@ -12,10 +12,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.types import StagePlan
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_PERIODS = 1 << 20  # beyond the index of any stage
 _STREAMS = {"due": 0, "arms": 1, "prompts": 2}
+
+
+def stream(stage: StagePlan) -> int:
+    """The number with which a stage draws: its own. A sequential stage's periods go two by two, one of each arm: both
+    get the same arrivals and prompts, so that what is left between them is the arms' difference.
+    """
+    return _PERIODS + (stage.period + 1) // 2 if stage.period else stage.index
 
 
 class Draws:

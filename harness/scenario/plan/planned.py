@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.scenario.plan.arrivals import due_times
 from harness.scenario.plan.assignment import Assignment, block_size, ways
-from harness.scenario.plan.draws import Draws
+from harness.scenario.plan.draws import Draws, stream
 from harness.types import PlannedRequest, StagePlan
 
 # Payloads of a model that takes no prompts: PlannedRequest.prompt then numbers them.
@@ -30,18 +30,19 @@ def requests(
     Open loop: all that are due before the stage's duration is over. Closed loop: without end, due_ns -1.
     `prompts`: how many there are; 0 for a model that takes none (then PAYLOADS payloads are numbered). `trace_ns`: due
     times of a stage that replays a trace, ascending from 0; its requests ask the prompt of their row.
+    Requests that leave together are one here, whose arms are all the baseline; their ids follow its own.
     `worker` of `workers` gets the requests whose number modulo `workers` is its own; together they are the whole plan.
     """
     # A short first chunk would not show the stage's end to the first block of arms.
     due = due_times(stage, seed, trace_ns, block_size(stage))
     assignment = Assignment(stage, seed)
-    order: _Order | _Rows = _Rows() if stage.arrival == "trace" else _Order(prompts or PAYLOADS, seed, stage.index)
+    order: _Order | _Rows = _Rows() if stage.arrival == "trace" else _Order(prompts or PAYLOADS, seed, stream(stage))
     arms = ways(stage)
-    number, first_id = 0, stage.index << 32
+    number, first_id, each = 0, stage.index << 32, stage.together
     for due_ns, ends in due:
         count = len(due_ns)
         mine = slice((worker - number) % workers, count, workers)
-        ids = range(first_id + number + mine.start, first_id + number + count, workers)
+        ids = range(first_id + each * (number + mine.start), first_id + each * (number + count), each * workers)
         picks, chosen = assignment.take(count, ends)[mine], order.take(count)[mine]
         yield from map(
             PlannedRequest, ids, due_ns[mine].tolist(), chosen.tolist(), [arms[pick] for pick in picks.tolist()]

@@ -1,8 +1,9 @@
 """A scenario's stages as they are carried out.
 
 Steps and sweeps become stages of their own, each judged like any other: the first load at which the candidate is worse
-ends the run. Before the first comes the deploy, before a stage its warm-up, and behind a last split at 100 % the soak
-for which the baseline is kept.
+ends the run. So do the periods of a sequential stage, which are judged together. Before the first comes the deploy,
+before a stage its warm-up and the baseline alone, and behind a last split at 100 % the soak for which the baseline is
+kept.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def _stages(scenario: Scenario) -> Iterator[StagePlan]:
         for stage in _of_section(config, load, scenario.due_ns):
             if config.warm_up_s is not None:
                 yield _warm_up(stage, config.warm_up_s)
+            if config.alone_s is not None:
+                yield _alone(stage, config.alone_s)
             last = stage
             yield stage
     keep_s = scenario.on_promote.keep_baseline_s if scenario.on_promote else None
@@ -86,12 +89,16 @@ def _of_section(config: StageConfig, load: LoadConfig, due_ns: Sequence[int]) ->
         yield _replay(config, due_ns)
         return
     legs = config.legs()
-    for leg in legs:
+    in_turn = config.mode == "sequential"
+    for number, leg in enumerate(legs):
         arrival: Arrival = "closed" if leg.rate is None else config.arrival or load.arrival
+        share = float("ABBA"[number % 4] == "B") if in_turn else config.share
         yield StagePlan(
-            0, config.mode, arrival, leg.duration_s, config.share, leg.in_flight, leg.rate,
+            0, config.mode, arrival, leg.duration_s, share, leg.in_flight, leg.rate,
             rate_to=leg.rate_to, in_flight_to=leg.in_flight_to, baseline_share=config.baseline_share,
-            burstiness=_burstiness(load, config, arrival), series=len(legs),
+            burstiness=_burstiness(load, config, arrival), series=1 if in_turn else len(legs),
+            period=number + 1 if in_turn else 0, periods=len(legs) if in_turn else 0,
+            until_decided=config.until is not None,
         )  # fmt: skip
 
 
@@ -109,8 +116,19 @@ def _warm_up(stage: StagePlan, seconds: float) -> StagePlan:
     """The load with which the stage begins; of a trace, its mean rate."""
     arrival: Arrival = "poisson" if stage.arrival == "trace" else stage.arrival
     return replace(
-        stage, arrival=arrival, duration_s=seconds, purpose="warm-up", rate_to=None, in_flight_to=None, series=1
-    )
+        stage, arrival=arrival, duration_s=seconds, purpose="warm-up", rate_to=None, in_flight_to=None, series=1,
+        period=0, periods=0, until_decided=False,
+    )  # fmt: skip
+
+
+def _alone(stage: StagePlan, seconds: float) -> StagePlan:
+    """The baseline gets what both arms will: in paired mode every prompt twice at once, as often as there are pairs."""
+    each = 2 if stage.mode == "paired" else 1
+    return replace(
+        stage, mode="split", duration_s=seconds, candidate_share=0.0, purpose="alone", series=1, together=each,
+        rate=None if stage.rate is None else stage.rate * each,
+        in_flight=None if stage.in_flight is None else stage.in_flight * each, until_decided=False,
+    )  # fmt: skip
 
 
 def _burstiness(load: LoadConfig, config: StageConfig | None, arrival: Arrival) -> float:

@@ -7,6 +7,7 @@ from harness.scenario.sections.gate import GateConfig, GateField
 from harness.scenario.sections.level import Leg, SweepConfig
 from harness.scenario.sections.load import LoadConfig, SyntheticConfig
 from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, TelemetryConfig
+from harness.scenario.sections.scorer import ScorerConfig
 from harness.scenario.sections.sending import SendingConfig
 from harness.scenario.sections.stage import DeployConfig, StageConfig
 from harness.scenario.sections.target import ArmConfig, CalledConfig, TargetConfig, TlsConfig
@@ -21,6 +22,7 @@ __all__ = [
     "LoadConfig",
     "OnFailConfig",
     "OnPromoteConfig",
+    "ScorerConfig",
     "SendingConfig",
     "StageConfig",
     "SweepConfig",

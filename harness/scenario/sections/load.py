@@ -44,8 +44,8 @@ class LoadConfig(SendingConfig):
     prompts: str | None = Field(
         None,
         min_length=1,
-        description='JSON lines of {"prompt": "..."}, max_tokens beside it where it differs: for a model\'s one text '
-        "input; from the folder of the scenario file",
+        description='JSON lines of {"prompt": "..."}, max_tokens beside it where it differs, and expected for scorers: '
+        "for a model's one text input; from the folder of the scenario file",
     )
     synthetic: SyntheticConfig | None = Field(None, description="prompts made up from the seed, instead of a file")
     trace: str | None = Field(
@@ -73,6 +73,11 @@ class LoadConfig(SendingConfig):
     )
     logprobs: int = Field(
         0, ge=0, le=1000, description="top-k log-probabilities to ask for; 10 where a gate judges quality"
+    )
+    outputs: bool = Field(
+        False,
+        description="keep every answer, also where no gate asks for it: its text, or its digest, shape and vector; "
+        "quality is then told for information",
     )
     arrival: OpenArrival = Field("poisson", description="how the requests of a stage with a rate are spaced")
     burstiness: Burstiness | None = Field(

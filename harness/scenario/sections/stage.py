@@ -1,4 +1,4 @@
-"""Stages: a mode, a load, a time. One section may stand for several stages: steps and sweeps."""
+"""Stages: a mode, a load, a time. One section may stand for several stages: steps, sweeps, periods."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from harness.scenario.sections.level import (
 from harness.types import Mode
 
 OpenArrival = Literal["poisson", "constant", "gamma"]
+CYCLES, MOST_CYCLES = 3, MOST_STAGES // 4
 
 
 class StageConfig(Section):
-    """One stage, or with steps or a sweep several: a mode, a load, a time."""
+    """One stage, or with steps, a sweep or periods several: a mode, a load, a time."""
 
     mode: Mode = Field(
-        description="paired: every prompt to both at once; interleaved: in random order; split: by share"
+        description="paired: every prompt to both at once; interleaved: in random order; split: by share; sequential: "
+        "all to one, then to the other, in the order A-B-B-A"
     )
     duration_s: Duration | None = Field(
         None, alias="for", description="how long; of a trace, all of it unless this is shorter"
@@ -52,6 +54,18 @@ class StageConfig(Section):
     warm_up_s: Duration | None = Field(
         None, alias="warm_up", description="the same load for this long before; nothing of it is judged"
     )
+    alone_s: Duration | None = Field(
+        None,
+        alias="alone",
+        description="for this long before, the baseline without the candidate gets the load that both get together: "
+        "what the candidate costs it is then known",
+    )
+    until: Literal["decided"] | None = Field(
+        None, description="decided: the stage ends once the judge is sure, either way, and after `for` at the latest"
+    )
+    cycles: int | None = Field(
+        None, ge=1, le=MOST_CYCLES, description="in sequential mode: how often A-B-B-A is repeated within the time; 3"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> StageConfig:
@@ -61,8 +75,12 @@ class StageConfig(Section):
             between(self.duration_s, 0.001, 7 * DAY_S, "for")
         if self.warm_up_s is not None:
             between(self.warm_up_s, 0.001, DAY_S, "warm_up")
+        if self.alone_s is not None:
+            between(self.alone_s, 0.001, DAY_S, "alone")
         self._one_load()
         self._two_shares()
+        self._in_turn()
+        self._compared_throughout()
         return self
 
     def _one_load(self) -> None:
@@ -107,6 +125,37 @@ class StageConfig(Section):
         if self.share + self.baseline > 1 + 1e-9:
             raise Wrong("candidate and baseline get more than 100% together", "baseline")
 
+    def _in_turn(self) -> None:
+        if self.mode != "sequential":
+            if self.cycles is not None:
+                raise Wrong(f"only a sequential stage has cycles; found mode: {self.mode}", "cycles")
+            return
+        for key in ("to", "steps", "sweep"):
+            if getattr(self, key) is not None:
+                raise Wrong("a sequential stage has one load, the same in each of its periods", key)
+        if self.arrival == "trace":
+            raise Wrong("a sequential stage gives each of its periods the same load; a trace has another", "arrival")
+
+    def _compared_throughout(self) -> None:
+        """Raises Wrong for `alone` and `until` where nothing is compared at one load all the time."""
+        for key in ("alone_s", "until"):
+            if getattr(self, key) is None:
+                continue
+            name = key.removesuffix("_s")
+            if self.mode == "sequential":
+                each = "v1 is alone in each of its periods" if name == "alone" else "it is judged when A-B-B-A is whole"
+                raise Wrong(f"not in a sequential stage: {each}", name)
+            if self.mode == "split":
+                raise Wrong("only in a paired or interleaved stage: those compare both arms with each other", name)
+            if self.to is not None or self.arrival == "trace":
+                load = "a ramp" if self.to is not None else "a trace"
+                raise Wrong(f"needs a load that stays the same through the stage; found {load}", name)
+
+    @property
+    def turns(self) -> int:
+        """How many periods a sequential stage has; 1 of any other."""
+        return 4 * (self.cycles or CYCLES) if self.mode == "sequential" else 1
+
     @property
     def share(self) -> float:
         """The candidate's share of the requests: 0.5 unless the stage splits."""
@@ -130,9 +179,9 @@ class StageConfig(Section):
         if self.duration_s is None or self.arrival == "trace":
             return ()
         levels = self._levels()
-        # Steps share the time, a sweep takes it for each of its values.
-        each_s = self.duration_s / (len(levels) if self.steps else 1)
-        return tuple(Leg.of(each_s, level, self.to) for level in levels)
+        # Steps and periods share the time, a sweep takes it for each of its values.
+        each_s = self.duration_s / (len(levels) if self.steps else self.turns)
+        return tuple(Leg.of(each_s, level, self.to) for level in levels) * self.turns
 
     def _levels(self) -> tuple[Level, ...]:
         if self.sweep is not None:

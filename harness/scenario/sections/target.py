@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.scenario.fields import MODEL, Build, ControlUrl, MetricsUrl, Section, Wrong, path_of
+from harness.scenario.fields import MODEL, Build, ControlUrl, Gpu, MetricsUrl, Section, Wrong, path_of
 from harness.scenario.units import found
 from harness.types import Api, Arm, Tls
 
@@ -24,6 +24,11 @@ class TargetConfig(Section):
     )
     versioned_clients: bool = Field(
         False, description="every client names its version, so a higher one may be loaded while requests arrive"
+    )
+    swap: bool = Field(
+        False,
+        description="the two versions do not fit into memory together: each is loaded for its turns alone, in "
+        "sequential stages, on a server that nobody else uses",
     )
 
     @model_validator(mode="after")
@@ -122,3 +127,19 @@ class ArmConfig(CalledConfig):
     """One side of the comparison."""
 
     url: ControlUrl | None = Field(None, description="this arm's own server; otherwise target.url")
+    gpus: tuple[Gpu, ...] = Field(
+        (), strict=False, description="the GPUs that serve this arm and nothing else, as nvidia-smi numbers them: [1]"
+    )
+
+    @field_validator("gpus", mode="after")
+    @classmethod
+    def _each_once(cls, value: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        for index, gpu in enumerate(value):
+            if gpu in value[:index]:
+                raise Wrong(f"GPU {gpu} is there twice", index)
+        return value
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What readings call its GPUs."""
+        return tuple(f"gpu{gpu}" if isinstance(gpu, int) else gpu for gpu in self.gpus)

@@ -23,6 +23,7 @@ from tests.load.engine.fake_loop import FakeLoop
 from tests.load.test_reply import final, piece, response
 
 PAIRED = StagePlan(0, "paired", "closed", 1.0, 0.5, in_flight=1)
+ALONE = StagePlan(2, "split", "closed", 1.0, 0.0, in_flight=2, purpose="alone", together=2)
 SPLIT = StagePlan(1, "split", "poisson", 1.0, 0.1, rate=1.0)
 REFUSED = Failure("refused", "unavailable", "UNAVAILABLE")
 OUT_OF_SOCKETS = of_os_error(OSError(errno.EMFILE, "too many open files"))
@@ -185,6 +186,33 @@ def test_after_a_pair_both_arms_score_the_words_of_the_baseline(tmp_path: Path) 
     assert (generated["text"], generated["token_ids"], generated["k"]) == ("xy", [5, 6], 2)
     assert generated["topk_ids"] == [5, 9, 6, 9]
     assert generated["topk_logprobs"] == [-0.5, -1.5, -0.5, -1.5]
+
+
+def test_a_baseline_beside_itself_gets_as_much_to_do_as_a_pair(tmp_path: Path) -> None:
+    rig = llm(tmp_path, cache="unique")
+    assert not rig.carry(ALONE, 4, "baseline", "baseline")
+    # Each has a number, and so a key, of its own; scoring begins once both are over.
+    assert rig.ids() == ["4-b", "5-b", "4-b-score", "5-b-score"]
+    assert [(s.arm, s.pair_id, s.assignment, s.due_ns) for s in rig.samples][:2] == [
+        ("baseline", 4, "plan", 900),
+        ("baseline", 5, "plan", 900),
+    ]
+    assert [(s.pair_id, s.assignment) for s in rig.samples[2:]] == [(4, "score"), (5, "score")]
+    assert len({*rig.keys}) == 2
+    assert sorted(rig.outputs()) == [
+        (2, 4, "baseline", "generated"),
+        (2, 4, "baseline", "scored"),
+        (2, 5, "baseline", "generated"),
+        (2, 5, "baseline", "scored"),
+    ]
+
+
+def test_a_baseline_beside_itself_that_fails_is_not_scored(tmp_path: Path) -> None:
+    rig = llm(tmp_path)
+    rig.senders["baseline"].failure = REFUSED
+    assert rig.carry(ALONE, 4, "baseline", "baseline"), "both were refused"
+    assert rig.ids() == ["4-b", "5-b"]
+    assert [s.status for s in rig.samples] == ["refused"] * 2
 
 
 def test_a_failed_arm_is_not_scored_and_has_no_output(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ class Rig:
         return self
 
 
+def test_requests_that_leave_together_share_a_slot() -> None:
+    twins = (PlannedRequest(2 * n, -1, n, ("baseline", "baseline")) for n in count())
+    plan = StagePlan(0, "split", "closed", 1.0, 0.0, in_flight=4, purpose="alone", together=2)
+    rig = Rig(plan, twins, 0.1).run()
+    assert rig.most == 2
+    assert [pair for pair, _, _ in rig.seen[:4]] == [0, 2, 4, 6]
+
+
 def test_open_loop_requests_leave_at_their_due_times_and_the_stage_lasts_as_long_as_it_says() -> None:
     rig = Rig(*open_loop(0.0, 0.1234, 0.1234, 3.0)).run()
     due = [0, 123_400_000, 123_400_000, 3 * SECOND]
