@@ -55,8 +55,8 @@ class Blocks:
 def by_pairs(due_ns: Ints, first: Floats, second: Floats, begin_ns: int | None = None) -> Blocks | None:
     """Blocks of consecutive pairs, at least MIN_BLOCKS of them; None if there are too few pairs.
 
-    Row i of the three arrays is one pair. Fast models (200 pairs in 5 s): blocks of 5 s from `begin_ns` on (default: the
-    first pair); slower ones: by count.
+    Row i of the three arrays is one pair. Fast models (200 pairs in 5 s): blocks of 5 s from `begin_ns` on (default:
+    the first pair); slower ones: by count.
     """
     n = len(due_ns)
     if n < MIN_BLOCKS * MIN_PAIRS_A_BLOCK:
@@ -106,8 +106,8 @@ def cells_of(due_ns: Ints, begin_ns: int | None = None) -> Ints:
 def grouped(counts: Ints) -> Ints | None:
     """The cells at which blocks begin, and one behind the last; None where cells are too coarse for this few.
 
-    `counts`: requests by arm and cell, shape (2, cells). A block is as many cells as hold 200 requests an arm on average,
-    more where that would make over 240 blocks. A last one with under half of the usual joins its neighbour.
+    `counts`: requests by arm and cell, shape (2, cells). A block is as many cells as hold 200 requests an arm on
+    average, more where that would make over 240 blocks. A last one with under half of the usual joins its neighbour.
     """
     cells = counts.shape[1]
     requests = int(counts.sum(axis=1).min())
@@ -132,9 +132,7 @@ def _only(blocks: Blocks, kept: npt.NDArray[np.intp]) -> Blocks | None:
     if len(kept) < MIN_BLOCKS:
         return None
     rows = [np.concatenate([np.arange(start[b], start[b + 1]) for b in kept]) for start in blocks.start]
-    one, two = (
-        np.concatenate([[0], np.cumsum(np.diff(start)[kept])]).astype(np.int64) for start in blocks.start
-    )
+    one, two = (np.concatenate([[0], np.cumsum(np.diff(start)[kept])]).astype(np.int64) for start in blocks.start)
     weights = blocks.weights and (blocks.weights[0][rows[0]], blocks.weights[1][rows[1]])
     dropped = 1 - len(kept) / blocks.count
     return Blocks((blocks.values[0][rows[0]], blocks.values[1][rows[1]]), (one, two), dropped, weights)

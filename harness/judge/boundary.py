@@ -1,8 +1,8 @@
 """What a look may claim, so that all looks together keep their promise.
 
 A stage of a planned length T. With B the Brownian motion that the evidence follows, B(t) at t = elapsed / T, a level
-alpha is spent so: the end decides at z >= d, an earlier look at z >= c / sqrt(t), as O'Brien and Fleming (1979) have it.
-By the reflection principle the chance that either ever happens under H0, however often one looks, is at most
+alpha is spent so: the end decides at z >= d, an earlier look at z >= c / sqrt(t), as O'Brien and Fleming (1979) have
+it. By the reflection principle the chance that either ever happens under H0, however often one looks, is at most
 
     P(B(1) >= d) + P(max B >= c, B(1) < d) = (1 - Phi(d)) + (1 - Phi(2 c - d)).
 
@@ -14,8 +14,8 @@ A stage without a planned length. After n units a t-statistic is evidence
     e = sqrt(g / (n + g)) ((1 + u) / (1 + u g / (n + g)))^(n / 2),   u = t^2 / (n - 1),
 
 the mixture of t-likelihood ratios over effects of N(0, 1/g) standard deviations: under H0 a martingale, so the chance
-that it ever reaches 1 / alpha is at most alpha (Ville; Lai 1976; Wang and Ramdas, arXiv 2310.03722). It is never as sharp
-as a plan, which is why it needs some three times the data.
+that it ever reaches 1 / alpha is at most alpha (Ville; Lai 1976; Wang and Ramdas, arXiv 2310.03722). It is never as
+sharp as a plan, which is why it needs some three times the data.
 """
 
 from __future__ import annotations

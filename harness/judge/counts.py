@@ -10,7 +10,7 @@ from scipy import special
 from harness.judge.distributions import normal_isf
 
 
-def log_e_value(k: int, others: int, share: float) -> float:
+def log_e_value(k: float, others: float, share: float) -> float:
     """ln of the evidence that more than `share` of k + others events are of the first kind.
 
     A Beta(1,1) mixture truncated to (share, 1) over Binomial(k + others, share). Under the null its

@@ -26,6 +26,7 @@ from harness.judge import latency, words
 from harness.judge.blocks import MIN_BLOCKS, MIN_PAIRS_A_BLOCK, block_logs, by_pairs, log_of, statistic
 from harness.judge.columns import BASELINE, Columns, Floats
 from harness.judge.evidence import Evidence
+from harness.judge.gaps import ICL
 from harness.judge.intervals import ALPHA_PASS, Spread, lower, p_above, spread, upper
 from harness.judge.metrics import is_latency, quantile_of
 from harness.judge.resample import draws, generator, resampled
@@ -76,7 +77,7 @@ def alone_before(view: StageView) -> StageRecord | None:
 
 def rested(view: StageView, gate: Gate, rule: Rule) -> Rule:
     """The rule of a time at equal load, resting on v1 alone where v1 is dragged along. Others are as they were."""
-    if gate.margin is None or not is_latency(gate.metric):
+    if gate.margin is None or not _compares(gate.metric):
         return rule
     coupling = measure(view, gate.metric)
     if coupling is None:
@@ -100,14 +101,14 @@ def information(view: StageView, gates: Sequence[Gate]) -> Iterator[Finding]:
         return
     if alone_before(view) is not None:
         for gate in gates:
-            coupling = measure(view, gate.metric) if gate.margin is not None and is_latency(gate.metric) else None
+            coupling = measure(view, gate.metric) if gate.margin is not None and _compares(gate.metric) else None
             if isinstance(coupling, Coupling):
                 yield _told(view, gate.metric, coupling)
             elif coupling is not None:
                 yield _inform(view, f"coupling.{gate.metric}", coupling.reason)
         return
     shared = shares(view.evidence)
-    if shared and any(gate.margin is not None and is_latency(gate.metric) for gate in gates):
+    if shared and any(gate.margin is not None and _compares(gate.metric) for gate in gates):
         v1, v2 = view.names
         yield _inform(
             view,
@@ -115,6 +116,11 @@ def information(view: StageView, gates: Sequence[Gate]) -> Iterator[Finding]:
             f"both arms share one {shared} and {v1} was not measured alone: what {v2} costs {v1} is not known; "
             "alone: 60s in this stage would measure it",
         )
+
+
+def _compares(metric: str) -> bool:
+    """Times of requests; gaps between chunks follow from them and are not kept of v1 alone."""
+    return is_latency(metric) and not metric.startswith(ICL)
 
 
 def shares(evidence: Evidence) -> str:
@@ -245,8 +251,15 @@ def _resting(view: StageView, gate: Gate, rule: Rule, seen: Coupling, failed: fl
 
 def _sum(view: StageView, seen: Coupling) -> str:
     v1, v2 = view.names
-    drag, total = (words.change(math.exp(s.effect)) for s in (seen.drag, seen.total))
-    return f"{v1} is {drag} beside {v2} than alone, and {v2} is {total} beside {v1} than {v1} alone"
+    (drag, than), (total, as_v1) = (_longer(math.exp(s.effect)) for s in (seen.drag, seen.total))
+    return f"{v1} takes {drag} beside {v2} {than} alone, and {v2} beside {v1} {total} {as_v1} {v1} alone"
+
+
+def _longer(ratio: float) -> tuple[str, str]:
+    text = words.change(ratio)
+    if text == "the same":
+        return "as long", "as"
+    return text.replace("higher", "longer").replace("lower", "less"), "than"
 
 
 def _told(view: StageView, metric: str, seen: Coupling) -> Finding:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from harness.judge import calibrated
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Columns
+from harness.judge.gaps import gaps
 from harness.judge.marks import Marks, marks
 from harness.judge.metrics import default_gates, normalise
 from harness.judge.outputs import Answer, answers, seen
@@ -50,7 +51,8 @@ class Evidence:
     `urls`: the address of each arm, where known. `gpus`: what readings call the GPUs that serve one arm alone.
     `workers`: the load workers that run.json lists. `pipelines`: the steps of the arms that are ensembles. `plans`: the
     stages of the whole plan, () unknown. `calibrated`: what is to be said of the rig's last calibration, None: nothing.
-    `marks`: what scorers gave the outputs. `imported`: where the recording is another tool's.
+    `marks`: what scorers gave the outputs. `imported`: where the recording is another tool's. `gaps`: between
+    chunks, where their times were kept.
     """
 
     samples: Columns
@@ -72,6 +74,7 @@ class Evidence:
     calibrated: str | None = None
     marks: Marks = field(default_factory=Marks)
     imported: Imported | None = None
+    gaps: Columns | None = None
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -97,6 +100,7 @@ class Evidence:
             calibrated=calibrated.sentence(meta),
             scores=recording.scores,
             imported=imported(meta),
+            chunks=recording.chunks,
         )
 
     @classmethod
@@ -122,6 +126,7 @@ class Evidence:
         calibrated: str | None = None,
         scores: pa.Table | None = None,
         imported: Imported | None = None,
+        chunks: pa.Table | None = None,
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -144,6 +149,7 @@ class Evidence:
             plans=tuple(plans),
             calibrated=calibrated,
             marks=marks(scores),
+            gaps=gaps(chunks),
             imported=imported,
         )
 

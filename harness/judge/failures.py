@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge import words
-from harness.judge.columns import BASELINE, CANCELLED, CANDIDATE, Columns
+from harness.judge.boundary import Looks
+from harness.judge.columns import BASELINE, CANCELLED, CANDIDATE, Columns, Floats, Ints
 from harness.judge.counts import (
     difference_bound,
     log_e_value,
@@ -21,26 +22,32 @@ from harness.judge.counts import (
 )
 from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
 from harness.judge.rule import Rule, settled
+from harness.judge.sketched.view import CountedView
 from harness.judge.view import StageView
 from harness.types import Finding, Gate, Outcome
 
-# A burst is one event, not many: in each block and class an arm's failures count up to CAP.
+# A burst is one event, not many: in each block and class an arm's failures count up to CAP, and less where blocks
+# differ more than chance would have it.
 CAP = 5
 BURST_S = 5.0
 BURST_REQUESTS = 10
 # A short stage is cut finer, or a build that fails throughout could never be told from two bursts.
 BURST_BLOCKS = 20
+HASTE = 0.2
 # In a watch stage: evidence at which "nothing speaks against it" can no longer be said.
 SUSPICION = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Of one arm: requests (cancelled ones left out), failures, failures with bursts capped, and by class."""
+    """Of one arm: requests (cancelled ones left out), failures, failures with bursts capped, the same as far as they
+    are independent of each other, and failures by class.
+    """
 
     requests: int = 0
     failures: int = 0
     capped: int = 0
+    alone: float = 0.0
     classes: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -54,11 +61,12 @@ class Tally:
             self.requests + other.requests,
             self.failures + other.failures,
             self.capped + other.capped,
-            _ranked(classes),
+            self.alone + other.alone,
+            ranked(classes),
         )
 
 
-def _ranked(classes: Counter[str]) -> tuple[tuple[str, int], ...]:
+def ranked(classes: Counter[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(classes.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -73,29 +81,52 @@ def tally(columns: Columns, arm: int, planned_s: Mapping[int, float]) -> Tally:
     if not len(failed):
         return Tally(len(mine))
     kinds = failed.error.astype(np.int64) * 8 + failed.status
-    capped = 0
+    capped, alone = 0, 0.0
     for stage in np.unique(failed.stage).tolist():
         of_stage = mine.done_ns[mine.stage == stage]
-        begin, span_s = int(of_stage.min()), max((int(of_stage.max()) - int(of_stage.min())) / 1e9, 1e-9)
-        longest_s = min(BURST_S, planned_s.get(stage, math.inf) / BURST_BLOCKS)
-        block_s = max(longest_s, BURST_REQUESTS * span_s / len(of_stage))
-        here = failed.stage == stage
-        block = ((failed.done_ns[here] - begin) / (block_s * 1e9)).astype(np.int64)
-        _, sizes = np.unique(np.stack([block, kinds[here]]), axis=1, return_counts=True)
-        capped += int(np.minimum(sizes, CAP).sum())
+        here, ends = failed.stage == stage, (int(of_stage.min()), int(of_stage.max()))
+        counted = bursts(failed.done_ns[here], kinds[here], ends, len(of_stage), planned_s.get(stage, math.inf))
+        capped += int(counted.sum())
+        alone += float(counted.sum()) / clumped(counted)
     _, rows, sizes = np.unique(kinds, return_index=True, return_counts=True)
     classes: Counter[str] = Counter()
     for row, size in zip(rows.tolist(), sizes.tolist(), strict=True):
         classes[failed.failure_class(row)] += size
-    return Tally(len(mine), len(failed), capped, _ranked(classes))
+    return Tally(len(mine), len(failed), capped, alone, ranked(classes))
+
+
+def tally_of(view: StageView, arm: int, *, so_far: bool = False) -> Tally:
+    """Of one arm in this stage, or in this and all stages before it."""
+    if isinstance(view, CountedView):
+        return sum((counts.tallies[arm] for counts in view.stages(so_far=so_far)), Tally())
+    return tally(view.so_far if so_far else view.samples, arm, view.planned_s)
+
+
+def bursts(done_ns: Ints, kinds: Ints, ends_ns: tuple[int, int], requests: int, planned_s: float) -> Floats:
+    """The failures of one stage by block, each class capped. `ends_ns`: when the first and the last of the arm's
+    `requests` ended.
+    """
+    begin, span_s = ends_ns[0], max((ends_ns[1] - ends_ns[0]) / 1e9, 1e-9)
+    block_s = max(min(BURST_S, planned_s / BURST_BLOCKS), BURST_REQUESTS * span_s / requests)
+    block = ((done_ns - begin) / (block_s * 1e9)).astype(np.int64)
+    (blocks, _), sizes = np.unique(np.stack([block, kinds]), axis=1, return_counts=True)
+    counted = np.bincount(blocks, np.minimum(sizes, CAP), minlength=int(span_s / block_s) + 1)
+    return np.asarray(counted, np.float64)
+
+
+def clumped(counted: Floats) -> float:
+    """By how much the failures of blocks vary more than independent ones would (variance over mean, 1 at least): so
+    many of them are worth one.
+    """
+    mean = float(counted.mean())
+    return max(1.0, float(counted.var(ddof=1)) / mean) if len(counted) > 1 and mean > 0 else 1.0
 
 
 def compare(view: StageView, gate: Gate) -> Rule:
     """The rule for `errors`: against the baseline, or against a limit; in stages of either role."""
-    whole = view.so_far if view.role == "watch" else view.samples
-    first = tally(whole, BASELINE, view.planned_s)
-    second = tally(view.samples, CANDIDATE, view.planned_s)
-    here = tally(view.samples, BASELINE, view.planned_s)
+    first = tally_of(view, BASELINE, so_far=view.role == "watch")
+    second = tally_of(view, CANDIDATE)
+    here = tally_of(view, BASELINE)
     if second.requests == 0:
         return settled(_nothing(view, gate, first))
     if gate.limit is not None:
@@ -120,7 +151,8 @@ class Difference:
     @property
     def log_e(self) -> float:
         share = self.second.requests / (self.first.requests + self.second.requests)
-        return log_e_value(self.second.capped, self.first.capped, share)
+        # The candidate's failures count as far as they are independent; the baseline's, which excuse them, all.
+        return log_e_value(self.second.alone, self.first.capped, share)
 
     def bound(self, alpha: float, side: str) -> float:
         one, two = self.first, self.second
@@ -132,15 +164,24 @@ class Difference:
         return self.here.requests >= 20 and self.second.rate - self.here.rate <= self.margin
 
     @property
+    def look_level(self) -> float:
+        """At which the bound of this look has to lie beyond the margin. Most of the 1 % is for a stage of the planned
+        length, a fifth for looks that cannot wait for its end: a build that fails half of its requests.
+        """
+        units = max(self.first.requests + self.second.requests, 2)
+        planned = self.view.looks.level(ALPHA_FAIL * (1 - HASTE), units)
+        return max(planned, Looks(None).level(ALPHA_FAIL * HASTE, units))
+
+    @property
     def sure(self) -> float:
         return self.view.pass_level(max(self.second.requests, 2))
 
     def rule(self) -> Rule:
-        beyond = self.bound(ALPHA_FAIL, "lower") > self.margin and not self.shared
+        beyond = self.bound(self.look_level, "lower") > self.margin and not self.shared
         return Rule(min(1.0, math.exp(-self.log_e)) if beyond else 1.0, self.finding)
 
     def finding(self, failed: float | None) -> Finding:
-        low, high = self.bound(failed or ALPHA_FAIL, "lower"), self.bound(self.sure, "upper")
+        low, high = self.bound(self.look_level, "lower"), self.bound(self.sure, "upper")
         outcome, reason, needs_s = self._answer(failed, low, high)
         return Finding(
             metric=self.metric,
@@ -228,7 +269,9 @@ def most_frequent(classes: Iterable[tuple[str, int]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """The candidate's rate of failure against an absolute limit; bursts capped as between arms."""
+    """The candidate's rate of failure against an absolute limit. Bursts are not capped: whatever they come from, so
+    many requests failed, and this is what stops a run in an emergency.
+    """
 
     view: StageView
     gate: Gate
@@ -239,7 +282,7 @@ class _Limit:
         limit = self.gate.limit or 0.0
         two = self.second
         if limit > 0:
-            p = math.exp(-max(log_e_value(two.capped, two.requests - two.capped, limit), 0.0))
+            p = math.exp(-max(log_e_value(two.failures, two.requests - two.failures, limit), 0.0))
         else:
             p = 0.0 if two.failures else 1.0  # a limit of 0 is broken by the first failure
         return Rule(p, self.finding)
@@ -269,7 +312,7 @@ class _Limit:
                 needs_s = self.view.elapsed_s * max(requests_for(limit) / two.requests - 1, 0.5)
             reason = f"{what}: up to {words.percent(high)} is possible, {allowed}{words.needs(needs_s)}"
         return Finding(
-            metric="errors",
+            metric=self.gate.metric,
             outcome=outcome,
             reason=reason,
             kind=self.view.role,
@@ -288,7 +331,7 @@ class _Limit:
 
 def _nothing(view: StageView, gate: Gate, first: Tally) -> Finding:
     v1, v2 = view.names
-    asked = len(view.candidate)
+    asked = view.asked(CANDIDATE)
     due = view.candidate_due
     if first.requests and view.role == "watch" and due < 1:
         outcome: Outcome = "pass"
@@ -299,7 +342,7 @@ def _nothing(view: StageView, gate: Gate, first: Tally) -> Finding:
         outcome, reason = "no data", f"neither {v1} nor {v2} got a request that came to an end"
     else:
         outcome, reason = "no data", f"{v2} got no request, {v1} got {first.requests}"
-    if not first.requests and view.candidate.arm.size:
+    if not first.requests and asked:
         reason = f"{v1} got no request: nothing to compare {v2} with"
     return Finding(
         metric=gate.metric,

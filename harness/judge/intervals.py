@@ -50,8 +50,8 @@ class Spread:
 
 
 def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bool, robust: bool = False) -> Spread:
-    """`differences`: one a block or prompt; `ordered`: neighbours follow each other in time; `robust`: their location is
-    Huber's (for differences that are symmetric where there is no effect), else the mean.
+    """`differences`: one a block or prompt; `ordered`: neighbours follow each other in time; `robust`: their location
+    is Huber's (for differences that are symmetric where there is no effect), else the mean.
 
     Where neighbours resemble each other, the standard error is widened by sqrt((1 + r) / (1 - r)), with r the
     lag-1 autocorrelation less its own standard error 1 / sqrt(n): a handful of blocks resemble each other by
@@ -133,7 +133,9 @@ def agreed(p: float, s: Spread, bar: float) -> float:
 
 
 def lower_agreed(s: Spread, alpha: float, bound: float | None = None) -> float:
-    """The bound that lies above a bar exactly where `p_agreed` is below `alpha`; `bound`: that of another first test."""
+    """The bound that lies above a bar exactly where `p_agreed` is below `alpha`; `bound`: that of another first
+    test.
+    """
     if bound is None:
         bound = s.mean - t_isf(alpha, s.units - 1) * s.se_units
     pooled = [s.effect - t_isf(AGREED, s.units - 1) * s.se_draws, _percentile(s, AGREED)]

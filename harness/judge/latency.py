@@ -21,7 +21,8 @@ from harness.judge.blocks import (
     pooled,
     statistic,
 )
-from harness.judge.columns import Columns, Floats, Ints
+from harness.judge.columns import BASELINE, CANDIDATE, Columns, Floats, Ints
+from harness.judge.gaps import ICL
 from harness.judge.intervals import (
     ALPHA_FAIL,
     Spread,
@@ -37,6 +38,8 @@ from harness.judge.intervals import (
 from harness.judge.metrics import quantile_of
 from harness.judge.resample import generator, pooled_pair
 from harness.judge.rule import Rule, settled
+from harness.judge.sketched.binned import Binned, binned
+from harness.judge.sketched.view import CountedView
 from harness.judge.tail import Tail
 from harness.judge.times import lengths, seconds, uncounted
 from harness.judge.view import StageView
@@ -58,8 +61,21 @@ class Matched:
     dropped: float = 0.0
 
     @property
+    def counts(self) -> tuple[int, int]:
+        return len(self.values[0]), len(self.values[1])
+
+    @property
     def requests(self) -> int:
-        return min(len(self.values[0]), len(self.values[1]))
+        return min(self.counts)
+
+    @property
+    def constant(self) -> bool:
+        return all(np.ptp(values) == 0 for values in self.values)
+
+    @property
+    def blur(self) -> float:
+        """ln of what a value may be off by."""
+        return 0.0
 
     @cached_property
     def blocks(self) -> Blocks | None:
@@ -74,8 +90,10 @@ def measured(columns: Columns, metric: str) -> Floats:
     return lengths(columns) if metric == "osl" else seconds(columns, metric)
 
 
-def matched(view: StageView, metric: str) -> Matched:
+def matched(view: StageView, metric: str) -> Matched | Binned:
     """In a paired stage only pairs with a value in both arms: a failed request takes its partner out."""
+    if isinstance(view, CountedView):
+        return binned(view, metric)
     time = metric.split(".", 1)[0]
     if time not in view.kept:
         view.kept[time] = _matched(view, metric)
@@ -84,9 +102,9 @@ def matched(view: StageView, metric: str) -> Matched:
 
 
 def _matched(view: StageView, metric: str) -> Matched:
-    arms, begin = view.arms, view.record.begin_ns
+    arms, begin = view.timed(metric), view.record.begin_ns
     values = tuple(measured(arm, metric) for arm in arms)
-    if view.plan.mode != "paired":
+    if view.plan.mode != "paired" or metric.startswith(ICL):
         known = tuple(np.isfinite(v) for v in values)
         dues = tuple(arm.due_ns[k] for arm, k in zip(arms, known, strict=True))
         kept = tuple(v[k] for v, k in zip(values, known, strict=True))
@@ -120,7 +138,7 @@ def compare(view: StageView, gate: Gate) -> Rule:
     if blocks is None or n < least:
         return settled(_too_few(view, gate, data, least))
     v1, v2 = (pooled(blocks, arm, quantile) for arm in (0, 1))
-    if np.ptp(blocks.values[0]) == 0 and np.ptp(blocks.values[1]) == 0 and gate.metric != "osl":
+    if data.constant and gate.metric != "osl":
         return settled(_constant(view, gate, v1, v2, n))
     logs = block_logs(blocks, quantile)
     draws = pooled_pair(blocks, quantile, generator(view.evidence.seed, gate.metric, view.index))
@@ -139,12 +157,12 @@ class Ratio:
     seen: Spread
     v1: float
     v2: float
-    data: Matched
+    data: Matched | Binned
     dropped_blocks: float
     tail: Tail | None = None
 
     def rule(self) -> Rule:
-        bar = math.log1p(self.gate.margin or 0.0)
+        bar = math.log1p(self.gate.margin or 0.0) + self.data.blur
         p = p_agreed(self.seen, bar) if self.tail is None else agreed(self.tail.p(bar), self.seen, bar)
         if self.gate.metric == "osl":  # drift counts in both directions
             p = min(1.0, 2 * min(p, p_agreed(mirrored(self.seen), bar)))
@@ -160,9 +178,9 @@ class Ratio:
         gate, view, seen = self.gate, self.view, self.seen
         bar = math.log1p(gate.margin or 0.0)
         level = view.looks.level(failed or ALPHA_FAIL, seen.units)
-        low = lower_agreed(seen, level, None if self.tail is None else self.tail.lower(level))
+        low = lower_agreed(seen, level, None if self.tail is None else self.tail.lower(level)) - self.data.blur
         sure = view.pass_level(seen.units)
-        high = upper(seen, sure)
+        high = upper(seen, sure) + self.data.blur
         within = high < bar and (gate.metric != "osl" or lower(seen, sure) > -bar)
         needs_s = None
         if failed is not None:
@@ -173,7 +191,7 @@ class Ratio:
             outcome, reason = "pass", self._fine(high)
         else:
             needs_s = self._needs(bar)
-            outcome, reason = "inconclusive", self._open(low, high, within, needs_s)
+            outcome, reason = "inconclusive", self._open(low, high, within, needs_s) + self._blurred(high, bar)
         return Finding(
             metric=gate.metric,
             outcome=outcome,  # type: ignore[arg-type]
@@ -184,10 +202,16 @@ class Ratio:
             margin=1 + (gate.margin or 0.0),
             baseline=self.v1,
             candidate=self.v2,
-            n_baseline=len(self.data.values[0]),
-            n_candidate=len(self.data.values[1]),
+            n_baseline=self.data.counts[0],
+            n_candidate=self.data.counts[1],
             needs_s=needs_s,
         )
+
+    def _blurred(self, high: float, bar: float) -> str:
+        """Only where it matters: the samples themselves would have passed."""
+        if not isinstance(self.data, Binned) or not high - self.data.blur < bar <= high:
+            return ""
+        return f" ({self.data.coarse}, which alone keeps it from passing)"
 
     def _values(self) -> str:
         show = words.number if self.gate.metric == "osl" else words.time
@@ -229,29 +253,42 @@ class Ratio:
         return f"{self._what()}: {between}, {limit}{words.needs(needs_s)}"
 
     def _needs(self, bar: float) -> float | None:
+        bar -= self.data.blur
         if self.gate.metric == "osl" and self.seen.effect < 0:
             return more_seconds(mirrored(self.seen), bar, self.view.elapsed_s)
         return more_seconds(self.seen, bar, self.view.elapsed_s)
 
 
-def _missing(view: StageView, gate: Gate, data: Matched) -> Finding | None:
+def _known(view: StageView, metric: str, data: Matched | Binned) -> tuple[list[int], list[str], bool]:
+    """How many requests of either arm have the time, whose tokens nobody counted, and whether chunks were kept."""
+    if isinstance(data, Binned):
+        known, uncounted_in, kept = list(data.known), data.uncounted, any(data.known)
+    else:
+        known = [int(np.isfinite(measured(arm, metric)).sum()) for arm in view.timed(metric)]
+        uncounted_in = uncounted(view.baseline, metric), uncounted(view.candidate, metric)
+        kept = view.evidence.gaps is not None
+    return known, [v for v, silent in zip(view.names, uncounted_in, strict=True) if silent], kept
+
+
+def _missing(view: StageView, gate: Gate, data: Matched | Binned) -> Finding | None:
     """No values at all, in one arm or both. Missing data never passes."""
     if data.requests > 0:
         return None
     v1, v2 = view.names
-    known = [int(np.isfinite(measured(arm, gate.metric)).sum()) for arm in view.arms]
+    known, silent, kept = _known(view, gate.metric, data)
     name = gate.metric.split(".", 1)[0]
-    silent = [v for v, arm in zip(view.names, view.arms, strict=True) if uncounted(arm, gate.metric)]
-    if silent:
+    if gate.metric.startswith(ICL) and not kept:
+        reason = "the times of chunks were not kept, so there is no icl; load.chunks: true keeps them"
+    elif silent:
         whose = " and ".join(silent)
         reason = f"nobody counted the tokens of {whose}, so there is no {name}; load.tokenizer would count them"
     elif known[0] and known[1]:
         reason = f"no pair has a {name} in both arms ({known[0]} requests on {v1}, {known[1]} on {v2} have one)"
     elif known[0]:
-        asked = words.count(len(view.candidate), "request")
+        asked = words.count(view.asked(CANDIDATE), "request")
         reason = f"{v2} gave no {name} in {asked}, {v1} in {known[0]}: missing on {v2} only is a sign of failure"
     elif known[1]:
-        asked = words.count(len(view.baseline), "request")
+        asked = words.count(view.asked(BASELINE), "request")
         reason = f"{v1} gave no {name} in {asked}: nothing to compare {v2} with"
     else:
         reason = f"no request of this stage has a {name}"
@@ -266,27 +303,30 @@ def _missing(view: StageView, gate: Gate, data: Matched) -> Finding | None:
     )
 
 
-def _too_few(view: StageView, gate: Gate, data: Matched, least: int) -> Finding:
+def _too_few(view: StageView, gate: Gate, data: Matched | Binned, least: int) -> Finding:
     n = data.requests
     floor = MIN_BLOCKS * (MIN_PAIRS_A_BLOCK if data.paired else MIN_REQUESTS_A_BLOCK)
     wanted = max(least, floor)
     unit = "pair" if data.paired else "request"
-    needs_s = view.elapsed_s * (wanted / n - 1) if n < wanted else view.elapsed_s
+    needs_s: float | None = view.elapsed_s * (wanted / n - 1) if n < wanted else view.elapsed_s
     each = "" if data.paired else " an arm"
     tail = words.needs(needs_s) if view.final else ""
     quantile = None if gate.metric == "osl" else quantile_of(gate.metric)
-    v1, v2 = (statistic(v, quantile) for v in data.values)
+    v1, v2 = data.statistics() if isinstance(data, Binned) else (statistic(v, quantile) for v in data.values)
+    reason = f"needs at least {wanted} {unit}s{each}, there are {n}{tail}"
+    if isinstance(data, Binned) and n >= wanted:
+        reason, needs_s = f"cannot be judged from counts: {data.too_coarse}", None
     return Finding(
         metric=gate.metric,
         outcome="inconclusive",
-        reason=f"{gate.metric.replace('.', ' ')} needs at least {wanted} {unit}s{each}, there are {n}{tail}",
+        reason=f"{gate.metric.replace('.', ' ')} {reason}",
         stage=view.index,
         effect=v2 / v1 if v1 > 0 else None,
         margin=1 + (gate.margin or 0.0),
         baseline=v1,
         candidate=v2,
-        n_baseline=len(data.values[0]),
-        n_candidate=len(data.values[1]),
+        n_baseline=data.counts[0],
+        n_candidate=data.counts[1],
         needs_s=needs_s,
     )
 

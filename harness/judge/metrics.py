@@ -9,7 +9,8 @@ from typing import Literal
 from harness.errors import UsageError
 from harness.types import Gate
 
-TIMES = ("ttft", "tpot", "response_time", "request_latency")
+REQUEST_TIMES = ("ttft", "tpot", "response_time", "request_latency")
+TIMES = (*REQUEST_TIMES, "icl")
 STATISTICS = ("p50", "p90", "p95", "p99", "mean")
 QUALITY = (
     *("quality.kl", "quality.kl.p99", "quality.perplexity", "quality.top1", "quality.flips"),
@@ -26,7 +27,9 @@ QUALITY_MARGINS: dict[str, Literal["relative", "absolute"]] = {
 LATENCY = tuple(f"{time}.{statistic}" for time in TIMES for statistic in STATISTICS)
 THROUGHPUT = ("request_throughput", "output_token_throughput", "throughput_per_gpu", "goodput")
 RESOURCES = ("memory.peak", "energy")
-KNOWN = ("errors", *LATENCY, "osl", *QUALITY, *THROUGHPUT, *RESOURCES)
+ERRORS = ("errors", "errors.objective")
+"""Failures against the baseline's (or a limit), and beside that against a limit that stops a run in an emergency."""
+KNOWN = (*ERRORS, *LATENCY, "osl", *QUALITY, *THROUGHPUT, *RESOURCES)
 LOWER_IS_WORSE = THROUGHPUT
 
 DEFAULT_TIME_MARGIN = 0.10
@@ -58,7 +61,11 @@ def is_latency(name: str) -> bool:
 
 def of_equal_load(gate: Gate) -> bool:
     """Whether a gate is a comparison that only means something where both arms have the same load."""
-    return gate.metric == "osl" or (gate.metric in (*THROUGHPUT, *RESOURCES) and gate.margin is not None)
+    return (
+        gate.metric == "osl"
+        or gate.metric.startswith("icl.")
+        or (gate.metric in (*THROUGHPUT, *RESOURCES) and gate.margin is not None)
+    )
 
 
 def quantile_of(name: str) -> float | None:
@@ -97,7 +104,7 @@ def _normal(gate: Gate) -> Gate:
             raise UsageError(f"gate {name}: {word} {value} must be a number from 0 up")
     if is_quality(name):
         return _quality(gate)
-    if name == "errors":
+    if name in ERRORS:
         return _errors(gate)
     if gate.within and name != "goodput":
         raise UsageError(f"gate {name}: only goodput has limits within which a request is good")
@@ -124,8 +131,8 @@ def _amount(gate: Gate) -> None:
         raise UsageError(f"gate {name}: margin {gate.margin} must be below 1: it says how far it may be below")
     if name != "goodput":
         return
-    if not gate.within or set(gate.within) - set(TIMES):
-        raise UsageError(f"gate goodput: needs limits on {', '.join(TIMES)}, such as ttft within 500ms")
+    if not gate.within or set(gate.within) - set(REQUEST_TIMES):
+        raise UsageError(f"gate goodput: needs limits on {', '.join(REQUEST_TIMES)}, such as ttft within 500ms")
     if not all(0 < limit < float("inf") for limit in gate.within.values()):
         raise UsageError("gate goodput: each limit within which a request is good must be a duration above 0")
     if gate.limit is not None and not 0 < gate.limit < 1:
@@ -135,8 +142,10 @@ def _amount(gate: Gate) -> None:
 def _errors(gate: Gate) -> Gate:
     if gate.limit is not None:
         if gate.limit >= 1:
-            raise UsageError(f"gate errors: limit {gate.limit} must be a rate below 1")
+            raise UsageError(f"gate {gate.metric}: limit {gate.limit} must be a rate below 1")
         return gate
+    if gate.metric != "errors":
+        raise UsageError(f"gate {gate.metric}: takes a limit, such as max: 1%")
     if gate.margin is None:
         return dataclasses.replace(gate, margin=DEFAULT_ERROR_MARGIN, margin_kind="absolute")
     if gate.margin_kind != "absolute":

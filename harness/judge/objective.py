@@ -80,7 +80,7 @@ def limit(view: StageView, gate: Gate) -> Rule:
     """The rule of a gate with a limit of its own: all requests to the candidate, whatever their company."""
     bar = gate.limit or 0.0
     quantile = quantile_of(gate.metric)
-    first, second = (_held(arm, gate, bar, quantile) for arm in view.arms)
+    first, second = (_held(arm, gate, bar, quantile) for arm in view.timed(gate.metric))
     kind: FindingKind = view.role
     what = gate.metric.replace(".", " ")
     v2 = view.names[1]

@@ -257,7 +257,7 @@ def _tally(scores: Scores, arm: int) -> Tally:
     total = sum(kinds.values())
     requests = scores.answers[arm] + len(scores.pairs) + kinds["output of another shape"]
     ranked = tuple(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
-    return Tally(max(requests, total), total, total, ranked)
+    return Tally(max(requests, total), total, total, total, ranked)
 
 
 def ungated(view: StageView, gates: Sequence[Gate]) -> list[str]:

@@ -65,7 +65,7 @@ def what(metric: str, found: Excess, values: Values, names: tuple[str, str]) -> 
         )
     if metric == "quality.flips":
         return (
-            f"the answer of {v2} differs from {v1}'s in {words.percent(found.value)} of answers "
+            f"{v2} answers otherwise than {v1} in {words.percent(found.value)} of cases "
             f"({prompts}; how often {v1} differs from itself is not known)"
         )
     if metric == "quality.top1":

@@ -56,8 +56,7 @@ class Amounts:
 def span(view: StageView) -> tuple[int, int]:
     """Begin and end (ns) of the load as far as it was seen: what is answered after the planned end is left out."""
     begin = view.record.begin_ns
-    done = view.samples.done_ns
-    last = int(done.max()) if len(done) else begin
+    last = begin if view.last_ns is None else view.last_ns
     seen = last if view.until_ns is None else view.until_ns
     return begin, max(min(seen, begin + round(view.plan.duration_s * 1e9)), begin)
 

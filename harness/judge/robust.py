@@ -1,9 +1,9 @@
 """The location of block differences, so that a few wild blocks neither hide nor make a difference.
 
-Block differences have heavy tails: where a queue built up in one arm and not in the other, D_b says little of the build.
-Huber's M-estimator counts a block beyond K robust standard deviations as one at K. Under H0 (two arms that differ by a
-factor) the D_b are symmetric about its logarithm, so any symmetric location tests it; where D_b are normal, this one
-costs 4 % of the data, where queues spike it is worth as much as twice the data.
+Block differences have heavy tails: where a queue built up in one arm and not in the other, D_b says little of the
+build. Huber's M-estimator counts a block beyond K robust standard deviations as one at K. Under H0 (two arms that
+differ by a factor) the D_b are symmetric about its logarithm, so any symmetric location tests it; where D_b are normal,
+this one costs 4 % of the data, where queues spike it is worth as much as twice the data.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import numpy as np
 from harness.judge.blocks import MIN_BLOCKS, MIN_PAIRS_A_BLOCK, Blocks, block_logs, log_of, statistic
 from harness.judge.columns import Columns, Floats, Ints
 from harness.judge.distributions import t_isf
+from harness.judge.gaps import ICL
 from harness.judge.intervals import ALPHA_FAIL, Spread, spread
 from harness.judge.latency import Matched, Ratio, least_requests, measured
 from harness.judge.metrics import RESOURCES, THROUGHPUT, is_latency, quantile_of
@@ -73,7 +74,7 @@ def compare(view: Turns, gate: Gate) -> Rule:
     """The rule of a relative gate; it says nothing before all periods are over."""
     if not view.over:
         return settled(_none(view, gate, "not judged before all periods are over", 0, 0))
-    if gate.metric in (*THROUGHPUT, *RESOURCES):
+    if gate.metric in (*THROUGHPUT, *RESOURCES) or gate.metric.startswith(ICL):
         return settled(_none(view, gate, f"{gate.metric} is not compared between arms that work in turns", 0, 0))
     halves = [
         _half(view, one, two, gate.metric) for one, two in zip(view.records[::2], view.records[1::2], strict=True)
@@ -91,7 +92,7 @@ def compare(view: Turns, gate: Gate) -> Rule:
     one, two = block_logs(blocks, quantile)
     draws = pooled_pair(blocks, quantile, generator(view.evidence.seed, gate.metric, view.index))
     effect = float(np.diff(log_of(np.array([v1, v2])))[0])
-    seen = spread(effect, two - one, log_of(draws[1]) - log_of(draws[0]), ordered=True)
+    seen = spread(effect, two - one, log_of(draws[1]) - log_of(draws[0]), ordered=True, robust=True)
     seen = _wider(seen, np.array([np.mean((two - one)[half_of == half]) for half in np.unique(half_of)]))
     due = tuple(np.concatenate([half[arm][1] for half in halves]) for arm in (0, 1))
     data = Matched(blocks.values, (due[0], due[1]), paired=False)

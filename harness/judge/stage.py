@@ -22,7 +22,7 @@ from harness.judge import (
     words,
 )
 from harness.judge.evidence import Evidence
-from harness.judge.metrics import RESOURCES, THROUGHPUT, is_latency, is_quality, of_equal_load
+from harness.judge.metrics import ERRORS, RESOURCES, THROUGHPUT, is_latency, is_quality, of_equal_load
 from harness.judge.rule import Rule, family
 from harness.judge.scored import Scores, gather
 from harness.judge.sequential import Turns, turns
@@ -117,7 +117,7 @@ def _so_far(evidence: Evidence, view: StageView) -> tuple[Gate, ...]:
 
 
 def _rule(view: StageView, gate: Gate, scores: Scores) -> Rule:
-    if gate.metric == "errors":
+    if gate.metric in ERRORS:
         return failures.compare(view, gate)
     if isinstance(view, Turns) and (gate.limit is None or not view.over):
         return sequential.compare(view, gate)
@@ -140,7 +140,7 @@ def _group(metric: str) -> int:
     """Validity, errors, quality, latency, the rest."""
     if metric.startswith("validity."):
         return 0
-    if metric in ("errors", "deploy.errors", "traffic.strays"):
+    if metric in (*ERRORS, "deploy.errors", "traffic.strays"):
         return 1
     if metric.startswith("quality."):
         return 2

@@ -3,8 +3,8 @@
 D_b of such blocks says whether each happened to hold a slow request. Instead both arms are taken together, the
 candidate's times divided by the bar, and of those beyond the pooled quantile it is added up, by block and arm, how far
 beyond (on the scale of ln) they are. Under H0 the arms of a block may be swapped, so the sum of the blocks' differences
-is as likely with any of their signs turned (Fisher's randomization test, 1935): the p-value is exact, whatever the times
-look like.
+is as likely with any of their signs turned (Fisher's randomization test, 1935): the p-value is exact, whatever the
+times look like.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from harness.judge import rates, words
-from harness.judge.columns import OK, Columns, Floats, Ints
+from harness.judge.columns import BASELINE, CANDIDATE, OK, Floats, Ints
 from harness.judge.rates import LEAST_ANSWERS, SHORTEST_BLOCK_S, Amounts
 from harness.judge.relative import LEAST_BLOCKS, Relative, missing, spoken, too_few
 from harness.judge.rule import Rule, settled
@@ -118,27 +118,23 @@ def information(view: StageView, *, drift: bool, gated: Collection[str] = ()) ->
     """`osl` drift (where `drift` and no gate says so), request and output token throughput of both arms, except for
     those that are `gated`.
     """
-    tokens = tuple(lengths(arm) for arm in view.arms)
-    some = all(bool((t > 0).any()) for t in tokens)
+    tokens = view.tokens(BASELINE), view.tokens(CANDIDATE)
+    some = all(together for _, together in tokens)
     if drift and some:
-        one, two = (float(np.nanmean(t)) for t in tokens)
+        one, two = (together / answers for answers, together in tokens)
         ratio = two / one
         text = f"answers are {_longer(ratio)} on {view.names[1]} ({two:.1f} tokens against {one:.1f})"
         yield _finding(view, "osl", "ratio", one, two, text, ratio)
-    if not any(len(arm) for arm in view.arms):
+    if not view.asked(BASELINE) + view.asked(CANDIDATE):
         return
     if "request_throughput" not in gated:
-        one, two = (_answered(arm) / view.elapsed_s for arm in view.arms)
+        one, two = (answered / view.elapsed_s for answered in view.answered)
         text = f"{two:.3g} answers a second on {view.names[1]}, {one:.3g} on {view.names[0]}"
         yield _finding(view, "request_throughput", "1/s", one, two, text)
     if some and "output_token_throughput" not in gated:
-        one, two = (float(np.nansum(t)) / view.elapsed_s for t in tokens)
+        one, two = (together / view.elapsed_s for _, together in tokens)
         text = f"{two:.3g} output tokens a second on {view.names[1]}, {one:.3g} on {view.names[0]}"
         yield _finding(view, "output_token_throughput", "1/s", one, two, text)
-
-
-def _answered(arm: Columns) -> int:
-    return int((arm.status == OK).sum())
 
 
 def _longer(ratio: float) -> str:
@@ -160,6 +156,6 @@ def _finding(
         effect=effect,
         baseline=one,
         candidate=two,
-        n_baseline=len(view.baseline),
-        n_candidate=len(view.candidate),
+        n_baseline=view.asked(BASELINE),
+        n_candidate=view.asked(CANDIDATE),
     )

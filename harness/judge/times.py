@@ -8,7 +8,7 @@ from harness.judge.columns import OK, TIMEOUT, Columns, Floats, Ints
 
 
 def seconds(columns: Columns, metric: str) -> Floats:
-    """The time `metric` (ttft.p50, response_time.mean, ...) of each row, NaN where there is none.
+    """The time `metric` (ttft.p50, response_time.mean, ...) of each row, NaN where there is none; icl of `gaps`' rows.
 
     Only answered requests have times, and time-outs: those are censored at what they had waited. A time-out
     before the first token has waited that long for it; its tpot is unknown.
@@ -23,6 +23,8 @@ def seconds(columns: Columns, metric: str) -> Floats:
         values = done - sent
     elif name == "ttft":
         values = np.where(late & np.isnan(first), done, first) - sent
+    elif name == "icl":  # of rows that are gaps
+        values = done - first
     else:
         tokens = np.where(late, np.maximum(columns.osl, 2), columns.osl)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.judge import words
-from harness.judge.columns import BASELINE
+from harness.judge.columns import BASELINE, CANDIDATE
 from harness.judge.counts import rate_lower, rate_upper
-from harness.judge.failures import most_frequent, tally
+from harness.judge.failures import most_frequent, tally_of
 from harness.judge.intervals import ALPHA_PASS
 from harness.judge.view import StageView
 from harness.types import Finding, Outcome
@@ -21,7 +21,7 @@ UNSEEN_S = 10.0
 
 def deployed(view: StageView) -> Finding:
     """`deploy.errors` of a deploy stage: v1 answers every request while v2 is brought, or the run is at fault."""
-    first = tally(view.samples, BASELINE, view.planned_s)
+    first = tally_of(view, BASELINE)
     v1, v2 = view.names
     outcome: Outcome = "pass" if view.final else "inconclusive"
     if not first.requests:
@@ -83,7 +83,7 @@ def strays(view: StageView) -> Finding | None:
         effect=float(count) if last_ns is not None else None,
         margin=0.0,
         candidate=float(count) if last_ns is not None else None,
-        n_candidate=len(view.candidate),
+        n_candidate=view.asked(CANDIDATE),
     )
 
 
@@ -103,7 +103,7 @@ def _read(view: StageView, device: str) -> tuple[int, int | None]:
 
 def share(view: StageView) -> Finding | None:
     """`traffic.share` of a split: what was observed, for information. Whether it fits the plan says `validity`."""
-    n1, n2 = len(view.baseline), len(view.candidate)
+    n1, n2 = view.asked(BASELINE), view.asked(CANDIDATE)
     total = n1 + n2
     if view.plan.mode != "split" or not total:
         return None

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from harness.errors import UsageError
-from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, Columns
-from harness.judge.evidence import Evidence
 from harness.judge.boundary import Looks
+from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, TIMEOUT, Columns
+from harness.judge.evidence import Evidence
+from harness.judge.gaps import ICL
 from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
 from harness.judge.outputs import Answer, seen
 from harness.types import StagePlan, StageRecord
@@ -56,12 +59,12 @@ class StageView:
         if record is None:
             raise UsageError(f"stage {index}: the recording has no such stage")
         horizon = record.begin_ns + round(record.plan.duration_s * 1e9)
-        cut, final = _moment(record, horizon, now_ns)
+        cut, final = moment(record, horizon, now_ns)
         until = cut
         samples = evidence.samples
         rows = samples.stage <= index
         for other in records:
-            if other.plan.purpose in APART and other is not record:
+            if _apart(other, record):
                 rows &= samples.stage != other.plan.index
         if cut is not None:
             rows &= samples.done_ns <= cut
@@ -70,7 +73,7 @@ class StageView:
             mine = so_far.done_ns[so_far.stage == index]
             cut = int(mine.max()) if len(mine) else record.begin_ns
         passed = (cut - record.begin_ns) / max(horizon - record.begin_ns, 1)
-        role, alpha = _role(records, record)
+        role, alpha = role_of(records, record)
         return cls(
             evidence=evidence,
             record=record,
@@ -82,6 +85,10 @@ class StageView:
             role=role,
             alpha=alpha,
         )
+
+    def sets_apart(self, other: StageRecord) -> bool:
+        """Whether this stage has nothing to do with what was seen in another."""
+        return _apart(other, self.record)
 
     @property
     def planned_s(self) -> dict[int, float]:
@@ -135,6 +142,17 @@ class StageView:
     def candidate(self) -> Columns:
         return self.samples.take((self.samples.arm == CANDIDATE) & ~self.samples.score)
 
+    def timed(self, metric: str) -> tuple[Columns, Columns]:
+        """The rows of this stage, baseline's and candidate's, that have the time `metric`: requests, or gaps."""
+        if not metric.startswith(ICL):
+            return self.arms
+        found = self.evidence.gaps
+        rows = self.samples.take(np.zeros(len(self.samples), np.bool_)) if found is None else found
+        rows = rows.take(rows.stage == self.index)
+        if self.until_ns is not None:
+            rows = rows.take(rows.done_ns <= self.until_ns)
+        return rows.take(rows.arm == BASELINE), rows.take(rows.arm == CANDIDATE)
+
     @property
     def arms(self) -> tuple[Columns, Columns]:
         return self.baseline, self.candidate
@@ -144,11 +162,47 @@ class StageView:
         """How many requests each arm answered."""
         return int((self.baseline.status == OK).sum()), int((self.candidate.status == OK).sum())
 
+    def asked(self, arm: int) -> int:
+        """This stage's requests to one arm, without those that score."""
+        return int(((self.samples.arm == arm) & ~self.samples.score).sum())
+
+    def failed(self, arm: int) -> tuple[int, int]:
+        """This stage's requests to one arm that failed, those that score among them; and how many of them timed out."""
+        mine = self.samples.arm == arm
+        return int((mine & self.samples.failed).sum()), int((mine & (self.samples.status == TIMEOUT)).sum())
+
+    @cached_property
+    def total(self) -> int:
+        """All requests of this stage, to whomever and for whatever."""
+        return len(self.samples)
+
+    def called(self, error: str) -> int:
+        """How many requests of this stage ended with that class of error."""
+        names = self.samples.error_names
+        return int((self.samples.error == names.index(error)).sum()) if error in names else 0
+
+    @cached_property
+    def workers(self) -> frozenset[int]:
+        """Who sent this stage's requests, as far as it is known."""
+        return frozenset(np.unique(self.samples.worker).tolist())
+
+    def tokens(self, arm: int) -> tuple[int, int]:
+        """Of one arm's answers that say their length: how many, and their tokens together."""
+        columns = self.arms[arm]
+        known = (columns.status == OK) & (columns.osl >= 0)
+        return int(known.sum()), int(columns.osl[known].sum(dtype=np.int64))
+
+    @cached_property
+    def last_ns(self) -> int | None:
+        """When the last request that was seen ended; None if none did."""
+        done = self.samples.done_ns
+        return int(done.max()) if len(done) else None
+
     @cached_property
     def elapsed_s(self) -> float:
         """Of the stage, up to the last thing that was seen."""
-        done = self.samples.done_ns
-        return max((int(done.max()) - self.record.begin_ns) / 1e9, 1e-3) if len(done) else 1e-3
+        last = self.last_ns
+        return 1e-3 if last is None else max((last - self.record.begin_ns) / 1e9, 1e-3)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -167,7 +221,7 @@ class StageView:
             and r.plan.purpose not in APART
             and r.plan.rate_to is None
             and r.plan.in_flight_to is None
-            and _role(records, r)[0] == "comparison"
+            and role_of(records, r)[0] == "comparison"
         ]
         return found[-1] if found else None
 
@@ -179,13 +233,13 @@ class StageView:
             share = 1.0 if plan.mode == "paired" else plan.candidate_share
             now = plan.rate if plan.rate_to is None else plan.rate + (plan.rate_to - plan.rate) * self.fraction
             return (plan.rate + now) / 2 * plan.duration_s * share * self.fraction
-        return max(float(len(self.samples)) * self.plan.candidate_share, float(self.plan.candidate_share > 0))
+        return max(float(self.total) * self.plan.candidate_share, float(self.plan.candidate_share > 0))
 
     def arm_name(self, arm: int) -> str:
         return self.names[arm] if arm < 2 else ARMS[arm]
 
 
-def _moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int | None, bool]:
+def moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int | None, bool]:
     """Up to when samples count (None: all), and whether the stage is over and whole."""
     if now_ns is not None:
         return now_ns, False
@@ -199,6 +253,10 @@ def _moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int 
     return decided, end - record.begin_ns >= WHOLE * (horizon - record.begin_ns)
 
 
+def _apart(other: StageRecord, record: StageRecord) -> bool:
+    return other.plan.purpose in APART and other is not record
+
+
 def equal_load(plan: StagePlan) -> bool:
     if plan.mode in COMPARING:
         return True
@@ -206,7 +264,7 @@ def equal_load(plan: StagePlan) -> bool:
     return abs(candidate - baseline) < SHARE_TOLERANCE and plan.purpose == "compare"
 
 
-def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]:
+def role_of(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]:
     """A paired or interleaved stage compares. So does a 50/50 split, unless an earlier stage has compared:
     then it is watched like any split, because a short one could only add noise to an answer that is there.
 
@@ -218,7 +276,7 @@ def _role(records: list[StageRecord], record: StageRecord) -> tuple[Role, float]
     compared, watched = False, 0
     role: Role = "watch"
     for other in records:
-        if other.plan.purpose in APART and other is not record:
+        if _apart(other, record):
             continue
         paired = other.plan.mode in COMPARING
         role = "comparison" if paired or (equal_load(other.plan) and not compared) else "watch"

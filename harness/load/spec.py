@@ -79,6 +79,10 @@ class LoadSpec:
         return len(self.prompts) or len(self.inputs) or RANDOM_PAYLOADS
 
     @property
+    def keeps_texts(self) -> bool:
+        return self.logprobs_k > 0 or self.texts
+
+    @property
     def keeps_outputs(self) -> bool:
         return self.logprobs_k > 0 or self.compare_outputs or self.texts or self.vectors
 

@@ -177,7 +177,9 @@ def measured(metric: str, value: float | None) -> str:
         return NONE
     if metric.partition(".")[0] in (*LATENCIES, "steps"):
         return seconds(value)
-    if metric in ("errors", "deploy.errors") or (metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS)):
+    if metric in ("errors", "errors.objective", "deploy.errors") or (
+        metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS)
+    ):
         return percent(value)
     if metric == "traffic.strays":
         return on_scale(value, "1")

@@ -30,7 +30,7 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
         texts=scenario.keeps_texts,
         own_logprob=scenario.asks_logprob,
         vectors=scenario.keeps_vectors,
-        chunks=load.chunks,
+        chunks=load.chunks or any(gate.metric.startswith("icl.") for gate in scenario.gates),
         t0_ns=t0_ns,
         folder=folder,
         trace_ns=plan.trace_ns,

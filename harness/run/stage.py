@@ -72,7 +72,9 @@ class Walk:
             now_ns = self.now_ns()
             if now_ns > overdue_ns:
                 raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
-            if alarm_ns is not None or (now_ns >= next_look_ns and self.watch.seen_ns > self.stages[-1].begin_ns):
+            decided = self.stages[-1].decided_ns is not None
+            due = now_ns >= next_look_ns and self.watch.seen_ns > self.stages[-1].begin_ns
+            if alarm_ns is not None or (due and not decided):
                 # The look is dated by the last thing on disk, so that it can be repeated from the disk.
                 look_ns = max(self.watch.seen_ns, alarm_ns or 0)
                 leaning = judge_stage(self.watch.evidence(), plan.index, now_ns=look_ns)
@@ -81,6 +83,11 @@ class Walk:
                 if leaning.verdict == "rollback":
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
                     return judge_stage(self.watch.evidence(), plan.index)
+                if leaning.verdict == "promote" and not ending:
+                    # What is still under way is awaited, because a next stage may follow, and has no say any more.
+                    self._record(replace(self.stages[-1], decided_ns=look_ns), over=True)
+                    ending = True
+                    self.generator.end_stage()
             if not ending and (over() or (self.stop_on_loss and self.generator.roster.lost)):
                 ending = True
                 self.generator.end_stage()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.judge import Evidence
-from harness.recording import PartsTail, Recording
+from harness.recording import PartsTail, Recording, gates
 from harness.run.folder import RunFolder
 from harness.run.recent import Recent
 from harness.types import ArmName, ArmStatus
@@ -41,6 +41,9 @@ class Watch:
         self._outputs = PartsTail(folder.path, "outputs")
         self._readings = PartsTail(folder.path, "readings")
         self._scores = PartsTail(folder.path, "scores")
+        # Chunks are many: they are followed only where something is judged of them.
+        wanted = any(gate.metric.startswith("icl.") for gate in gates(folder.meta))
+        self._chunks = PartsTail(folder.path, "chunks") if wanted else None
         self._recent = Recent()
         self.poll()
 
@@ -51,11 +54,14 @@ class Watch:
         self._outputs.poll()
         self._readings.poll()
         self._scores.poll()
+        if self._chunks is not None:
+            self._chunks.poll()
 
     def close(self) -> None:
         """Lets go of everything that was read, too: what follows reads the files."""
-        for tail in (self._samples, self._outputs, self._readings, self._scores):
-            tail.close()
+        for tail in (self._samples, self._outputs, self._readings, self._scores, self._chunks):
+            if tail is not None:
+                tail.close()
 
     @property
     def samples(self) -> pa.Table:
@@ -69,7 +75,9 @@ class Watch:
     def evidence(self) -> Evidence:
         """The same evidence that `Recording.open` gives once the run is over."""
         tables = self._samples.table, self._outputs.table, self._readings.table
-        return Evidence.of(Recording(self._folder.path, self._folder.meta, *tables, scores=self._scores.table))
+        chunks = self._chunks and self._chunks.table
+        meta, scores = self._folder.meta, self._scores.table
+        return Evidence.of(Recording(self._folder.path, meta, *tables, chunks=chunks, scores=scores))
 
     def served(self, arm: ArmName, since_ns: int) -> int:
         """Requests of an arm that were sent after `since_ns` and answered well."""

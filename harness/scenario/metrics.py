@@ -19,19 +19,18 @@ from harness.scenario.units import (
     parse_share,
 )
 
-TIMES = ("ttft", "tpot", "response_time", "request_latency")
+REQUEST_TIMES = ("ttft", "tpot", "response_time", "request_latency")
+TIMES = (*REQUEST_TIMES, "icl")
 STATISTICS = ("p50", "p90", "p95", "p99", "mean")
 LATENCY = tuple(f"{time}.{statistic}" for time in TIMES for statistic in STATISTICS)
 QUALITY = quality.QUALITY
 
+ERRORS = ("errors", "errors.objective")
 # What the judge judges. A test holds this equal to harness.judge.metrics.KNOWN.
 THROUGHPUT = ("request_throughput", "output_token_throughput", "throughput_per_gpu", "goodput")
 RESOURCES = ("memory.peak", "energy")
 OF_OWN_GPUS = ("throughput_per_gpu", "energy")
-JUDGED = ("errors", *LATENCY, "osl", *QUALITY, *THROUGHPUT, *RESOURCES)
-
-# Words of the design that have no rule yet: refused by name and not as unknown.
-NOT_YET = tuple(f"icl.{statistic}" for statistic in STATISTICS)
+JUDGED = (*ERRORS, *LATENCY, "osl", *QUALITY, *THROUGHPUT, *RESOURCES)
 
 DEFAULT_ERROR_MARGIN = 0.01
 DEFAULT_MARGIN = 0.10
@@ -42,8 +41,6 @@ def parse_metric(name: str) -> str:
     full = f"{name}.p50" if name in TIMES else name
     if full in JUDGED or is_quality(full):
         return full
-    if full in NOT_YET or full == "icl":
-        raise ValueError(f"{name} is not judged yet; judged are {judged_words()}")
     close = difflib.get_close_matches(name, (*JUDGED, *TIMES), n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ValueError(f"expected a metric ({judged_words()}), found {name!r}{hint}")
@@ -52,7 +49,7 @@ def parse_metric(name: str) -> str:
 def judged_words() -> str:
     """The judged metrics in a few words."""
     rest = ", ".join(("osl", *QUALITY, *THROUGHPUT, *RESOURCES))
-    return f"errors, {', '.join(TIMES)} with .{', .'.join(STATISTICS)}, {rest}"
+    return f"{', '.join(ERRORS)}, {', '.join(TIMES)} with .{', .'.join(STATISTICS)}, {rest}"
 
 
 def is_quality(metric: str) -> bool:
@@ -76,8 +73,8 @@ def quantile(metric: str) -> float | None:
 
 def margin_parser(metric: str) -> Callable[[object], float] | None:
     """How `margin` is written for this metric; None if it takes none."""
-    if metric == "errors":
-        return parse_points
+    if metric in ERRORS:
+        return parse_points if metric == "errors" else None
     if metric in THROUGHPUT:
         return parse_drop
     return quality.margin_parser(metric) if is_quality(metric) else parse_relative

@@ -94,10 +94,10 @@ def parse_share(value: Any) -> float:
 
 
 def parse_relative(value: Any) -> float:
-    """A fraction above 0 of `10%`; it may be more than 100%."""
+    """A fraction of `10%`; it may be more than 100%, and 0% allows no difference at all."""
     margin = _percent(value)
-    if not margin:
-        raise ValueError(f"expected a percentage above 0 such as 10%, found {found(value)}")
+    if margin is None:
+        raise ValueError(f"expected a percentage such as 10%, found {found(value)}")
     return margin
 
 

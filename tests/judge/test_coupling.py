@@ -87,8 +87,8 @@ def test_the_sentence_says_what_it_rests_on() -> None:
     assert gate.effect == pytest.approx(1.3, abs=0.04)
     assert gate.interval is not None
     assert (gate.interval[0] or 0) > 1.10
-    assert gate.reason.startswith("response_time p50 rests on v1 alone, since v1 is ")
-    assert " beside v2 than alone, and v2 is " in gate.reason
+    assert gate.reason.startswith("response_time p50 rests on v1 alone, since v1 takes ")
+    assert " beside v2 than alone, and v2 beside v1 " in gate.reason
     told = found(verdict, "coupling.response_time.p50")
     assert told.outcome == "pass"
     assert told.effect == pytest.approx(1.2, abs=0.04)
@@ -101,7 +101,7 @@ def test_a_v2_that_drags_and_is_no_slower_than_v1_allows_passes_on_v1_alone() ->
     verdict = judge_stage(world(2, drag=1.04, slower=1.04), 1)
     gate = found(verdict, P50.metric)
     assert gate.outcome == "pass"
-    assert "rests on v1 alone: v1 is" in gate.reason
+    assert "rests on v1 alone: v1 takes" in gate.reason
 
 
 def test_what_fails_at_the_same_time_fails_whatever_v1_took_alone() -> None:

@@ -174,6 +174,14 @@ def test_stages_and_gates_come_back_from_json(tmp_path: Path) -> None:
     assert gates({}) == ()
 
 
+def test_a_plan_of_an_older_run_has_none_of_what_came_later() -> None:
+    old = {"index": 0, "mode": "paired", "arrival": "closed", "duration_s": 90.0, "candidate_share": 0.5}
+    (record,) = stage_records({"stages": [{"plan": old, "begin_ns": 5}]})
+    assert (record.plan.until_decided, record.plan.together, record.plan.periods) == (False, 1, 0)
+    new = dataclasses.replace(record, plan=dataclasses.replace(record.plan, until_decided=True, period=2, periods=4))
+    assert stage_records(json.loads(json.dumps({"stages": [dataclasses.asdict(new)]}))) == (new,)
+
+
 @pytest.mark.parametrize(
     ("meta", "words"),
     [

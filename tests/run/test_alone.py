@@ -94,7 +94,7 @@ def test_the_judge_says_what_v2_costs_v1(ran: Ran) -> None:
     coupling = by_stage[(1, "coupling.response_time.p50")]
     assert coupling.n_baseline == len(ran.of(0))
     assert coupling.effect is not None
-    assert coupling.reason.startswith("for information: response_time p50: v1 is ")
+    assert coupling.reason.startswith("for information: response_time p50: v1 takes ")
     last = ran.stages[-1].plan.index
     assert "in turns, once A-B-B-A; low trust" in by_stage[(last, "response_time.p50")].reason
 

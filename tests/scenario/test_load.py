@@ -105,7 +105,7 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
         ("prompts/questions.jsonl", "prompts", "5:17: load.prompts: expected a file of prompts, found "),
         ("metric: errors", "metric: error", "7:14: gates.0.metric: expected a metric ("),
         ("metric: errors, margin: 3pp", "metric: goodput, margin: 5%", "7:5: gates.0: goodput needs within (such as"),
-        ("metric: ttft.p50", "metric: icl.p50", "8:14: gates.1.metric: icl.p50 is not judged yet"),
+        ("metric: ttft.p50", "metric: icl.p51", "8:14: gates.1.metric: expected a metric"),
         ("metric: ttft.p50", "metric: tpot", "9:14: gates.2.metric: tpot.p50 is gated twice"),
         ("margin: 3pp", "margin: 3%", "7:30: gates.0.margin: expected percentage points such as 1pp"),
         ("margin: 3pp", "margin: 3pp, max: 1%", "7:40: gates.0.max: give margin or max, not both"),

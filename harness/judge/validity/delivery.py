@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge import words
-from harness.judge.columns import Columns, Ints
+from harness.judge.columns import ARMS, Columns, Ints
 from harness.judge.distributions import gamma_isf
 from harness.judge.validity.fault import Fault, fault, nothing
 from harness.judge.validity.generator import Machine, cause
@@ -81,8 +81,7 @@ def _slots(view: StageView, seen: Delivery) -> Fault | None:
     """A closed loop whose slots stood empty most of the time. What failed at that lower load has failed all the same;
     but where requests fail at once, the pauses after them are the reason.
     """
-    samples = view.samples
-    failed = float(samples.failed.mean()) if len(samples) else 1.0
+    failed = sum(view.failed(arm)[0] for arm in range(len(ARMS))) / view.total if view.total else 1.0
     if seen.in_flight is None or not seen.in_flight_planned or failed > FAILED_TOO_OFTEN:
         return None
     if seen.in_flight >= MIN_HELD * seen.in_flight_planned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.judge.columns import BASELINE, CANDIDATE
 from harness.judge.metrics import THROUGHPUT, is_latency, quantile_of
 from harness.judge.view import StageView
 from harness.types import Finding
@@ -14,7 +15,7 @@ Voids = Callable[[Finding], bool]
 
 MAX_SPOILT = 0.05
 # What counts whatever is wrong with the measurement.
-WHATEVER = ("traffic.strays", "deploy.errors", "errors", "quality.broken")
+WHATEVER = ("traffic.strays", "deploy.errors", "errors", "errors.objective", "quality.broken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def fault(
         reason=reason,
         kind="validity",
         stage=view.index,
-        n_baseline=len(view.baseline),
-        n_candidate=len(view.candidate),
+        n_baseline=view.asked(BASELINE),
+        n_candidate=view.asked(CANDIDATE),
     )
     return Fault(finding, voids or measured, stops)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from harness.judge import words
 from harness.judge.validity.fault import Fault, fault, informs, nothing, objectives, room
 from harness.judge.validity.signals import Series, series, span
@@ -168,7 +166,7 @@ def _clocks(view: StageView, machine: Machine, latency_s: float) -> Fault | None
 
 def _silent(view: StageView, machine: Machine) -> Fault | None:
     """A worker that sends and says nothing of itself, where others do."""
-    sent = set(np.unique(view.samples.worker).tolist())
+    sent = view.workers
     heard = {number for number, worker in machine.workers.items() if worker.cpu is not None}
     silent = sorted(sent - heard)
     if not heard or not silent or machine.passed_s < SILENT_S:
@@ -178,14 +176,11 @@ def _silent(view: StageView, machine: Machine) -> Fault | None:
 
 def _sockets(view: StageView) -> Fault | None:
     """Requests that this machine had no file descriptor or port for were never asked of any server."""
-    names = view.samples.error_names
-    if OUT_OF_SOCKETS not in names:
-        return None
-    lost = int((view.samples.error == names.index(OUT_OF_SOCKETS)).sum())
-    if lost <= MAX_UNSENT * len(view.samples):
+    lost = view.called(OUT_OF_SOCKETS)
+    if lost <= MAX_UNSENT * view.total:
         return None
     reason = (
-        f"{lost} of {len(view.samples)} requests found no socket free on the load generator: raise its limit of open "
+        f"{lost} of {view.total} requests found no socket free on the load generator: raise its limit of open "
         "files, or give load.connections"
     )
     return fault(view, "generator", reason)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge import words
-from harness.judge.columns import CANDIDATE, TIMEOUT
+from harness.judge.columns import CANDIDATE
 from harness.judge.counts import p_more
+from harness.judge.metrics import ERRORS
 from harness.judge.times import seconds
 from harness.judge.validity import generator
 from harness.judge.validity.fault import Fault, Voids, fault, measured, room
@@ -36,7 +37,7 @@ class Lag:
     p99_s: float
     limit_s: float
     late: int
-    worker: int
+    worker: int | None
     worker_late: int
     worker_n: int
     by_worker: dict[int, float]
@@ -123,9 +124,7 @@ def our_own(view: StageView) -> Voids:
     """Everything but requests that failed; and those too, where a limit was broken by time-outs, which a generator
     that is too slow brings about by itself.
     """
-    second = view.samples.arm == CANDIDATE
-    failed = int((second & view.samples.failed).sum())
-    late = int((second & (view.samples.status == TIMEOUT)).sum())
-    absolute = any(gate.metric == "errors" and gate.limit is not None for gate in view.evidence.rules)
+    failed, late = view.failed(CANDIDATE)
+    absolute = any(gate.metric in ERRORS and gate.limit is not None for gate in view.evidence.rules)
     doubtful = absolute and 2 * late > failed
-    return lambda finding: measured(finding) or (doubtful and finding.metric == "errors")
+    return lambda finding: measured(finding) or (doubtful and finding.metric in ERRORS)

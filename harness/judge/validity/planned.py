@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE
-from harness.judge.failures import busy_baseline, tally
+from harness.judge.failures import busy_baseline, tally_of
 from harness.judge.validity.fault import Fault, everything, fault
 from harness.judge.view import StageView
 from harness.types import ArmName
@@ -27,18 +27,22 @@ def version(view: StageView) -> Fault | None:
         wrong = answered & np.isin(samples.version, other)
         if wrong.any():
             name = samples.version_names[samples.version[np.flatnonzero(wrong)[0]]]
-            return fault(
-                view,
-                "version",
-                f"{int(wrong.sum())} of {int(answered.sum())} answers that the plan gave to {ARMS[arm]} "
-                f"(version {wanted}) came from version {name}: nothing can be said of either",
-                voids=everything,
-            )
+            return other_version(view, arm, int(wrong.sum()), int(answered.sum()), name)
     return None
 
 
+def other_version(view: StageView, arm: int, wrong: int, answered: int, name: str) -> Fault:
+    return fault(
+        view,
+        "version",
+        f"{wrong} of {answered} answers that the plan gave to {ARMS[arm]} "
+        f"(version {view.evidence.versions[ARMS[arm]]}) came from version {name}: nothing can be said of either",
+        voids=everything,
+    )
+
+
 def requests(view: StageView) -> Fault | None:
-    if len(view.baseline) + len(view.candidate):
+    if view.asked(BASELINE) + view.asked(CANDIDATE):
         return None
     return fault(view, "requests", "no request of this stage came to an end", missing=True)
 
@@ -48,12 +52,12 @@ def share(view: StageView) -> Fault | None:
     from scipy.stats import binomtest  # a second, for who judges only
 
     planned = view.plan.shares
-    arms: dict[ArmName, int] = {"candidate": len(view.candidate), "baseline": len(view.baseline)}
+    arms: dict[ArmName, int] = {"candidate": view.asked(CANDIDATE), "baseline": view.asked(BASELINE)}
     total = sum(arms.values())
     if total == 0 or (view.plan.mode == "paired" and not view.final):
         return None
     if "stable" in planned:
-        total += int(((view.samples.arm == STABLE) & ~view.samples.score).sum())
+        total += view.asked(STABLE)
     else:
         del arms["baseline"]
     for name, count in arms.items():
@@ -76,7 +80,10 @@ def pairs(view: StageView) -> Fault | None:
         return None
     kept = [arm.pair_id[arm.status != CANCELLED] for arm in view.arms]
     every = np.union1d(view.baseline.pair_id, view.candidate.pair_id).size
-    whole = np.intersect1d(*kept).size
+    return torn(view, every, np.intersect1d(*kept).size)
+
+
+def torn(view: StageView, every: int, whole: int) -> Fault | None:
     if every == 0 or every - whole <= MAX_LOST * every:
         return None
     return fault(
@@ -90,8 +97,11 @@ def pairs(view: StageView) -> Fault | None:
 def duplicates(view: StageView) -> Fault | None:
     if view.plan.mode != "paired":
         return None
-    twice = sum(len(arm) - np.unique(arm.pair_id).size for arm in view.arms)
-    total = sum(len(arm) for arm in view.arms)
+    return repeated(view, sum(len(arm) - np.unique(arm.pair_id).size for arm in view.arms))
+
+
+def repeated(view: StageView, twice: int) -> Fault | None:
+    total = view.asked(BASELINE) + view.asked(CANDIDATE)
     if twice <= 0.01 * total:
         return None
     return fault(view, "pairs", f"{twice} of {total} requests repeat the pair id of another of the same arm")
@@ -102,18 +112,21 @@ def clock(view: StageView) -> Fault | None:
     known = samples.sent_ns >= 0
     wrong = (samples.done_ns < samples.due_ns) | (known & (samples.done_ns < samples.sent_ns))
     wrong |= (samples.first_ns >= 0) & (samples.first_ns > samples.done_ns)
-    count = int(wrong.sum())
-    if count <= 0.001 * len(samples):
+    return backwards(view, int(wrong.sum()))
+
+
+def backwards(view: StageView, count: int) -> Fault | None:
+    if count <= 0.001 * view.total:
         return None
     return fault(
         view,
         "clock",
-        f"{count} of {len(samples)} requests ended before they began: a clock was set while measuring",
+        f"{count} of {view.total} requests ended before they began: a clock was set while measuring",
     )
 
 
 def baseline(view: StageView) -> Fault | None:
-    first = tally(view.samples, BASELINE, view.planned_s)
+    first = tally_of(view, BASELINE)
     if not busy_baseline(first):
         return None
     return fault(
@@ -128,8 +141,10 @@ def scores(view: StageView) -> Fault | None:
     """The floor cannot be measured where the baseline fails to score its own text."""
     samples = view.samples
     mine = samples.score & (samples.arm == BASELINE) & (samples.status != CANCELLED)
-    failed = int((mine & samples.failed).sum())
-    total = int(mine.sum())
+    return unscored(view, int((mine & samples.failed).sum()), int(mine.sum()))
+
+
+def unscored(view: StageView, failed: int, total: int) -> Fault | None:
     if failed <= MAX_LOST * total:
         return None
     return fault(

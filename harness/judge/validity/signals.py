@@ -49,8 +49,7 @@ def span(view: StageView) -> tuple[int, int]:
     begin = view.record.begin_ns
     end = view.until_ns
     if end is None:
-        done = view.samples.done_ns
-        end = int(done.max()) if len(done) else begin
+        end = begin if view.last_ns is None else view.last_ns
     return begin, max(end, begin)
 
 

@@ -5,7 +5,7 @@ An engine counts what is in no text, such as the token that ends an answer; on s
 
 from __future__ import annotations
 
-from harness.judge.columns import ARMS, OK, Columns
+from harness.judge.columns import ARMS
 from harness.judge.validity.fault import Fault, fault
 from harness.judge.validity.signals import series
 from harness.judge.view import StageView
@@ -18,7 +18,7 @@ def judge(view: StageView) -> Fault | None:
     """One arm's engine counts, the other's does not."""
     here = {device.rpartition("/")[2] for device in series(view, "generator", BY_TOKENIZER)}
     counted = [ARMS[arm] in here for arm in range(2)]
-    if counted[0] == counted[1] or not all(_has_tokens(arm) for arm in view.arms):
+    if counted[0] == counted[1] or not all(view.tokens(arm)[1] for arm in range(2)):
         return None
     by_tokenizer, by_engine = view.names if counted[0] else view.names[::-1]
     reason = (
@@ -27,10 +27,6 @@ def judge(view: StageView) -> Fault | None:
     )
     gated = any(of_tokens(gate.metric) for gate in view.evidence.rules)
     return fault(view, "tokens", reason, voids=compared, stops=gated and view.role == "comparison")
-
-
-def _has_tokens(arm: Columns) -> bool:
-    return bool((arm.osl[arm.status == OK] > 0).any())
 
 
 def of_tokens(metric: str) -> bool:

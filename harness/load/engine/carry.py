@@ -62,8 +62,12 @@ class Carrier:
         self._count = count = spec.count()
         self._readers = {
             arm: Reader(
-                spec.models[arm], wire, digests=spec.keeps_outputs, tokens=spec.logprobs_k > 0 or spec.texts,
-                count=count, vectors=spec.vectors,
+                spec.models[arm],
+                wire,
+                digests=spec.keeps_outputs,
+                tokens=spec.keeps_texts,
+                count=count,
+                vectors=spec.vectors,
             )
             for arm, wire in self._wires.items()
         }

@@ -48,9 +48,10 @@ class ObjectiveConfig(Section):
     @field_validator("metric", mode="after")
     @classmethod
     def _known(cls, value: str) -> str:
-        full = f"{value}.p50" if value in metrics.TIMES else value
-        if full not in ("errors", "goodput") and metrics.quantile(full) is None:
-            times = ", ".join(metrics.TIMES)
+        full = f"{value}.p50" if value in metrics.REQUEST_TIMES else value
+        known = metrics.quantile(full) is not None and full.partition(".")[0] in metrics.REQUEST_TIMES
+        if full not in ("errors", "goodput") and not known:
+            times = ", ".join(metrics.REQUEST_TIMES)
             raise ValueError(f"expected errors, goodput, or {times} with .p50, .p90, .p95, .p99; found {value!r}")
         return full
 

@@ -62,12 +62,14 @@ class GateConfig(Section):
         if metrics.is_quality(self.metric) and (margin is None or self.margin is None):
             key = "max" if margin is None else "margin"
             raise Wrong(f"{self.metric} needs {key} (such as {quality.example(self.metric)})")
+        if margin is None:
+            raise Wrong(f"{self.metric} needs max (such as max: 1%)")
         value = _at("margin", margin, self.margin) if self.margin is not None else None
         if self.metric == "errors":
             return Gate("errors", value or metrics.DEFAULT_ERROR_MARGIN, "absolute")
         if metrics.is_quality(self.metric) and self.metric != "quality.perplexity":
             return Gate(self.metric, value, "absolute")
-        return Gate(self.metric, value or metrics.DEFAULT_MARGIN)
+        return Gate(self.metric, metrics.DEFAULT_MARGIN if value is None else value)
 
     def _goodput(self) -> Gate:
         if self.max is not None:

@@ -6,7 +6,7 @@ The bootstrap, which takes most of the time, is left out where the block differe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,16 @@ LOOK_S = 10.0
 
 @dataclass(frozen=True)
 class Seen:
-    """Both arms cut into blocks. `differences`: D_b of the whole run; blocks do not change from look to look."""
+    """Both arms cut into blocks, which do not change from look to look. `differences`: D_b of the whole run, the times
+    of the candidate multiplied by e^`shift`.
+    """
 
     arms: Arms
     blocks: Blocks
     quantile: float
     differences: Floats
     seed: int
+    shift: float = 0.0
 
     @classmethod
     def of(cls, arms: Arms, quantile: float, seed: int) -> Seen:
@@ -42,6 +45,10 @@ class Seen:
         assert blocks is not None
         logs = block_logs(blocks, quantile)
         return cls(arms, blocks, quantile, logs[1] - logs[0], seed)
+
+    def times(self, ratio: float) -> Seen:
+        """The same with a candidate that takes that much longer."""
+        return replace(self, differences=self.differences + math.log(ratio), shift=self.shift + math.log(ratio))
 
     def looks(self) -> list[tuple[int, float]]:
         """How many blocks there are at each look, and after which share of the run."""
@@ -59,8 +66,8 @@ class Seen:
         values = [v[: start[-1]] for v, start in zip(self.blocks.values, starts, strict=True)]
         cut = Blocks((values[0], values[1]), (starts[0], starts[1]))
         draws = pooled_pair(cut, self.quantile, generator(self.seed, "study", blocks))
-        effect = math.log(statistic(values[1], self.quantile) / statistic(values[0], self.quantile))
-        resamples = log_of(draws[1]) - log_of(draws[0])
+        effect = math.log(statistic(values[1], self.quantile) / statistic(values[0], self.quantile)) + self.shift
+        resamples = log_of(draws[1]) - log_of(draws[0]) + self.shift
         return spread(effect, self.differences[:blocks], resamples, ordered=True, robust=True)
 
 
@@ -91,14 +98,18 @@ def low_trust(seen: Seen) -> bool:
     return seen.first(n).lag1 > 2 / math.sqrt(n)
 
 
-def plain(arms: Arms, quantile: float, margin: float) -> bool:
-    """For comparison: a t-test on D_b of plain block quantiles at O'Brien and Fleming's looks."""
+def plain_differences(arms: Arms, quantile: float) -> Floats:
+    """For comparison: D_b of plain block quantiles."""
     edges = np.arange(0, SECONDS + 1, 5.0)
     logs = []
     for due, took in zip(arms.due, arms.took, strict=True):
         parts = np.split(took, np.searchsorted(due, edges[1:-1]))
         logs.append(np.log([np.quantile(part, quantile) for part in parts]))
-    differences = logs[1] - logs[0] - math.log1p(margin)
+    return np.asarray(logs[1] - logs[0])
+
+
+def plain(differences: Floats) -> bool:
+    """For comparison: a t-test at O'Brien and Fleming's looks."""
     for blocks in range(MIN_BLOCKS, len(differences) + 1, 2):
         part = differences[:blocks]
         t = part.mean() / (part.std(ddof=1) / math.sqrt(blocks))
