@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving bench-load clean
+.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving bench-load study clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ kept-serving: setup  ## campaign: requests at v1 while v2 comes and goes, throug
 bench-load: setup  ## benchmark: this load generator beside perf_analyzer, tritonclient, Locust, wrk, k6, AIPerf
 	tests/bench/load/peers.sh
 	$(BIN)/python -m tests.bench.load
+
+# Many small matrices: threads of their own would only wait for each other.
+study: setup  ## campaign: the judge's error rates and its power in simulated worlds; resumable; QUICK=1: a minute
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaigns.study
 
 clean:
 	rm -rf .venv build dist
