@@ -11,12 +11,22 @@ from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
-from harness.judge import Evidence, judge, judge_operation, normalise, replay, second_opinion, verdict_json
+from harness.judge import (
+    MOST_SAMPLES,
+    Evidence,
+    evidence_of,
+    judge,
+    judge_operation,
+    normalise,
+    replay,
+    second_opinion,
+    verdict_json,
+)
 from harness.recording import Recording, is_operation, read_meta, read_observations
 from harness.report import draw_opinion, looks_table, operation_summary, render, render_operation, terminal
 from harness.run import judge_again, write_verdict
 from harness.scenario.units import parse_duration
-from harness.types import Look, Verdict
+from harness.types import Gate, Look, Verdict
 
 LEAST_LOOK_S = 1.0
 
@@ -29,7 +39,7 @@ def add_commands(commands: Commands) -> None:
     )  # fmt: skip
     again.add_argument(
         "path", type=Path, nargs="?",
-        help="the folder of a run, a samples.parquet, or a file of k6 or Locust in which the words baseline and "
+        help="the folder of a run, a samples.parquet, a sketches.parquet, or a file of k6 or Locust in which the words baseline and "
         "candidate tell the arms apart",
     )  # fmt: skip
     for arm in ("baseline", "candidate"):
@@ -61,9 +71,11 @@ def _judge(args: argparse.Namespace) -> int:
     if args.path is not None and is_operation(args.path) and not (args.baseline or args.candidate):
         return _judge_operation(args)
     recording = _recording(args)
-    evidence = Evidence.of(recording)
-    if args.rules:
-        evidence = replace(evidence, gates=normalise(scenario.load_rules(args.rules)))
+    gates = scenario.load_rules(args.rules) if args.rules else None
+    if args.looks is not None or args.second_opinion:
+        evidence = _by_request(recording, gates)
+    else:
+        evidence = evidence_of(recording, gates)
     looks: Sequence[Look] = ()
     if args.looks is None:
         verdict = judge(evidence)
@@ -86,10 +98,18 @@ def _judge(args: argparse.Namespace) -> int:
     return verdict.exit_code
 
 
+def _by_request(recording: Recording, gates: Sequence[Gate] | None) -> Evidence:
+    """What takes requests one by one, however many there are."""
+    if recording.sketches is not None:
+        raise UsageError("--looks and --second-opinion take samples, and this recording has sketches only")
+    evidence = Evidence.of(recording.whole())
+    return evidence if gates is None else replace(evidence, gates=normalise(gates))
+
+
 def _recording(args: argparse.Namespace) -> Recording:
     """Of one path, or of two runs."""
     if args.path is not None and not args.baseline and not args.candidate:
-        return Recording.open(args.path)
+        return Recording.open(args.path, most=MOST_SAMPLES)
     if args.path is None and args.baseline and args.candidate:
         return Recording.of_runs(args.baseline, args.candidate)
     raise UsageError("judge: give a path, or both --baseline FILE and --candidate FILE")
@@ -132,7 +152,7 @@ def _report(args: argparse.Namespace) -> int:
     if is_operation(args.folder):
         return _report_operation(args.folder)
     recording = Recording.open(args.folder)
-    verdict: Verdict = judge(Evidence.of(recording))
+    verdict: Verdict = judge(evidence_of(recording))
     for path in render(recording, verdict, args.folder):
         stderr().print(str(path), markup=False)
     return 0

@@ -8,6 +8,7 @@ from harness.judge.kayenta import second_opinion
 from harness.judge.looks import replay
 from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
 from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judged
+from harness.judge.sketched.evidence import MOST_SAMPLES, evidence_of
 from harness.judge.stage import judge_stage
 from harness.judge.traffic import STRAYS
 from harness.judge.verdict import judge
@@ -15,11 +16,13 @@ from harness.judge.verdict import judge
 __all__ = [
     "BLOCKS",
     "KNOWN",
+    "MOST_SAMPLES",
     "STRAYS",
     "Ask",
     "Evidence",
     "Search",
     "default_gates",
+    "evidence_of",
     "judge",
     "judge_operation",
     "judge_stage",

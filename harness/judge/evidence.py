@@ -20,7 +20,7 @@ from harness.recording import Recording, stage_plans, stage_records
 from harness.recording import gates as recorded_gates
 from harness.recording.imported import Imported, imported
 from harness.recording.steps import Pipeline, pipelines
-from harness.types import Gate, StagePlan, StageRecord
+from harness.types import Gate, Mode, StagePlan, StageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +265,19 @@ def _bare_stages(samples: Columns) -> tuple[StageRecord, ...]:
         both = np.intersect1d(known, second.pair_id).size
         begin = int(part.due_ns.min())
         duration = max((int(part.done_ns.max()) - begin) / 1e9, 1e-9)
-        share = n2 / max(n1 + n2, 1)
-        if both >= 0.8 * max(n1, n2, 1):
-            mode, share = "paired", 0.5
-        elif abs(n1 - n2) <= 3.3 * (n1 + n2) ** 0.5:
-            mode, share = "interleaved", 0.5
-        else:
-            mode = "split"
-        sent = max(n1, n2) if mode == "paired" else n1 + n2
-        plan = StagePlan(index, mode, "poisson", duration, share, rate=sent / duration)  # type: ignore[arg-type]
+        plan = bare_plan(index, (n1, n2), both, duration)
         records.append(StageRecord(plan, begin, end_ns=int(part.done_ns.max())))
     return tuple(records)
+
+
+def bare_plan(index: int, requests: tuple[int, int], pairs: int, duration_s: float) -> StagePlan:
+    """Of what was seen: so many requests of either arm, and so many pairs among them."""
+    n1, n2 = requests
+    share = n2 / max(n1 + n2, 1)
+    mode: Mode = "split"
+    if pairs >= 0.8 * max(n1, n2, 1):
+        mode, share = "paired", 0.5
+    elif abs(n1 - n2) <= 3.3 * (n1 + n2) ** 0.5:
+        mode, share = "interleaved", 0.5
+    sent = max(n1, n2) if mode == "paired" else n1 + n2
+    return StagePlan(index, mode, "poisson", duration_s, share, rate=sent / duration_s)

@@ -55,30 +55,30 @@ def share(view: StageView, gate: Gate) -> Rule:
     seen = held((~fine).astype(np.float64), asked.due_ns, 0.5, 1 - allowed)
     value = float(fine.mean())
     shown = (
-        f"{words.percent(value)} of {words.count(seen.n, 'request')} to {v2} had {limits(gate)}, "
-        f"{words.margin(1 - allowed)} have to{_baseline(view, gate)}"
+        f"{words.percent(value)} of {words.count(seen.n, 'request')} to {v2} kept {limits(gate)}{_baseline(view, gate)}; "
+        f"at least {words.margin(1 - allowed)} have to"
     )
 
     def finding(failed: float | None) -> Finding:
         outcome: Outcome = "inconclusive"
         if failed is not None:
-            outcome, tail = "fail", f"{words.confidence(failed)} sure that too few have"
+            outcome, tail = "fail", f"{words.confidence(failed)} sure that too few do"
         elif view.role == "watch":
             outcome, tail = "pass", "nothing speaks against it"
         elif seen.fine and view.may_pass:
-            outcome, tail = "pass", "95 % sure that enough have"
+            outcome, tail = "pass", "95 % sure that enough do"
         elif not view.final:
             tail = "no verdict yet, the stage is not over"
         else:
             tail = "not enough to be sure"
-        return _finding(view, gate, outcome, f"{shown}; {tail}", value)
+        return _finding(view, gate, outcome, f"{shown}, {tail}", value)
 
     return Rule(view.looks.p(seen.p_worse, max(seen.n, 2)), finding)
 
 
 def _baseline(view: StageView, gate: Gate) -> str:
     fine = good(view.baseline, gate.within)
-    return f", of {view.names[0]} {words.percent(float(fine.mean()))} had" if len(fine) else ""
+    return f", {words.percent(float(fine.mean()))} of those to {view.names[0]}" if len(fine) else ""
 
 
 def limits(gate: Gate) -> str:

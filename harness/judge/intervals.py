@@ -13,8 +13,10 @@ from harness.judge.robust import location
 
 ALPHA_FAIL = 0.01
 ALPHA_PASS = 0.05
-AGREED = 0.25
-"""How surely (75 %) the pooled effect has to lie beyond a bar that the differences exceed at their own level."""
+AGREED = 0.5
+"""The level of the pooled effect beside that of the differences: it has to lie beyond the bar, too, and no more."""
+LAGS = 5
+"""So many blocks are asked whether a difference wanders slowly."""
 POWER_Z = normal_isf(0.20)
 
 
@@ -23,7 +25,8 @@ class Spread:
     """An effect seen two ways: `units` per-block (or per-prompt) differences, and resamples of the whole.
 
     `effect` is the pooled estimate, `mean` the location of the differences; `se_units` and `se_draws` their
-    standard errors; `lag1` the lag-1 autocorrelation of the differences, 0 where the units have no order.
+    standard errors; `lag1` the lag-1 autocorrelation of the differences, `lags` the sum of the first LAGS, both 0 where
+    the units have no order.
     """
 
     effect: float
@@ -34,14 +37,19 @@ class Spread:
     units: int
     lag1: float = 0.0
     widened: float = 1.0
+    lags: float = 0.0
 
     @property
     def low_trust(self) -> bool:
-        return self.lag1 > 2 / math.sqrt(self.units)
+        """Neighbours surely (95 %) resemble each other, or blocks further apart do together."""
+        return self.lag1 > 2 / math.sqrt(self.units) or self.lags > 2 * math.sqrt(LAGS / self.units)
 
     @property
     def effective_units(self) -> float:
-        return self.units * (1 - self.lag1) / (1 + self.lag1) if self.low_trust else float(self.units)
+        """How many independent units these are worth."""
+        if not self.low_trust:
+            return float(self.units)
+        return self.units / max(1 + 2 * self.lags, (1 + self.lag1) / (1 - self.lag1), 1.0)
 
     @property
     def se(self) -> float:
@@ -68,6 +76,7 @@ def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bo
         units=n,
         lag1=seen.lag1,
         widened=seen.widened,
+        lags=seen.lags,
     )
 
 
@@ -79,6 +88,7 @@ class Differences:
     se: float
     lag1: float
     widened: float
+    lags: float
 
 
 def differ(differences: Floats, *, ordered: bool, robust: bool) -> Differences:
@@ -90,7 +100,10 @@ def differ(differences: Floats, *, ordered: bool, robust: bool) -> Differences:
     lag1 = min(max(lag1, -0.95), 0.95)
     sure = max(0.0, lag1 - 1 / math.sqrt(n))
     widened = math.sqrt((1 + sure) / (1 - sure))
-    return Differences(middle, error * widened, lag1, widened)
+    lags = 0.0
+    if ordered and variance > 0:
+        lags = sum(float(centred[k:] @ centred[:-k]) / variance for k in range(1, min(LAGS, n - 1) + 1))
+    return Differences(middle, error * widened, lag1, widened, lags)
 
 
 def _mean(differences: Floats) -> tuple[float, float, Floats]:
@@ -160,7 +173,7 @@ def p_below(s: Spread, bar: float) -> float:
 
 
 def mirrored(s: Spread) -> Spread:
-    return Spread(-s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened)
+    return Spread(-s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened, s.lags)
 
 
 def _percentile(s: Spread, share: float) -> float:

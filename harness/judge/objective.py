@@ -54,7 +54,7 @@ def held(values: Floats, due_ns: Ints, bar: float, quantile: float | None) -> He
     above = values > bar
     value = statistic(values, quantile)
     if quantile is None:
-        p, fine = _mean(values[np.argsort(due_ns, kind="stable")], bar)
+        p, fine = mean_of(values[np.argsort(due_ns, kind="stable")], bar)
         return Held(n, int(above.sum()), p, fine, value)
     _, second = np.unique(due_ns // round(THIN_S * 1e9), return_inverse=True)
     shares = np.bincount(second, weights=above) / np.bincount(second)
@@ -64,7 +64,8 @@ def held(values: Floats, due_ns: Ints, bar: float, quantile: float | None) -> He
     return Held(n, int(above.sum()), p, fine, value)
 
 
-def _mean(ordered: Floats, bar: float) -> tuple[float, bool]:
+def mean_of(ordered: Floats, bar: float) -> tuple[float, bool]:
+    """Of values in the order of time: the p-value of "their mean is at most the bar", and whether it surely is."""
     batches = min(30, len(ordered) // 5)
     if batches < 12:
         return 1.0, False
@@ -81,11 +82,17 @@ def limit(view: StageView, gate: Gate) -> Rule:
     bar = gate.limit or 0.0
     quantile = quantile_of(gate.metric)
     first, second = (_held(arm, gate, bar, quantile) for arm in view.timed(gate.metric))
+    return limited(view, gate, first, second, uncounted=uncounted(view.candidate, gate.metric))
+
+
+def limited(view: StageView, gate: Gate, first: Held, second: Held, *, uncounted: bool) -> Rule:
+    """The same, of what was seen. `uncounted`: nobody counted the candidate's tokens."""
+    bar = gate.limit or 0.0
     kind: FindingKind = view.role
     what = gate.metric.replace(".", " ")
     v2 = view.names[1]
     if second.n == 0:
-        return settled(_none(view, gate, kind, bar))
+        return settled(_none(view, gate, kind, bar, _cure(uncounted)))
 
     def finding(failed: float | None) -> Finding:
         assert second.value is not None
@@ -147,7 +154,7 @@ def watch(view: StageView, gate: Gate) -> Rule:
         known = np.isfinite(values)
         reference, values = reference.take(known), values[known]
     if earlier is None or not len(values):
-        return settled(_no_objective(view, gate))
+        return settled(no_objective(view, gate))
     own = statistic(values, quantile)
     bar = own * (1 + (gate.margin or 0.0))
     most = _usual_company(view, reference, earlier.plan.in_flight)
@@ -240,7 +247,7 @@ class _Watch:
             )
         name = self.gate.metric.split(".", 1)[0]
         text = f"{v2} got no request" if asked == 0 else f"none of {words.count(asked, 'request')} to {v2} has a {name}"
-        return self._finding("no data", text + _cure(view.candidate, self.gate))
+        return self._finding("no data", text + _cure(uncounted(view.candidate, self.gate.metric)))
 
     def _finding(self, outcome: Outcome, reason: str) -> Finding:
         return Finding(
@@ -259,7 +266,7 @@ class _Watch:
         )
 
 
-def _no_objective(view: StageView, gate: Gate) -> Finding:
+def no_objective(view: StageView, gate: Gate) -> Finding:
     v1 = view.names[0]
     if view.reference is None:
         why = (
@@ -279,16 +286,16 @@ def _no_objective(view: StageView, gate: Gate) -> Finding:
     )
 
 
-def _cure(arm: Columns, gate: Gate) -> str:
-    return ": nobody counted its tokens, load.tokenizer would" if uncounted(arm, gate.metric) else ""
+def _cure(uncounted: bool) -> str:
+    return ": nobody counted its tokens, load.tokenizer would" if uncounted else ""
 
 
-def _none(view: StageView, gate: Gate, kind: FindingKind, bar: float) -> Finding:
+def _none(view: StageView, gate: Gate, kind: FindingKind, bar: float, cure: str) -> Finding:
     v2 = view.names[1]
     due = view.role == "comparison" or view.candidate_due >= 1
-    asked = words.count(len(view.candidate), "request")
+    asked = words.count(view.asked(CANDIDATE), "request")
     time = gate.metric.split(".", 1)[0]
-    missing = f"none of {asked} to {v2} has a {time}{_cure(view.candidate, gate)}"
+    missing = f"none of {asked} to {v2} has a {time}{cure}"
     return Finding(
         metric=gate.metric,
         outcome="no data" if due else "pass",

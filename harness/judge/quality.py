@@ -214,7 +214,7 @@ def _gave(forced: bool) -> str:
 def _unasked(view: StageView) -> tuple[Outcome, str]:
     """A watch stage without answers to prompts that the baseline was asked, too."""
     v1, v2 = view.names
-    if len(view.candidate) or view.candidate_due < 1:
+    if view.asked(CANDIDATE) or view.candidate_due < 1:
         return "pass", f"{v2} answered no two prompts that {v1} was asked, too: nothing speaks against it"
     return "no data", f"{v2} got no request"
 
@@ -222,12 +222,12 @@ def _unasked(view: StageView) -> tuple[Outcome, str]:
 def _unscored(view: StageView, scores: Scores) -> tuple[Outcome, str]:
     """A watch stage with too few scores to resample: nothing against it, unless scores were due."""
     v2 = view.names[1]
-    asked = int((view.samples.score & (view.samples.arm == CANDIDATE)).sum())
+    asked, _ = view.scored(CANDIDATE)
     if scores.pairs:
         return "pass", f"one prompt was scored on {v2} in this stage: nothing speaks against it"
     if asked:
         return "no data", f"{v2} scored none of {words.count(asked, 'answer')} that it was asked to"
-    if len(view.candidate) or view.candidate_due < 1:
+    if view.asked(CANDIDATE) or view.candidate_due < 1:
         return (
             "pass",
             f"no answer of {v2} was scored here (no reference for its prompts): nothing speaks against it",
@@ -248,7 +248,7 @@ def broken(view: StageView, scores: Scores, margin: float | None) -> Rule | None
         return None
     first, second = (_tally(scores, arm) for arm in (0, 1))
     allowed = DEFAULT_ERROR_MARGIN if margin is None else margin
-    noun = "answers are no answers"
+    noun = "answers are unusable"
     return Difference(view, "quality.broken", allowed, first, second, Tally(), noun).rule()
 
 

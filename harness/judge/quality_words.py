@@ -45,8 +45,9 @@ def amount(metric: str, value: float) -> str:
     """An effect or a limit in a sentence."""
     if metric == "quality.perplexity":
         return words.percent(math.expm1(min(value, 700.0)))
-    points = scorer_of(metric) is not None or metric in QUALITY_MARGINS
-    return words.points(value) if points else words.number(value)
+    if scorer_of(metric) is not None or metric in QUALITY_MARGINS:
+        return words.points(value)
+    return words.percent(value) if unit(metric) == "rate" else words.number(value)
 
 
 def what(metric: str, found: Excess, values: Values, names: tuple[str, str]) -> str:
@@ -58,10 +59,9 @@ def what(metric: str, found: Excess, values: Values, names: tuple[str, str]) -> 
     if scorer_of(metric) is not None:
         return f"{v2} scores {words.percent(found.value)}, {v1} {words.percent(floor)} ({prompts}{_flips(found)})"
     if metric == "quality.finish":
-        others = f"for other reasons than {values.usual!r}, {v1}'s most frequent,"
         return (
-            f"{others} ended {words.percent(1 - found.value)} of {v2}'s answers and {words.percent(1 - floor)} of "
-            f"{v1}'s ({prompts}{_flips(found)})"
+            f"{words.percent(1 - found.value)} of {v2}'s answers and {words.percent(1 - floor)} of {v1}'s ended for "
+            f"another reason than {values.usual!r}, {v1}'s most frequent ({prompts}{_flips(found)})"
         )
     if metric == "quality.flips":
         return (
@@ -77,16 +77,20 @@ def what(metric: str, found: Excess, values: Values, names: tuple[str, str]) -> 
         bound = f"; {words.percent(found.censored)} of tokens are not among {v2}'s likeliest" if found.censored else ""
         return f"the perplexity of {v1}'s text is {words.change(math.exp(effect))} for {v2} ({prompts}{bound})"
     if metric == "quality.logprob":
+        if effect == 0:
+            return f"{v2} finds its own answers as likely as {v1} its own ({prompts})"
         return (
             f"{v2} finds its own answers {words.number(abs(effect))} nats a token "
-            f"{'less' if effect >= 0 else 'more'} likely than {v1} its own ({prompts})"
+            f"{'less' if effect > 0 else 'more'} likely than {v1} its own ({prompts})"
         )
     inputs = words.count(found.prompts, "input")
-    above = f"above {own} of {words.number(floor)}" if found.floor is not None else f"({own} is not known)"
+    known = found.floor is not None
     if metric == "quality.cosine":
-        return f"1 - cosine of {v2}'s vectors to {v1}'s is {words.number(effect)} {above} ({inputs})"
+        above = f" above {own} of {words.number(floor)} ({inputs})" if known else f" ({inputs}; {own} is not known)"
+        return f"1 - cosine of {v2}'s vectors to {v1}'s is {words.number(effect)}{above}"
     if metric == "quality.neighbours":
-        return f"{words.percent(effect)} of the {K} nearest neighbours change {above} ({inputs})"
+        above = f" above {own} of {words.percent(floor)} ({inputs})" if known else f" ({inputs}; {own} is not known)"
+        return f"{words.percent(effect)} of the {K} nearest neighbours change{above}"
     which = "99th percentile of KL" if metric.endswith("p99") else "mean KL"
     return (
         f"{which} of {v2} on {v1}'s text is {words.number(effect)} nats a token above {own} of {words.number(floor)} "

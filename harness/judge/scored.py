@@ -65,7 +65,7 @@ def gather(view: StageView) -> Scores:
         if pair_id in references:
             _score(scores, references[pair_id], floors.get(pair_id), scored.get(pair_id), prompts)
     if not view.final:
-        scores.missing[1] = _failed_scores(view)  # the others may still be under way
+        scores.missing[1] = view.scored(CANDIDATE)[1]  # the others may still be under way
     return scores
 
 
@@ -169,8 +169,3 @@ def _likelihood(answer: Answer, ref: Answer) -> tuple[float, int]:
         return answer.logprob, 0
     each, absent = chosen(*_distribution(answer), np.array(ref.token_ids))
     return float(each.mean()), absent
-
-
-def _failed_scores(view: StageView) -> int:
-    samples = view.samples
-    return int((samples.score & (samples.arm == CANDIDATE) & samples.failed).sum())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from harness.errors import UsageError
 from harness.judge import (
     amounts,
     calibrated,
+    classes,
     coupling,
     failures,
     foresight,
@@ -26,6 +28,9 @@ from harness.judge.metrics import ERRORS, RESOURCES, THROUGHPUT, is_latency, is_
 from harness.judge.rule import Rule, family
 from harness.judge.scored import Scores, gather
 from harness.judge.sequential import Turns, turns
+from harness.judge.sketched import rules as counted_rules
+from harness.judge.sketched import validity as counted_validity
+from harness.judge.sketched.view import CountedEvidence, CountedView
 from harness.judge.validity.fault import Fault
 from harness.judge.view import ALONE, APART, WARM_UP, StageView
 from harness.types import Decision, Finding, Gate, StageVerdict
@@ -39,8 +44,8 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     repeats the look exactly. Without `now_ns` a stage that has ended is judged as a whole; one that was cut
     short, as a look. Raises UsageError for an index that the evidence does not have.
     """
-    view = StageView.of(evidence, index, now_ns)
-    examined = validity.examine(view)
+    view = _seen(evidence, index, now_ns)
+    examined = counted_validity.examine(view) if isinstance(view, CountedView) else validity.examine(view)
     strays = traffic.strays(view)
     judged, information = _judged(view)
     critical = (*judged, strays) if strays else judged
@@ -49,6 +54,14 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     findings = sorted((*(fault.finding for fault in reaching), *critical, *information, *harmless), key=_place)
     decision, reason = _decide(view, reaching, critical)
     return StageVerdict(stage=index, verdict=decision, reason=reason, findings=tuple(findings), audit=examined.audit)
+
+
+def _seen(evidence: Evidence, index: int, now_ns: int | None) -> StageView:
+    if not isinstance(evidence, CountedEvidence):
+        return StageView.of(evidence, index, now_ns)
+    if now_ns is not None:
+        raise UsageError("a recording of which only counts are known tells nothing of a moment within a stage")
+    return CountedView.at_end(evidence, index)
 
 
 Findings = tuple[Finding, ...]
@@ -60,7 +73,7 @@ def _judged(view: StageView) -> tuple[Findings, Findings]:
         return (), _foreseen(view)
     if view.plan.purpose in APART:
         return (), ()
-    if view.plan.period:
+    if view.plan.period and not isinstance(view, CountedView):
         return _gated(turns(view))
     return _deployed(view) if view.plan.purpose == "deploy" else _gated(view)
 
@@ -113,12 +126,16 @@ def _so_far(evidence: Evidence, view: StageView) -> tuple[Gate, ...]:
     """The gates as they were at that moment: the default ones depend on what had been seen."""
     if evidence.gates:
         return evidence.rules
+    if isinstance(view, CountedView) and isinstance(evidence, CountedEvidence):
+        return evidence.rules_of(view.stages(so_far=True))
     return Evidence(samples=view.so_far).rules
 
 
 def _rule(view: StageView, gate: Gate, scores: Scores) -> Rule:
     if gate.metric in ERRORS:
         return failures.compare(view, gate)
+    if isinstance(view, CountedView) and not is_quality(gate.metric):
+        return counted_rules.rule(view, gate)
     if isinstance(view, Turns) and (gate.limit is None or not view.over):
         return sequential.compare(view, gate)
     if is_quality(gate.metric):
@@ -140,7 +157,7 @@ def _group(metric: str) -> int:
     """Validity, errors, quality, latency, the rest."""
     if metric.startswith("validity."):
         return 0
-    if metric in (*ERRORS, "deploy.errors", "traffic.strays"):
+    if metric.startswith("errors") or metric in ("deploy.errors", "traffic.strays"):
         return 1
     if metric.startswith("quality."):
         return 2
@@ -164,7 +181,9 @@ def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iter
     known = calibrated.told(view)
     if known is not None:
         yield known
-    yield from coupling.information(view, gates)
+    yield from classes.information(view)
+    if not isinstance(view, CountedView):
+        yield from coupling.information(view, gates)
     yield from steps.information(view)
     gated = [gate.metric for gate in gates]
     yield from throughput.information(view, drift="osl" not in gated, gated=gated)

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.judge.boundary import Looks
-from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, TIMEOUT, Columns
+from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, TIMEOUT, Columns
 from harness.judge.evidence import Evidence
 from harness.judge.gaps import ICL
 from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
@@ -182,9 +182,15 @@ class StageView:
         return int((self.samples.error == names.index(error)).sum()) if error in names else 0
 
     @cached_property
-    def workers(self) -> frozenset[int]:
-        """Who sent this stage's requests, as far as it is known."""
-        return frozenset(np.unique(self.samples.worker).tolist())
+    def sent_by(self) -> dict[int, int]:
+        """How many of this stage's requests each load worker sent, as far as it is known."""
+        numbers, counts = np.unique(self.samples.worker, return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+    def scored(self, arm: int) -> tuple[int, int]:
+        """Requests of this stage that score and came to an end; and how many of them failed."""
+        mine = self.samples.score & (self.samples.arm == arm)
+        return int((mine & (self.samples.status != CANCELLED)).sum()), int((mine & self.samples.failed).sum())
 
     def tokens(self, arm: int) -> tuple[int, int]:
         """Of one arm's answers that say their length: how many, and their tokens together."""

@@ -62,11 +62,11 @@ def own_gpus(view: StageView, metric: str) -> Own | str:
         return f"no GPU gave readings ({metric}) in this stage"
     if not all(wanted):
         named = zip(view.names, wanted, strict=True)
-        whose = " and ".join(name for name, own in named if not own)
+        whose = " or ".join(name for name, own in named if not own)
         shared = ", ".join(sorted(seen))
         return (
-            f"nobody said that any of the GPUs ({shared}) serves {whose} alone (as in candidate: {{gpus: [1]}}): what "
-            "both arms share cannot be told apart"
+            f"the scenario does not say which of the GPUs ({shared}) serves {whose} alone (as in candidate: "
+            "{gpus: [1]}), and what both arms share cannot be told apart"
         )
     unseen = [gpu for own in wanted for gpu in own if gpu not in seen]
     if unseen:

@@ -81,8 +81,8 @@ def trust(spread: Spread) -> str:
     if not spread.low_trust:
         return ""
     return (
-        f" (low trust: neighbouring blocks resemble each other, r = {spread.lag1:.2f}, "
-        f"so {spread.units} blocks are worth {spread.effective_units:.0f})"
+        f" (low trust: the difference wanders and neighbouring blocks resemble each other, "
+        f"so {spread.units} of them are worth {spread.effective_units:.0f})"
     )
 
 

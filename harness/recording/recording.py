@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 from harness.errors import RecordingError, UsageError
 from harness.recording import importers
 from harness.recording.files import conform, read_parquet
+from harness.recording.large import BATCH_ROWS, SampleFile
 from harness.recording.parts import stream_parts
 from harness.recording.schema import FORMAT_VERSION, REQUIRED_SAMPLE_COLUMNS, SAMPLES
 from harness.recording.sealing import parquet_path, read_table
+from harness.recording.shipped import folder_sketches, is_sketches, read_sketches
 from harness.types import ArmName, Gate, StagePlan, StageRecord, Status
 
 META_NAME = "run.json"
@@ -29,7 +31,9 @@ class Recording:
 
     `samples` has the columns of SAMPLES (in a look at a run under way those that the judge reads); what somebody else's
     file does not know is -1 or "".
-    `outputs`, `readings`, `chunks` and `scores` are None if the run has none.
+    `outputs`, `readings`, `chunks` and `scores` are None if the run has none. `sketches` and `sums` stand in for
+    samples that are not there; they are None if those are. `large`: the file that has the samples, of which `samples`
+    then has none.
     """
 
     folder: Path
@@ -39,11 +43,34 @@ class Recording:
     readings: pa.Table | None = None
     chunks: pa.Table | None = None
     scores: pa.Table | None = None
+    sketches: pa.Table | None = None
+    sums: pa.Table | None = None
+    large: SampleFile | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many samples there are."""
+        return self.large.rows if self.large is not None else self.samples.num_rows
+
+    def whole(self) -> Recording:
+        """With all samples in memory. Raises RecordingError or UsageError, as `open` does."""
+        if self.large is None:
+            return self
+        samples = _foreign_samples(self.large.path) if not self.meta else _own_samples(self.folder)
+        return dataclasses.replace(self, samples=samples, large=None)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The samples piece by piece, with those of `columns` that are there. Raises RecordingError."""
+        if self.large is not None:
+            yield from self.large.batches(columns)
+        else:
+            yield from self.samples.select(columns).to_batches(max_chunksize=BATCH_ROWS)
 
     @classmethod
-    def open(cls, path: Path | str) -> Recording:
-        """A run folder (sealed or not, finished or killed), a Parquet file with the required columns, or a file of
-        another tool that holds both arms (see `harness.recording.importers`).
+    def open(cls, path: Path | str, *, most: int | None = None) -> Recording:
+        """A run folder (sealed or not, finished or killed), a Parquet file with the required columns, a file of
+        sketches beside one of their sums, or a file of another tool that holds both arms (see
+        `harness.recording.importers`). A Parquet file of more than `most` samples is left on disk, as `large`.
 
         Raises UsageError where the path is not a recording, and RecordingError where a run's own file is
         damaged; each is one line that names the file and the column.
@@ -52,11 +79,15 @@ class Recording:
         if path.is_file() and not _is_parquet(path):
             samples, meta = importers.both_arms(path)
             return cls(folder=path.parent, meta=meta, samples=samples)
+        if path.is_file() and is_sketches(path):
+            sketches, sums = read_sketches(path)
+            return cls(path.parent, {}, SAMPLES.empty_table(), sketches=sketches, sums=sums)
         if path.is_file():
-            return cls(folder=path.parent, meta={}, samples=_foreign_samples(path))
+            large = _large(path, most)
+            return cls(path.parent, {}, SAMPLES.empty_table() if large else _foreign_samples(path), large=large)
         if not path.is_dir():
             raise UsageError(f"{path}: no such file or folder")
-        return cls._open_folder(path)
+        return cls._open_folder(path, most)
 
     @classmethod
     def of_runs(cls, baseline: Path, candidate: Path) -> Recording:
@@ -65,19 +96,19 @@ class Recording:
         return cls(folder=candidate.parent, meta=meta, samples=samples)
 
     @classmethod
-    def _open_folder(cls, folder: Path) -> Recording:
+    def _open_folder(cls, folder: Path, most: int | None) -> Recording:
         meta = read_meta(folder)
-        sealed = parquet_path(folder, "samples")
-        has_samples = sealed.exists() or bool(stream_parts(folder, "samples"))
-        if not meta and not has_samples:
+        sealed, streams = parquet_path(folder, "samples"), stream_parts(folder, "samples")
+        sketches, sums = (None, None) if sealed.exists() or streams else folder_sketches(folder)
+        if not meta and not sealed.exists() and not streams and sketches is None:
             raise UsageError(f"{folder}: is not a recording: it has neither {META_NAME} nor samples.parquet")
-        if not meta and sealed.exists():
+        large = _large(sealed, most) if sealed.exists() and not streams else None
+        if large is not None:
+            samples = SAMPLES.empty_table()
+        elif not meta and sealed.exists():
             samples = _foreign_samples(sealed)
         else:
-            # A run that was killed before its first sample is a recording of nothing.
-            table = read_table(folder, "samples")
-            samples = SAMPLES.empty_table() if table is None else table
-            _check_words(samples, sealed)
+            samples = _own_samples(folder)
         return cls(
             folder=folder,
             meta=meta,
@@ -86,6 +117,9 @@ class Recording:
             readings=read_table(folder, "readings"),
             chunks=read_table(folder, "chunks"),
             scores=read_table(folder, "scores"),
+            sketches=sketches,
+            sums=sums,
+            large=large,
         )
 
 
@@ -170,6 +204,25 @@ def _foreign_samples(path: Path) -> pa.Table:
     except RecordingError as error:
         raise UsageError(str(error)) from error
     return samples
+
+
+def _own_samples(folder: Path) -> pa.Table:
+    """Of a run; one that was killed before its first sample is a recording of nothing."""
+    table = read_table(folder, "samples")
+    samples = SAMPLES.empty_table() if table is None else table
+    _check_words(samples, parquet_path(folder, "samples"))
+    return samples
+
+
+def _large(path: Path, most: int | None) -> SampleFile | None:
+    """A file of more than `most` samples; None if it is not, or no whole file: reading it says what is wrong."""
+    if most is None:
+        return None
+    try:
+        file = SampleFile.open(path)
+    except RecordingError:
+        return None
+    return file if file.rows > most else None
 
 
 def _check_words(samples: pa.Table, path: Path) -> None:

@@ -136,6 +136,8 @@ def on_scale(value: float | None, unit: str) -> str:
         return f"{value:,.0f}"
     if unit == "bytes":
         return size(value, unit)
+    if unit == "cosine":  # a distance without a unit
+        return number(value)
     return seconds(value) if unit == "s" else f"{number(value)} {unit}".strip()
 
 
@@ -177,7 +179,7 @@ def measured(metric: str, value: float | None) -> str:
         return NONE
     if metric.partition(".")[0] in (*LATENCIES, "steps"):
         return seconds(value)
-    if metric in ("errors", "errors.objective", "deploy.errors") or (
+    if metric.startswith("errors") or metric == "deploy.errors" or (
         metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS)
     ):
         return percent(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.judge import Evidence, judge, verdict_json
+from harness.judge import evidence_of, judge, verdict_json
 from harness.recording import Recording, atomic_write, complete_sketches, is_operation, seal, stage_records
 from harness.report import render
 from harness.run.folder import RunFolder
@@ -21,7 +21,7 @@ def conclude(folder: RunFolder) -> Verdict:
     folder.meta["files"] = seal(folder.path)
     folder.save()
     recording = Recording.open(folder.path)
-    verdict = judge(Evidence.of(recording))
+    verdict = judge(evidence_of(recording))
     write_verdict(folder.path, verdict, recording)
     render(recording, verdict, folder.path)
     return verdict

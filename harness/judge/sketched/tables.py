@@ -16,6 +16,7 @@ from harness.judge.failures import CAP, Tally, clumped, ranked
 from harness.judge.sketched.counts import PLANNED, Histogram, Lane, StageCounts, no_statuses
 from harness.judge.validity.generator import OUT_OF_SOCKETS
 from harness.recording.schema import BIN_RATIO, BLOCK_NS
+from harness.types import StageRecord
 
 _LOG_RATIO = math.log(BIN_RATIO)
 _KINDS = ("status", "score")
@@ -55,14 +56,12 @@ class _Column(NamedTuple):
         return np.array([*places, -1], np.int64)[self.code]
 
 
-def stage_counts(sketches: pa.Table, sums: pa.Table, index: int, *, begin: int = 0) -> StageCounts:
+def stage_counts(sketches: pa.Table, sums: pa.Table, record: StageRecord, *, begin: int = 0) -> StageCounts:
     """One stage. `begin`: the block in which it began; 0 if the sketcher knew it."""
-    wide = pc.fill_null(pc.equal(sketches["stage"], index), False)
-    deep = pc.fill_null(pc.equal(sums["stage"], index), False)
-    sketches, sums = sketches.filter(wide), sums.filter(deep)
-    first = min((int(pc.min(table["block"]).as_py()) for table in (sketches, sums) if table.num_rows), default=begin)
-    begin = min(begin, first)
-    cells = max((int(pc.max(table["block"]).as_py()) + 1 for table in (sketches, sums) if table.num_rows), default=begin)
+    index = record.plan.index
+    sketches, sums = (table.filter(pc.equal(table["stage"], index)) for table in (sketches, sums))
+    ends = [end for table in (sketches, sums) if table.num_rows for end in pc.min_max(table["block"]).as_py().values()]
+    begin, cells = min([begin, *ends]), max([begin, *(end + 1 for end in ends)])
     lanes = _lanes(sketches, begin)
     rows = _Sums(sums, begin, cells - begin)
     statuses = rows.statuses()
@@ -72,7 +71,7 @@ def stage_counts(sketches: pa.Table, sums: pa.Table, index: int, *, begin: int =
     one, two = (rows.tally(arm, statuses[arm]) for arm in range(2))
     return StageCounts(
         cells=cells - begin,
-        last_ns=cells * BLOCK_NS,
+        last_ns=_last_ns(record, cells - begin),
         scale=HUNDREDTHS,
         lanes=lanes,
         sums=rows.totals(),
@@ -87,6 +86,11 @@ def stage_counts(sketches: pa.Table, sums: pa.Table, index: int, *, begin: int =
         backwards=int(ended - timed) if timed else 0,
         due_known=timed > 0,
     )
+
+
+def _last_ns(record: StageRecord, cells: int) -> int:
+    last = record.begin_ns + cells * BLOCK_NS
+    return last if record.end_ns is None else min(last, record.end_ns)
 
 
 def _lanes(sketches: pa.Table, begin: int) -> dict[Lane, Histogram]:

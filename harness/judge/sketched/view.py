@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from harness.errors import UsageError
-from harness.judge.columns import ARMS, BASELINE, CANDIDATE, OK, Columns
+from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, Columns
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import default_gates, normalise
 from harness.judge.sketched.counts import SCORING, StageCounts
@@ -108,15 +108,14 @@ class CountedView(StageView):
         return self.counts.errors.get(error, 0)
 
     @cached_property
-    def workers(self) -> frozenset[int]:
-        return frozenset(self.counts.senders)
+    def sent_by(self) -> dict[int, int]:
+        return {worker: sender.requests for worker, sender in self.counts.senders.items()}
 
     def tokens(self, arm: int) -> tuple[int, int]:
         return self.counts.known("osl", arm), round(self.counts.sum("osl", arm))
 
     def scored(self, arm: int) -> tuple[int, int]:
-        """Requests that score and came to an end, and how many of them failed."""
-        ended = self.counts.requests(arm, SCORING) - int(self.counts.statuses[arm, SCORING, -1].sum())
+        ended = self.counts.requests(arm, SCORING) - int(self.counts.statuses[arm, SCORING, CANCELLED].sum())
         return ended, ended - int(self.counts.statuses[arm, SCORING, OK].sum())
 
     @cached_property

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from harness.judge.columns import ARMS, BASELINE, CANDIDATE
 from harness.judge.validity.delivery import Delivery
 from harness.judge.validity.generator import Machine, Worker
@@ -63,8 +61,7 @@ def _whole(value: float | None) -> int | None:
 
 
 def _workers(view: StageView, lag: Lag | None, machine: Machine) -> tuple[WorkerAudit, ...]:
-    numbers, counts = np.unique(view.samples.worker, return_counts=True)
-    requests = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    requests = view.sent_by
     late = lag.by_worker if lag else {}
     found = []
     for number in sorted({*requests, *machine.workers}):

@@ -48,7 +48,7 @@ def measure(view: StageView) -> Delivery:
     if numbers is None:
         return Delivery(sent, None, _company(view.samples, passed_s))
     due, seen = numbers
-    due += _tail(plan, (int(asked.due_ns.max()) - begin) / 1e9, min(passed_s, plan.duration_s))
+    due += tail(plan, (int(asked.due_ns.max()) - begin) / 1e9, min(passed_s, plan.duration_s))
     return Delivery(seen, due, _company(view.samples, passed_s))
 
 
@@ -107,7 +107,7 @@ def _numbers(pair_id: Ints, stage: int, *, of_a_plan: bool) -> tuple[int, int] |
     return due, len(np.unique(number))
 
 
-def _tail(plan: StagePlan, last_s: float, end_s: float) -> int:
+def tail(plan: StagePlan, last_s: float, end_s: float) -> int:
     """How many more must have been due after the last one seen: none, while such a gap may be chance (0.01 %).
 
     Gaps are gamma of the plan's shape (1 is Poisson). Those of a trace are known to nobody here.

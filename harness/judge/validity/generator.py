@@ -166,7 +166,7 @@ def _clocks(view: StageView, machine: Machine, latency_s: float) -> Fault | None
 
 def _silent(view: StageView, machine: Machine) -> Fault | None:
     """A worker that sends and says nothing of itself, where others do."""
-    sent = view.workers
+    sent = set(view.sent_by)
     heard = {number for number, worker in machine.workers.items() if worker.cpu is not None}
     silent = sorted(sent - heard)
     if not heard or not silent or machine.passed_s < SILENT_S:

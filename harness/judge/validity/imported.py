@@ -61,7 +61,8 @@ def _told(view: StageView, known: Imported) -> Fault:
         said.append(note if len(of_arms) == 2 or one_file else f"{of_arms[0]}: {note}")
     for name, arm in zip(view.names, arms, strict=True):
         if arm.left_out:
-            said.append(f"{words.count(arm.left_out, 'request')} of {name} outside the time of both are left out")
+            left = f"{words.count(arm.left_out, 'request')} of {name} outside the time of both"
+            said.append(f"{left} {'is' if arm.left_out == 1 else 'are'} left out")
     return informs(view, "imported", "; ".join(said))
 
 

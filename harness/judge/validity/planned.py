@@ -139,12 +139,7 @@ def baseline(view: StageView) -> Fault | None:
 
 def scores(view: StageView) -> Fault | None:
     """The floor cannot be measured where the baseline fails to score its own text."""
-    samples = view.samples
-    mine = samples.score & (samples.arm == BASELINE) & (samples.status != CANCELLED)
-    return unscored(view, int((mine & samples.failed).sum()), int(mine.sum()))
-
-
-def unscored(view: StageView, failed: int, total: int) -> Fault | None:
+    total, failed = view.scored(BASELINE)
     if failed <= MAX_LOST * total:
         return None
     return fault(

@@ -8,6 +8,8 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.evidence import LoadWorker
+from harness.judge.sketched.counts import Sender
+from harness.judge.sketched.view import CountedView
 from harness.judge.validity.fault import Fault, fault, informs
 from harness.judge.validity.signals import span
 from harness.judge.view import StageView
@@ -24,6 +26,18 @@ def judge(view: StageView) -> list[Fault]:
         quiet = _quiet(view)
         found = [quiet] if quiet else []
     return found
+
+
+def _senders(view: StageView) -> tuple[dict[int, Sender], set[int]]:
+    """Who sent something in this stage, and whoever did so far."""
+    if isinstance(view, CountedView):
+        return dict(view.counts.senders), {worker for counts in view.stages(so_far=True) for worker in counts.senders}
+    due, worker = view.samples.due_ns, view.samples.worker
+    found = {}
+    for number, count in view.sent_by.items():
+        mine = due[worker == number]
+        found[number] = Sender(count, int(mine.min()), int(mine.max()))
+    return found, set(np.unique(view.so_far.worker).tolist())
 
 
 def _lost(view: StageView) -> list[Fault]:
@@ -58,20 +72,17 @@ def _who(worker: LoadWorker) -> str:
 
 def _quiet(view: StageView) -> Fault | None:
     """A worker that fell silent while others went on, began long after them, or sent nothing at all."""
-    samples = view.samples
     always, ever = _dealt(view.plan)
-    workers, counts = np.unique(samples.worker, return_counts=True)
-    gone = np.setdiff1d(view.so_far.worker, workers)
-    gone = gone[gone < ever]
-    if len(gone) and len(samples) >= FEW * (len(workers) + len(gone)):
-        return fault(view, "workers", f"load worker {int(gone[0])} of earlier stages sent nothing in this one")
-    if len(workers) < 2:
+    sent, known = _senders(view)
+    gone = sorted(worker for worker in known - set(sent) if worker < ever)
+    if gone and view.total >= FEW * (len(sent) + len(gone)):
+        return fault(view, "workers", f"load worker {gone[0]} of earlier stages sent nothing in this one")
+    if len(sent) < 2:
         return None
-    begin, end = int(samples.due_ns.min()), int(samples.due_ns.max())
+    begin, end = min(one.first_ns for one in sent.values()), max(one.last_ns for one in sent.values())
     bar = max(GAP_SHARE * (end - begin), GAP_S * 1e9)
-    for worker, count in zip(workers.tolist(), counts.tolist(), strict=True):
-        due = samples.due_ns[samples.worker == worker]
-        gap = max(int(due.min()) - begin, end - int(due.max()))
+    for worker, (count, first, last) in sorted(sent.items()):
+        gap = max(first - begin, end - last)
         if worker < always and count >= FEW and gap > bar:
             return fault(view, "workers", f"load worker {worker} sent nothing for {words.duration(gap / 1e9)}")
     return None

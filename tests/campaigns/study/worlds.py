@@ -64,7 +64,7 @@ def iid(rng: Rng, ratio: float = 1.0) -> Arms:
     return _arms(rng, lambda due: 0.05 * np.exp(SPREAD * rng.standard_normal(len(due))), ratio)
 
 
-def autocorrelated(rng: Rng, ratio: float = 1.0, *, own: float = 0.0, own_scale_s: float = 20.0) -> Arms:
+def autocorrelated(rng: Rng, ratio: float = 1.0, *, own: float = 0.0, own_scale_s: float = 10.0) -> Arms:
     """AR(1) of rho 0.9 from request to request, and a drift of 20 s and 15 % that both arms share."""
     shared = weather(rng, 0.15, 20.0)
 
@@ -76,7 +76,7 @@ def autocorrelated(rng: Rng, ratio: float = 1.0, *, own: float = 0.0, own_scale_
 
 
 def drifting(rng: Rng, ratio: float = 1.0) -> Arms:
-    """The same, and a drift of 20 s and 4 % of each arm by itself."""
+    """The same, and a drift of 10 s and 4 % of each arm by itself."""
     return autocorrelated(rng, ratio, own=0.04)
 
 
