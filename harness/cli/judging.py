@@ -39,8 +39,8 @@ def add_commands(commands: Commands) -> None:
     )  # fmt: skip
     again.add_argument(
         "path", type=Path, nargs="?",
-        help="the folder of a run, a samples.parquet, a sketches.parquet, or a file of k6 or Locust in which the words baseline and "
-        "candidate tell the arms apart",
+        help="the folder of a run, a samples.parquet, a sketches.parquet, or a file of k6 or Locust in which the words
+        baseline and " "candidate tell the arms apart",
     )  # fmt: skip
     for arm in ("baseline", "candidate"):
         again.add_argument(

@@ -55,8 +55,8 @@ def share(view: StageView, gate: Gate) -> Rule:
     seen = held((~fine).astype(np.float64), asked.due_ns, 0.5, 1 - allowed)
     value = float(fine.mean())
     shown = (
-        f"{words.percent(value)} of {words.count(seen.n, 'request')} to {v2} kept {limits(gate)}{_baseline(view, gate)}; "
-        f"at least {words.margin(1 - allowed)} have to"
+        f"{words.percent(value)} of {words.count(seen.n, 'request')} to {v2} kept {limits(gate)}"
+        f"{_baseline(view, gate)}; at least {words.margin(1 - allowed)} have to"
     )
 
     def finding(failed: float | None) -> Finding:

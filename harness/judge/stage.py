@@ -14,6 +14,7 @@ from harness.judge import (
     failures,
     foresight,
     latency,
+    longer,
     objective,
     quality,
     sequential,
@@ -145,7 +146,7 @@ def _rule(view: StageView, gate: Gate, scores: Scores) -> Rule:
     if gate.limit is not None:
         return objective.limit(view, gate)
     if view.role == "comparison":
-        return coupling.rested(view, gate, latency.compare(view, gate))
+        return coupling.rested(view, gate, longer.told(view, gate, latency.compare(view, gate)))
     return objective.watch(view, gate)
 
 

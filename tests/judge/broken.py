@@ -299,7 +299,7 @@ def files_lost(parts: Parts) -> Parts:
 def absurd(parts: Parts) -> Parts:
     """One request of each arm is stamped in another epoch: fifty years later."""
     late = {
-        name: np.where(times(parts.samples, "pair_id") == 7, 2**60 + times(parts.samples, name), times(parts.samples, name))
-        for name in ("due_ns", "sent_ns", "first_ns", "done_ns")
+        name: np.where(times(parts.samples, "pair_id") == 7, 2**60 + times(parts.samples, name), times(parts.samples,
+        name)) for name in ("due_ns", "sent_ns", "first_ns", "done_ns")
     }  # fmt: skip
     return replace(parts, samples=with_columns(parts.samples, **late))

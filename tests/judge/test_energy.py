@@ -68,8 +68,8 @@ def test_without_gpus_of_its_own_an_arm_has_no_energy() -> None:
     shared = of(evidence(world({"gpu0": 250.0}), {}))
     assert (shared.outcome, shared.reason) == (
         "no data",
-        "the scenario does not say which of the GPUs (gpu0) serves v1 or v2 alone (as in candidate: {gpus: [1]}), and what "
-        "both arms share cannot be told apart",
+        "the scenario does not say which of the GPUs (gpu0) serves v1 or v2 alone (as in candidate: {gpus: [1]}), and "
+        "what both arms share cannot be told apart",
     )
     half = of(evidence(world({"gpu0": 250.0}), {"baseline": ("gpu0",)}))
     assert "serves v2 alone" in half.reason

@@ -87,9 +87,7 @@ def test_a_share_of_the_requests(ratio: float, outcome: str) -> None:
     assert one.outcome == outcome, one.reason
     assert (one.unit, one.margin) == ("rate", 0.9)
     assert one.effect is not None
-    assert one.reason.startswith(
-        f"{one.effect * 100:.1f} % of 6000 requests to v2 kept response time within 60 ms, "
-    )
+    assert one.reason.startswith(f"{one.effect * 100:.1f} % of 6000 requests to v2 kept response time within 60 ms, ")
     assert "% of those to v1; at least 90 % have to, " in one.reason
 
 

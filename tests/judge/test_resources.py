@@ -66,8 +66,8 @@ def test_what_both_share_cannot_be_compared() -> None:
     one = of(world(gpu0=20.0, own=False))
     assert (one.outcome, one.reason) == (
         "no data",
-        "the scenario does not say which of the GPUs (gpu0) serves v1 or v2 alone (as in candidate: {gpus: [1]}), and what "
-        "both arms share cannot be told apart",
+        "the scenario does not say which of the GPUs (gpu0) serves v1 or v2 alone (as in candidate: {gpus: [1]}), and "
+        "what both arms share cannot be told apart",
     )
     assert judge(world(gpu0=20.0, own=False)).verdict == "inconclusive"
 

@@ -33,9 +33,7 @@ class CountedEvidence(Evidence):
 
         def has(metric: str) -> bool:
             """Whether each arm that answered has it."""
-            return all(
-                any(counts.known(metric, arm) for counts in stages) for arm, n in enumerate(answered) if n > 0
-            )
+            return all(any(counts.known(metric, arm) for counts in stages) for arm, n in enumerate(answered) if n > 0)
 
         answered = [sum(counts.answered(arm) for counts in stages) for arm in (BASELINE, CANDIDATE)]
         long = [sum(counts.sum("osl", arm) for counts in stages) > 0 for arm in range(len(ARMS))]
