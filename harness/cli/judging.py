@@ -33,14 +33,16 @@ LEAST_LOOK_S = 1.0
 
 def add_commands(commands: Commands) -> None:
     again = add(
-        commands, "judge", _judge, "judge a recording again, offline: a run's folder, or anybody's samples.parquet",
+        commands, "judge", _judge,
+        "judge a recording again, offline: a run's folder, anybody's samples.parquet, or what another tool recorded",
         "triton-canary judge reports/20260101T120000Z-fp8-canary --json\n"
+        "  triton-canary judge samples.parquet --rules rules.yaml --looks 10s --second-opinion kayenta\n"
         "  triton-canary judge --baseline v1/profile_export.jsonl --candidate v2/profile_export.jsonl",
     )  # fmt: skip
     again.add_argument(
         "path", type=Path, nargs="?",
-        help="the folder of a run, a samples.parquet, a sketches.parquet, or a file of k6 or Locust in which the words
-        baseline and " "candidate tell the arms apart",
+        help="the folder of a run, a samples.parquet, a sketches.parquet with its sums.parquet beside it, or a file of "
+        "k6 or Locust in which the words baseline and candidate tell the arms apart",
     )  # fmt: skip
     for arm in ("baseline", "candidate"):
         again.add_argument(

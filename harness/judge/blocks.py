@@ -23,6 +23,8 @@ from harness.recording.schema import BLOCK_NS
 MIN_BLOCKS = 12
 BLOCK_REQUESTS = 200
 MAX_BLOCKS = 240
+MOST_CELLS = 1_000_000
+"""Two months: what is due later was stamped in another epoch, and must not be counted up to."""
 MIN_PAIRS_A_BLOCK, GOOD_PAIRS_A_BLOCK = 5, 8
 MIN_REQUESTS_A_BLOCK, GOOD_REQUESTS_A_BLOCK = 20, 25
 
@@ -82,8 +84,8 @@ def by_time(
         return None
     orders = np.argsort(first_due, kind="stable"), np.argsort(second_due, kind="stable")
     dues = first_due[orders[0]], second_due[orders[1]]
-    begin = min(int(due[0]) for due in dues) if begin_ns is None else begin_ns
-    cells = [cells_of(due, begin) for due in dues]
+    first_ns = min(int(due[0]) for due in dues)  # of either arm: both are cut at the same moments
+    cells = [cells_of(due, first_ns if begin_ns is None else min(begin_ns, first_ns)) for due in dues]
     size = max(int(cell[-1]) for cell in cells) + 1
     edges = grouped(np.stack([np.bincount(cell, minlength=size) for cell in cells]))
     if edges is not None:
@@ -100,7 +102,7 @@ def by_time(
 def cells_of(due_ns: Ints, begin_ns: int | None = None) -> Ints:
     """Which cell of BLOCK_NS each request is due in, from `begin_ns` on (default: the first); `due_ns` sorted."""
     begin = int(due_ns[0]) if begin_ns is None else min(begin_ns, int(due_ns[0]))
-    return np.asarray((due_ns - begin) // BLOCK_NS, np.int64)
+    return np.minimum((due_ns - begin) // BLOCK_NS, MOST_CELLS)
 
 
 def grouped(counts: Ints) -> Ints | None:

@@ -77,7 +77,7 @@ def _early(alpha: float) -> float:
 
 
 def _open_p(p: float, units: int) -> float:
-    t = t_isf(max(p, 1e-300), units - 1) if p < 0.5 else 0.0
+    t = t_isf(max(p, 1e-100), units - 1) if p < 0.5 else 0.0  # of a smaller p the square of t is no number
     return min(1.0, math.exp(-_log_e(t, units)))
 
 

@@ -265,11 +265,14 @@ def _longer(ratio: float) -> tuple[str, str]:
 def _told(view: StageView, metric: str, seen: Coupling) -> Finding:
     v1, v2 = view.names
     low, high = math.exp(lower(seen.drag, ALPHA_PASS)), math.exp(upper(seen.drag, ALPHA_PASS))
-    between = f"95 % sure of at least {words.at_most(low)}, and of at most {words.at_most(high)}"
+    between = f"95 % sure that {v1} takes at least {_longer(low)[0]}, at most {_longer(high)[0]}"
     if seen.dragged:
-        rests = f"the verdict rests on {v1} alone; that the machine became slower meanwhile would look the same"
+        rests = (
+            f"so the margin is held against {v1} alone, too; that the machine became slower meanwhile would look the "
+            "same"
+        )
     else:
-        rests = "the verdict rests on both arms at the same time"
+        rests = "so the verdict rests on both arms at the same time"
         if high < 1:
             rests += f": {v2} costs {v1} less than a second {v1} does"
     return replace(

@@ -47,7 +47,7 @@ def compare(view: StageView, gate: Gate) -> Rule:
             Amounts(rates.summed(at, arm.done_ns[arm.status == OK]), np.diff(np.interp(at, each.t_ns, joules)))
             for arm, each, joules in zip(view.arms, found, drawn, strict=True)
         )
-        worse = rates.worse(view, gate.metric, one, two)
+        worse = rates.worse(view, gate.metric, one, two) if one.much.any() else None
     if worse is None:
         reason = (
             f"{spoken(gate.metric)} needs {LEAST_BLOCKS} blocks of time in which both arms draw power, and "

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.judge.columns import Floats
 from harness.judge.distributions import normal_isf, t_isf, t_sf
-from harness.judge.robust import location
+from harness.judge.robust import ROUNDING, location
 
 ALPHA_FAIL = 0.01
 ALPHA_PASS = 0.05
@@ -18,6 +18,8 @@ AGREED = 0.5
 LAGS = 5
 """So many blocks are asked whether a difference wanders slowly."""
 POWER_Z = normal_isf(0.20)
+FEW_DRAWS = 5
+"""So few resamples on the wrong side say nothing of how many there should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,8 @@ def upper(s: Spread, alpha: float) -> float:
 
 def lower(s: Spread, alpha: float) -> float:
     """A lower bound in the same way: the smaller of both."""
-    t = t_isf(alpha, s.units - 1)
-    bounds = [s.mean - t * s.se_units, s.effect - t * s.se_draws]
-    if alpha * len(s.sorted_draws) >= 5:
-        bounds.append(_percentile(s, alpha))
-    return min(bounds)
+    by_units, by_draws = (_reach(alpha, s, error) for error in (s.se_units, s.se_draws))
+    return min(s.mean - by_units, s.effect - by_draws, _low_draw(s, alpha))
 
 
 def p_above(s: Spread, bar: float) -> float:
@@ -150,21 +149,28 @@ def lower_agreed(s: Spread, alpha: float, bound: float | None = None) -> float:
     test.
     """
     if bound is None:
-        bound = s.mean - t_isf(alpha, s.units - 1) * s.se_units
-    pooled = [s.effect - t_isf(AGREED, s.units - 1) * s.se_draws, _percentile(s, AGREED)]
-    return min(bound, *pooled)
+        bound = s.mean - _reach(alpha, s, s.se_units)
+    return min(bound, s.effect - _reach(AGREED, s, s.se_draws), _low_draw(s, AGREED))
+
+
+def _reach(alpha: float, s: Spread, error: float) -> float:
+    """How far a bound is from the estimate: infinitely far where the level is too small for a number."""
+    t = t_isf(alpha, s.units - 1)
+    return t * error if math.isfinite(t) else math.inf
 
 
 def _p_units(s: Spread, bar: float) -> float:
+    bar += ROUNDING  # times in whole milliseconds have no spread, and rounding must not make one
     if s.se_units > 0:
         return t_sf((s.mean - bar) / s.se_units, s.units - 1)
     return 0.0 if s.mean > bar else 1.0
 
 
 def _p_draws(s: Spread, bar: float) -> float:
+    bar += ROUNDING
     p = t_sf((s.effect - bar) / s.se_draws, s.units - 1) if s.se_draws > 0 else float(s.effect <= bar)
     below = int(np.searchsorted(s.sorted_draws, bar, side="right"))
-    return max(p, below / len(s.sorted_draws)) if below > 5 else p
+    return max(p, below / len(s.sorted_draws)) if below > FEW_DRAWS else p
 
 
 def p_below(s: Spread, bar: float) -> float:
@@ -174,6 +180,12 @@ def p_below(s: Spread, bar: float) -> float:
 
 def mirrored(s: Spread) -> Spread:
     return Spread(-s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened, s.lags)
+
+
+def _low_draw(s: Spread, alpha: float) -> float:
+    """The resample that lies above a bar exactly where so few are at it or below that `_p_draws` does not object."""
+    last = len(s.sorted_draws) - 1
+    return float(s.sorted_draws[min(max(int(alpha * (last + 1) + 1e-9), FEW_DRAWS), last)])
 
 
 def _percentile(s: Spread, share: float) -> float:

@@ -37,6 +37,7 @@ from harness.judge.intervals import (
 )
 from harness.judge.metrics import quantile_of
 from harness.judge.resample import generator, pooled_pair
+from harness.judge.robust import ROUNDING
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched.binned import Binned, binned
 from harness.judge.sketched.view import CountedView
@@ -178,10 +179,13 @@ class Ratio:
         gate, view, seen = self.gate, self.view, self.seen
         bar = math.log1p(gate.margin or 0.0)
         level = view.looks.level(failed or ALPHA_FAIL, seen.units)
-        low = lower_agreed(seen, level, None if self.tail is None else self.tail.lower(level)) - self.data.blur
+        if gate.metric == "osl":  # half of it for either direction
+            level /= 2
+        far_out = None if self.tail is None else self.tail.lower(level, bar + self.data.blur)
+        low = lower_agreed(seen, level, far_out) - self.data.blur
         sure = view.pass_level(seen.units)
         high = upper(seen, sure) + self.data.blur
-        within = high < bar and (gate.metric != "osl" or lower(seen, sure) > -bar)
+        within = high < bar - ROUNDING and (gate.metric != "osl" or lower(seen, sure) > -bar)
         needs_s = None
         if failed is not None:
             outcome, reason = "fail", self._worse(low, failed)

@@ -54,7 +54,7 @@ def held(values: Floats, due_ns: Ints, bar: float, quantile: float | None) -> He
     above = values > bar
     value = statistic(values, quantile)
     if quantile is None:
-        p, fine = mean_of(values[np.argsort(due_ns, kind="stable")], bar)
+        p, fine = _mean(values[np.argsort(due_ns, kind="stable")], bar)
         return Held(n, int(above.sum()), p, fine, value)
     _, second = np.unique(due_ns // round(THIN_S * 1e9), return_inverse=True)
     shares = np.bincount(second, weights=above) / np.bincount(second)
@@ -64,12 +64,16 @@ def held(values: Floats, due_ns: Ints, bar: float, quantile: float | None) -> He
     return Held(n, int(above.sum()), p, fine, value)
 
 
-def mean_of(ordered: Floats, bar: float) -> tuple[float, bool]:
-    """Of values in the order of time: the p-value of "their mean is at most the bar", and whether it surely is."""
+def _mean(ordered: Floats, bar: float) -> tuple[float, bool]:
     batches = min(30, len(ordered) // 5)
+    return mean_of(np.array([part.mean() for part in np.array_split(ordered, max(batches, 1))]), bar)
+
+
+def mean_of(means: Floats, bar: float) -> tuple[float, bool]:
+    """Of means of batches: the p-value of "the mean is at most the bar", and whether it surely is."""
+    batches = len(means)
     if batches < 12:
         return 1.0, False
-    means = np.array([part.mean() for part in np.array_split(ordered, batches)])
     se = float(means.std(ddof=1)) / math.sqrt(batches)
     if se == 0:
         return float(means[0] <= bar), bool(means[0] < bar)

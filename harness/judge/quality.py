@@ -144,6 +144,8 @@ class _Quality:
         """What the bound is of: of a score its drop, of a perplexity how much higher it is."""
         if scorer_of(self.gate.metric) is not None:
             return f"the drop {verb}"
+        if self.found.drift:
+            return f"the drift {verb}"
         return f"the rise {verb}" if self.gate.metric == "quality.perplexity" else f"it {verb}"
 
     def _drifted(self) -> float:

@@ -23,6 +23,9 @@ GIB = 2**30
 
 def compare(view: StageView, gate: Gate) -> Rule:
     """The rule of a margin: the peaks of the blocks, both arms' at the same moments, and the highest of all."""
+    for name, answers in zip(view.names, view.answered, strict=True):
+        if not answers:
+            return settled(missing(view, gate, f"{name} answered nothing: what it needs to answer was not measured"))
     found = own_memory(view)
     if isinstance(found, str):
         return settled(missing(view, gate, found))
@@ -65,7 +68,7 @@ def limit(view: StageView, gate: Gate) -> Rule:
         return settled(_finding(view, gate, "no data", seen, None))
     top = max(seen, key=lambda each: each.peak)
     said = f"peak memory of {top.name} was {size(top.peak)}, limit {size(most)}; {_polls(top)}"
-    gap = unwatched(seen)
+    gap = unwatched(seen) or _idle(view)
 
     def finding(failed: float | None) -> Finding:
         if failed is not None:
@@ -77,6 +80,12 @@ def limit(view: StageView, gate: Gate) -> Rule:
         return _finding(view, gate, "inconclusive", f"{said}; within it so far, but the stage is not over", top.peak)
 
     return Rule(0.0 if top.peak > most else 1.0, finding)
+
+
+def _idle(view: StageView) -> str | None:
+    """A candidate that was to answer and never did needed no memory to do so."""
+    due = view.role == "comparison" or view.candidate_due >= 1
+    return f"{view.names[1]} answered nothing" if due and not view.answered[1] else None
 
 
 def _finding(view: StageView, gate: Gate, outcome: Outcome, reason: str, peak: float | None) -> Finding:

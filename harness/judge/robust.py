@@ -15,6 +15,8 @@ import numpy as np
 from harness.judge.columns import Floats
 
 K = 1.5
+ROUNDING = 1e-9
+"""Logarithms that differ by less are the same: their last digits come from how they were reckoned."""
 _NORMAL_MAD = 1.4826
 _TURNS = 50
 
@@ -22,12 +24,13 @@ _TURNS = 50
 def location(values: Floats) -> tuple[float, float, Floats]:
     """Huber's estimate, its standard error, and the values as they counted, less it (Huber 1964, 1981 section 6.5).
 
-    The mean and its own where over half of the values are the same: then there is no scale to be robust on.
+    The mean and its own where over half of the values are the same (but for rounding): then there is no scale to be
+    robust on.
     """
     n = len(values)
     middle = float(np.median(values))
     scale = _NORMAL_MAD * float(np.median(np.abs(values - middle)))
-    if scale <= 0 or n < 3:
+    if scale <= ROUNDING * (1 + abs(middle)) or n < 3:
         mean = float(values.mean())
         return mean, float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf, values - mean
     for _ in range(_TURNS):

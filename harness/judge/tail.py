@@ -17,6 +17,7 @@ import numpy as np
 from harness.judge.blocks import Blocks, log_of
 from harness.judge.columns import Floats, Ints
 from harness.judge.distributions import normal_isf, normal_sf
+from harness.judge.robust import ROUNDING
 
 FEWEST = 2.0
 """With fewer requests of a block beyond the quantile than this, they are counted."""
@@ -53,9 +54,11 @@ class Tail:
         p = swapped(self.differences(bar))
         return normal_sf(normal_isf(p) / self.widened) if 0 < p < 0.5 else p
 
-    def lower(self, alpha: float) -> float:
-        """The largest bar that is rejected at `alpha`: a lower bound of the ln ratio; -ln 100 where none is."""
-        low, high = -_WIDEST, _WIDEST
+    def lower(self, alpha: float, bar: float = 0.0) -> float:
+        """The largest bar that is rejected at `alpha`: a lower bound of the ln ratio; -ln 100 where none is. It is
+        looked for from `bar` on, so that it lies above `bar` exactly where `bar` is rejected.
+        """
+        low, high = (bar, _WIDEST) if self.p(bar) <= alpha else (-_WIDEST, bar)
         for _ in range(_STEPS):
             middle = (low + high) / 2
             low, high = (middle, high) if self.p(middle) <= alpha else (low, middle)
@@ -76,6 +79,6 @@ def swapped(differences: Ints) -> float:
 
 
 def _beyond(logs: Floats, start: Ints, slow: float) -> Ints:
-    steps = np.where(logs > slow, np.ceil((logs - slow) / _UNIT), 0).astype(np.int64)
+    steps = np.maximum(np.ceil((logs - slow - ROUNDING) / _UNIT), 0).astype(np.int64)
     upto = np.concatenate([[0], np.cumsum(steps)])
     return np.asarray(upto[start[1:]] - upto[start[:-1]], np.int64)

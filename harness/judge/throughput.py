@@ -67,6 +67,9 @@ def judged(
         much = rates.summed(at, arm.done_ns[ok], worth[ok])
         amounts.append(Amounts(much, rates.elapsed(view, arm, at) * of_gpus, grain))
     one, two = one_grain(*amounts)
+    if not one.much.any():
+        late = f"no answer of {view.names[0]} came before the planned end of the stage"
+        return settled(missing(view, gate, f"{late}: nothing to compare {view.names[1]} with"))
     worse = rates.worse(view, gate.metric, one, two)
     if worse is None:
         return settled(too_short(view, gate, (end - begin) / 1e9))
@@ -103,6 +106,8 @@ def of_nothing(view: StageView, gate: Gate) -> Finding | None:
         return missing(view, gate, f"{v1} answered none of {asked}: nothing to compare {v2} with")
     if not view.asked(CANDIDATE):
         return missing(view, gate, f"{v2} was asked nothing")
+    if not view.answered[1] and not view.failed(CANDIDATE)[0]:
+        return missing(view, gate, f"no request to {v2} came to an end ({view.asked(CANDIDATE)} were cancelled)")
     return None
 
 

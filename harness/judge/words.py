@@ -25,7 +25,11 @@ def percent(share: float) -> str:
 
 
 def points(difference: float) -> str:
-    value = f"{difference * 100:.1f}".removesuffix(".0")
+    """0.143 is 14.3 percentage points; below one point two digits, as far as they say anything."""
+    whole = difference * 100
+    value = f"{whole:.1f}".removesuffix(".0")
+    if abs(whole) < 0.95:
+        value = f"{whole:.2g}" if abs(whole) >= 5e-4 else "0"
     return f"{value} percentage point{'' if value == '1' else 's'}"
 
 
@@ -93,6 +97,6 @@ def confidence(alpha: float) -> str:
 
 def sentence(text: str) -> str:
     """With a capital letter, as reasons of stages and verdicts are shown; names (tpot, v2) stay."""
-    if re.match(r"(v\d|ttft|tpot|response_time|request_latency|osl|quality)", text):
+    if re.match(r"(v\d|ttft|tpot|icl|response_time|request_latency|osl|quality)", text):
         return text
     return text[:1].upper() + text[1:]

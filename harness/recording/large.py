@@ -17,7 +17,7 @@ from harness.types import ArmName, Status
 
 _WORDS = {"arm": get_args(ArmName), "status": get_args(Status)}
 # Few enough to stay in a cache of the second level, many enough that a batch costs little.
-BATCH_ROWS = 1 << 17
+BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,13 @@ class SampleFile:
         """Those of `columns` that the file has, texts as dictionaries. Raises RecordingError where arm or status is no
         known word, or a required value is missing.
         """
-        texts = [name for name in columns if pa.types.is_string(SAMPLES.field(name).type)]
         at = 0
         try:
             # Buffered reads: a file may be one row group, whose columns need not be held whole.
+            there = pq.read_schema(self.path).names
+            known = [name for name in columns if name in there]
+            texts = [name for name in known if pa.types.is_string(SAMPLES.field(name).type)]
             with pq.ParquetFile(self.path, read_dictionary=texts, buffer_size=1 << 20) as file:
-                known = [name for name in columns if name in file.schema_arrow.names]
                 for batch in file.iter_batches(BATCH_ROWS, columns=known):
                     self._check(batch, at)
                     at += batch.num_rows

@@ -19,7 +19,7 @@ from tests.judge.worlds import VERSIONS, S, bulk, plan, table
 
 ARMS = ("baseline", "candidate")
 TOKENS, K, WIDTH = 16, 5, 16
-TTFT_S, TPOT_S = 0.05, 0.01
+TTFT_S, TPOT_S, NOISE = 0.05, 0.01, 0.1
 GIB = 2**30
 
 
@@ -71,29 +71,29 @@ def where(rows: pa.Table | None, keep: Callable[[pa.Table], np.ndarray]) -> pa.T
     return None if rows is None else rows.filter(pa.array(keep(rows)))
 
 
-def _chunks(samples: pa.Table) -> pa.Table:
+def _chunks(samples: pa.Table, noise: float = 0.03) -> pa.Table:
     """The chunks of each answer lie evenly between its first and its last one, with some noise."""
     rng = np.random.default_rng(9)
     first, done = times(samples, "first_ns"), times(samples, "done_ns")
-    share = np.arange(TOKENS) / (TOKENS - 1) + rng.uniform(-0.03, 0.03, (len(first), TOKENS))
+    share = np.arange(TOKENS) / (TOKENS - 1) + rng.uniform(-noise, noise, (len(first), TOKENS))
     at = first[:, None] + np.round(np.clip(share, 0, 1) * (done - first)[:, None]).astype(np.int64)
     each = pa.array(np.repeat(np.arange(len(first)), TOKENS))
     columns = [samples["pair_id"].take(each), samples["arm"].take(each), pa.array(at.ravel())]
     return pa.table(columns, schema=CHUNKS)
 
 
-def _samples(n: int, rate: float, slower: Mapping[str, float], noise: float) -> pa.Table:
+def _samples(n: int, rate: float, slower: Mapping[str, float]) -> pa.Table:
     rng = np.random.default_rng(1)
     due = np.arange(n) / rate
     arms = []
-    shared = rng.normal(0, noise / 2, n)
+    shared = rng.normal(0, NOISE / 2, n)
     for arm in ARMS:
         ttft, tpot = (
-            base * slower.get(arm, 1.0) * np.exp(shared + rng.normal(0, noise, n)) for base in (TTFT_S, TPOT_S)
+            base * slower.get(arm, 1.0) * np.exp(shared + rng.normal(0, NOISE, n)) for base in (TTFT_S, TPOT_S)
         )
         rows = bulk(arm, due, ttft + tpot * (TOKENS - 1))
         first = times(rows, "due_ns") + np.round(ttft * S).astype(np.int64)
-        osl = np.full(n, TOKENS) if noise == 0 else TOKENS + rng.integers(-1, 2, n)
+        osl = TOKENS + rng.integers(-1, 2, n)
         names = [f"{arm}-{i}" for i in range(n)]
         arms.append(with_columns(rows, first_ns=first, osl=osl, request_id=names))
     return pa.concat_tables(arms)
@@ -111,15 +111,15 @@ def _readings(seconds: float) -> pa.Table:
     return table(rows, READINGS)
 
 
-def _parts(n: int, rate: float, slower: Mapping[str, float] | None = None, noise: float = 0.1) -> Parts:
-    samples = _samples(n, rate, slower or {}, noise)
+def _parts(n: int, rate: float, slower: Mapping[str, float] | None = None) -> Parts:
+    samples = _samples(n, rate, slower or {})
     record = StageRecord(plan(0, "paired", n / rate, rate=rate), 0, end_ns=round(n / rate * S) + S)
     return Parts(samples, _chunks(samples), None, None, _readings(n / rate), record)
 
 
-def loaded(slower: Mapping[str, float] | None = None, noise: float = 0.1) -> Parts:
+def loaded(slower: Mapping[str, float] | None = None) -> Parts:
     """1,600 pairs in 320 s."""
-    return _parts(1600, 5.0, slower, noise)
+    return _parts(1600, 5.0, slower)
 
 
 def answering() -> Parts:
@@ -291,6 +291,24 @@ def unknown(*arms: str) -> Break:
     return change
 
 
+def interleaved(change: Break) -> Break:
+    """Broken in that way after every other request was dealt to either arm."""
+
+    def dealt(parts: Parts) -> Parts:
+        half = everywhere(parts, lambda rows: of_arm(rows, "candidate") == (times(rows, "pair_id") % 2 == 1))
+        return change(replace(half, record=replace(half.record, plan=replace(half.record.plan, mode="interleaved"))))
+
+    return dealt
+
+
+def constant(parts: Parts) -> Parts:
+    """Every request took exactly as long as every other, and chunks came like a clock's ticks."""
+    due, first, done = times(parts.samples, "due_ns"), round(TTFT_S * S), round((TTFT_S + TPOT_S * (TOKENS - 1)) * S)
+    osl = np.full(len(due), TOKENS)
+    samples = with_columns(parts.samples, first_ns=due + first, done_ns=due + done, osl=osl)
+    return replace(parts, samples=samples, chunks=_chunks(samples, 0.0))
+
+
 def files_lost(parts: Parts) -> Parts:
     """Only the requests were kept."""
     return replace(parts, chunks=None, outputs=None, scores=None, readings=None)
@@ -303,3 +321,43 @@ def absurd(parts: Parts) -> Parts:
         name)) for name in ("due_ns", "sent_ns", "first_ns", "done_ns")
     }  # fmt: skip
     return replace(parts, samples=with_columns(parts.samples, **late))
+
+
+# -------------------------------------------------------------- which arm is which
+
+
+def worse(parts: Parts) -> Parts:
+    """The candidate's GPU needs half as much again, and half of its answers are wrong."""
+    assert parts.readings is not None
+    mine = parts.readings["device"].to_numpy(zero_copy_only=False) == "gpu1"
+    value = times(parts.readings, "value")
+    readings = with_columns(parts.readings, value=np.where(mine, 1.5 * value, value))
+    if parts.scores is None:
+        return replace(parts, readings=readings)
+    wrong = of_arm(parts.scores, "candidate") & (times(parts.scores, "pair_id") % 2 == 0)
+    scores = with_columns(parts.scores, score=np.where(wrong, 0.0, times(parts.scores, "score")))
+    return replace(parts, readings=readings, scores=scores)
+
+
+def swapped(evidence: Evidence) -> Evidence:
+    """The same recording with the names of its arms exchanged."""
+    other = dict(zip(ARMS, reversed(ARMS), strict=True))
+    number = np.array([1, 0, 2], np.int8)
+    samples, gaps = (
+        None if rows is None else replace(rows, arm=number[rows.arm]) for rows in (evidence.samples, evidence.gaps)
+    )
+    assert samples is not None
+    scores = {
+        scorer: {(stage, pair, other[arm]): score for (stage, pair, arm), score in marks.items()}
+        for scorer, marks in evidence.marks.scores.items()
+    }
+    return replace(
+        evidence,
+        samples=samples,
+        gaps=gaps,
+        outputs=tuple(replace(answer, arm=other[answer.arm]) for answer in evidence.outputs),
+        marks=replace(evidence.marks, scores=scores),
+        versions={other[arm]: version for arm, version in evidence.versions.items()},
+        devices={other[arm]: device for arm, device in evidence.devices.items()},
+        gpus={other[arm]: own for arm, own in evidence.gpus.items()},
+    )

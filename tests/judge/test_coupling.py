@@ -94,7 +94,7 @@ def test_the_sentence_says_what_it_rests_on() -> None:
     assert told.effect == pytest.approx(1.2, abs=0.04)
     assert told.interval is not None
     assert (told.interval[0] or 0) < 1.2 < (told.interval[1] or 0)
-    assert "the verdict rests on v1 alone" in told.reason
+    assert "so the margin is held against v1 alone, too" in told.reason
 
 
 def test_a_v2_that_drags_and_is_no_slower_than_v1_allows_passes_on_v1_alone() -> None:

@@ -14,7 +14,7 @@ from harness.judge.sketched.view import CountedView
 
 @dataclass(frozen=True, eq=False)
 class Binned:
-    """As `latency.Matched`. `blur`: ln of what a quantile may be off by, for its bin; 0 of means."""
+    """As `latency.Matched`. `blur`: ln of what a value may be off by for its bin; 0 of means that are exact."""
 
     view: CountedView
     time: str
@@ -78,7 +78,8 @@ class Binned:
 
     @property
     def blur(self) -> float:
-        return 0.0 if self.quantile is None else self.view.counts.scale.half
+        scale = self.view.counts.scale
+        return 0.0 if self.quantile is None and (scale.summed or self.time == "osl") else scale.half
 
     def statistics(self) -> tuple[float, float]:
         """Of both arms; there are values of both."""

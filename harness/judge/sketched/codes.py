@@ -52,9 +52,10 @@ class Thousandths:
     """The bins of codes. They are so narrow that their middle will do."""
 
     half = math.log1p(2.0**-DIGITS) / 2
+    summed = False
     name = "bins of 0.1 %"
 
-    def spread(self, bins: Ints, counts: Ints) -> tuple[Ints, Floats, Floats]:
+    def spread(self, bins: npt.NDArray[np.int32], counts: Ints) -> tuple[Ints, Floats, Floats]:
         return np.arange(len(bins)), SECONDS[bins], counts.astype(np.float64)
 
 

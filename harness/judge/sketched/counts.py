@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.judge.blocks import Blocks, full, grouped
+from harness.judge.blocks import MOST_CELLS, Blocks, full, grouped
 from harness.judge.columns import ARMS, CANCELLED, OK, STATUSES, TIMEOUT, Floats, Ints
 from harness.recording.schema import BLOCK_NS
 
@@ -18,16 +19,22 @@ if TYPE_CHECKING:
 Lane = tuple[str, int, bool]
 """A metric of an arm: of pairs in which both arms have it, or of other requests."""
 PLANNED, SCORING = 0, 1
+# Bins by cells, of which there are fewer, are counted in one array, whatever of it stays empty; so many rows at once.
+DENSE, PIECE = 1 << 22, 1 << 18
 
 
 class Scale(Protocol):
-    """What bins stand for. `half`: ln of half a bin, by which a value may be off; `name`: for sentences."""
+    """What bins stand for. `half`: ln of half a bin, by which a value may be off; `name`: for sentences. `summed`: sums
+    are of the values themselves, not of what bins stand for.
+    """
 
     @property
     def half(self) -> float: ...
     @property
+    def summed(self) -> bool: ...
+    @property
     def name(self) -> str: ...
-    def spread(self, bins: Ints, counts: Ints) -> tuple[Ints, Floats, Floats]:
+    def spread(self, bins: npt.NDArray[np.int32], counts: Ints) -> tuple[Ints, Floats, Floats]:
         """Values (seconds) and how many requests each stands for, in ascending order; and for each its row of
         `bins`.
         """
@@ -37,27 +44,33 @@ class Scale(Protocol):
 class Histogram:
     """How often values fell into a bin in a cell; ordered by cell and bin, each pair once."""
 
-    cell: Ints
-    bin: Ints
+    cell: npt.NDArray[np.int32]
+    bin: npt.NDArray[np.int32]
     count: Ints
 
     @classmethod
-    def of(cls, cell: Ints, bins: Ints, count: Ints | None = None) -> Histogram:
-        """From rows in any order; `count` None: one each."""
+    def of(cls, cell: npt.NDArray[Any], bins: npt.NDArray[Any], count: Ints | None = None) -> Histogram:
+        """From rows in any order, of any integers; `count` None: one each."""
         if not len(cell):
             return NONE
-        low, wide = int(bins.min()), int(np.ptp(bins)) + 1
-        first = int(cell.min())
-        key = (cell - first) * wide + (bins - low)
+        low, first = int(bins.min()), int(cell.min())
+        wide = int(bins.max()) - low + 1
         size = (int(cell.max()) - first + 1) * wide
-        if size <= max(64 * len(cell), 1 << 20):
-            times = np.bincount(key, count, minlength=size)
+
+        def keys(rows: slice) -> Ints:
+            return (cell[rows].astype(np.int64) - first) * wide + (bins[rows].astype(np.int64) - low)
+
+        if size <= max(4 * len(cell), DENSE):
+            times = np.zeros(size, np.int64)
+            for at in range(0, len(cell), PIECE):
+                rows = slice(at, at + PIECE)
+                np.add.at(times, keys(rows), 1 if count is None else count[rows])
             found = np.flatnonzero(times)
-            number = times[found].astype(np.int64)
+            number = times[found]
         else:
-            found, place = np.unique(key, return_inverse=True)
+            found, place = np.unique(keys(slice(None)), return_inverse=True)
             number = np.bincount(place, count).astype(np.int64)
-        return cls(found // wide + first, found % wide + low, number)
+        return cls((found // wide + first).astype(np.int32), (found % wide + low).astype(np.int32), number)
 
     @property
     def total(self) -> int:
@@ -66,11 +79,11 @@ class Histogram:
     def __add__(self, other: Histogram) -> Histogram:
         if not len(other.cell) or not len(self.cell):
             return self if len(self.cell) else other
-        pairs = zip((self.cell, self.bin, self.count), (other.cell, other.bin, other.count), strict=True)
-        return Histogram.of(*(np.concatenate(both) for both in pairs))
+        cell, bins = np.concatenate([self.cell, other.cell]), np.concatenate([self.bin, other.bin])
+        return Histogram.of(cell, bins, np.concatenate([self.count, other.count]))
 
 
-NONE = Histogram(*(np.zeros(0, np.int64),) * 3)
+NONE = Histogram(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
 class Sender(NamedTuple):
@@ -153,6 +166,8 @@ class StageCounts:
         """
         histograms = self.both(metric, paired)
         size = max((int(h.cell[-1]) + 1 for h in histograms if len(h.cell)), default=0)
+        if size > MOST_CELLS:
+            return None
         each = [np.bincount(h.cell, h.count, minlength=size).astype(np.int64) for h in histograms]
         edges = grouped(np.stack(each)) if size else None
         if edges is None:

@@ -45,8 +45,8 @@ def late(view: CountedView, latency_s: float) -> Lag | None:
         limit_s=limit_s,
         late=sum(beyond.values()),
         worker=worst,
-        worker_late=beyond[worst],
-        worker_n=sizes[worst],
+        worker_late=0 if worst is None else beyond[worst],
+        worker_n=0 if worst is None else sizes[worst],
         by_worker={worker: weighted(*one, 0.99) for worker, one in seen.items() if worker is not None},
     )
 

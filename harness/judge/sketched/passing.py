@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,19 +45,18 @@ def counted(batches: Iterable[pa.RecordBatch], stages: Sequence[StageRecord], ga
     for batch in batches:
         rows = reader.rows(batch)
         total += len(rows)
-        low, high = (int(rows.stage.min()), int(rows.stage.max())) if len(rows) else (0, -1)
-        for index in range(low, high + 1):
-            mine = rows if low == high else rows.take(rows.stage == index)
+        for index in reading.distinct(rows.stage):
+            mine = rows.take(rows.stage == index)
             record = records.get(index)
             if record is not None and record.decided_ns is not None:
                 mine = mine.take(mine.done_ns <= record.decided_ns)
             if len(mine) and (record is not None or not records):
-                found.setdefault(index, _Stage(wanted)).add(mine)
+                found.setdefault(index, _Stage(index, wanted)).add(mine)
     for record in stages:
-        found.setdefault(record.plan.index, _Stage(wanted))
+        found.setdefault(record.plan.index, _Stage(record.plan.index, wanted))
     settled = {}
     for index in sorted(found):
-        settled[index] = found.pop(index).settle(reader, index, records.get(index))
+        settled[index] = found.pop(index).settle(reader, records.get(index))
     return Passed(total, settled)
 
 
@@ -72,6 +70,7 @@ def _wanted(gates: Sequence[Gate]) -> tuple[str, ...]:
 class _Stage:
     """What was seen of one stage so far."""
 
+    index: int
     wanted: tuple[str, ...]
     what: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     due_ns: list[Ints] = field(default_factory=list)
@@ -91,7 +90,7 @@ class _Stage:
     def add(self, rows: Rows) -> None:
         self.what.append(rows.what)
         self.due_ns.append(rows.due_ns)
-        self.pair_id.append(rows.pair_id)
+        self.pair_id.append(settling.small(rows.pair_id, self.index))
         for metric in self.wanted:
             codes = reading.codes(rows, metric)
             # A metric that nobody has takes no room.
@@ -109,12 +108,10 @@ class _Stage:
 
     def _senders(self, rows: Rows) -> None:
         lags = reading.lags(rows)
-        low, high = int(rows.worker.min()), int(rows.worker.max())
-        for worker in range(low, high + 1):
-            mine = slice(None) if low == high else rows.worker == worker
+        workers = reading.distinct(rows.worker)
+        for worker in workers:
+            mine = slice(None) if len(workers) == 1 else rows.worker == worker
             due = rows.due_ns[mine]
-            if not len(due):
-                continue
             seen = Sender(len(due), int(due.min()), int(due.max()))
             old = self.senders.get(worker, Sender(0, seen.first_ns, seen.last_ns))
             self.senders[worker] = Sender(
@@ -142,18 +139,13 @@ class _Stage:
             kinds = rows.error[failed] * KIND + status[failed]
             self.wrong.append((arm[failed].astype(np.int64), kinds, rows.done_ns[failed]))
 
-    def settle(self, reader: Reader, index: int, record: StageRecord | None) -> PassedStage:
+    def settle(self, reader: Reader, record: StageRecord | None) -> PassedStage:
         names, labels = reader.versions.known, reader.errors.known
-        kept = Kept(
-            what=_joined(self.what, np.uint8),
-            due_ns=_joined(self.due_ns, np.int64),
-            pair_id=_joined(self.pair_id, np.int64),
-            codes={metric: _joined(self.codes.pop(metric), np.uint16) for metric in list(self.codes)},
-        )
+        kept = Kept(self.what, self.due_ns, self.pair_id, self.codes)
         wrong = tuple(np.concatenate(part) for part in zip(*self.wrong, strict=True)) if self.wrong else None
         begin, counts = settling.settle(
             kept,
-            index,
+            self.index,
             record,
             failures=Failures(wrong, labels, self.ends_ns),
             last_ns=self.last_ns,
@@ -166,10 +158,3 @@ class _Stage:
             due_known=self.due_known,
         )
         return PassedStage(begin, counts)
-
-
-def _joined(parts: list[Any], kind: type[np.generic]) -> Any:
-    """As one array; the parts are let go."""
-    whole = np.concatenate(parts) if parts else np.zeros(0, kind)
-    parts.clear()
-    return whole

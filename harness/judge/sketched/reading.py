@@ -128,6 +128,14 @@ def _numbers(column: Any, rows: int) -> Ints:
     return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
 
 
+def distinct(numbers: Ints) -> list[int]:
+    """The numbers that there are; mostly it is one."""
+    if not len(numbers):
+        return []
+    first = int(numbers[0])
+    return [first] if (numbers == first).all() else np.unique(numbers).tolist()
+
+
 def codes(rows: Rows, metric: str) -> Codes:
     """The metric of each request, as `judge.times` has it; UNKNOWN where there is none."""
     status = rows.status

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.judge import amounts, coupling, latency, objective
+from harness.judge import amounts, coupling, latency, longer, objective
 from harness.judge.columns import BASELINE, CANDIDATE, Floats
 from harness.judge.counts import p_more, rate_upper
 from harness.judge.intervals import ALPHA_PASS
@@ -17,9 +17,11 @@ from harness.judge.relative import spoken
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched import throughput
 from harness.judge.sketched.binned import binned
+from harness.judge.sketched.counts import Histogram
 from harness.judge.sketched.view import CountedView
 from harness.types import Finding, Gate
 
+MOST_BATCHES = 30
 IN_TURNS = "arms that work in turns are compared period by period"
 JOINT = "whether one request keeps several limits is not in them"
 POWER = "energy is set against what was answered while it was drawn, by the moment"
@@ -45,7 +47,7 @@ def rule(view: CountedView, gate: Gate) -> Rule:
         return settled(objective.no_objective(view, gate))
     if view.role != "comparison":
         return settled(_untold(view, gate, COMPANY))
-    compared = latency.compare(view, gate)
+    compared = longer.told(view, gate, latency.compare(view, gate))
     if coupling.alone_before(view) is None or gate.metric == "osl":
         return compared
     return replace(compared, finding=lambda failed: _beside(compared.finding(failed)))
@@ -92,9 +94,7 @@ def _held(view: CountedView, gate: Gate, arm: int) -> Held:
     if n == 0:
         return Held(0, 0, 1.0, False, None)
     if quantile is None:
-        by_cell = sum((counts.sums[time, arm, p] for p in (False, True) if (time, arm, p) in counts.sums), np.zeros(1))
-        number = np.bincount(every.cell, every.count, minlength=len(by_cell))
-        p, fine = objective.mean_of(by_cell[number > 0] / number[number > 0], bar)
+        p, fine = objective.mean_of(_means(view, time, arm, every), bar)
         above = _above(view, time, arm, bar)
         return Held(n, int(above.sum()), p, fine, counts.sum(time, arm) / n)
     total = np.bincount(every.cell, every.count)
@@ -108,6 +108,18 @@ def _held(view: CountedView, gate: Gate, arm: int) -> Held:
         fine=rate_upper(math.ceil(doubtful - 1e-9), len(filled), ALPHA_PASS) <= 1 - quantile,
         value=counts.pooled(every, quantile),
     )
+
+
+def _means(view: CountedView, time: str, arm: int, every: Histogram) -> Floats:
+    """Of groups of cells that hold something, 30 at most."""
+    number = np.bincount(every.cell, every.count)
+    total = np.zeros(len(number))
+    for paired in (False, True):
+        sums = view.counts.sums.get((time, arm, paired), np.zeros(0))[: len(number)]
+        total[: len(sums)] += sums
+    filled = np.flatnonzero(number)
+    groups = np.array_split(filled, min(len(filled), MOST_BATCHES))
+    return np.array([total[group].sum() / number[group].sum() for group in groups])
 
 
 def _above(view: CountedView, time: str, arm: int, bar: float) -> Floats:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +20,8 @@ from harness.recording.schema import BIN_RATIO, BLOCK_NS
 from harness.types import StageRecord
 
 _LOG_RATIO = math.log(BIN_RATIO)
+MOST_CELLS = 100_000
+"""Six days: what is due later was stamped in another epoch, and must not be counted up to."""
 _KINDS = ("status", "score")
 # Classes of requests that were cancelled, which fail nobody (harness.load.outcome); a sketch counts all classes alike.
 _CANCELLING = ("cancelled", OUT_OF_SOCKETS)
@@ -30,9 +33,10 @@ class Hundredths:
     """
 
     half = _LOG_RATIO / 2
+    summed = True
     name = f"bins of {round((BIN_RATIO - 1) * 100)} %"
 
-    def spread(self, bins: Ints, counts: Ints) -> tuple[Ints, Floats, Floats]:
+    def spread(self, bins: npt.NDArray[np.int32], counts: Ints) -> tuple[Ints, Floats, Floats]:
         # Powers of two: shares of whole numbers that add up exactly.
         parts = np.select([counts < 2, counts < 4], [1, 2], 4)
         rows = np.repeat(np.arange(len(bins)), parts)
@@ -61,7 +65,8 @@ def stage_counts(sketches: pa.Table, sums: pa.Table, record: StageRecord, *, beg
     index = record.plan.index
     sketches, sums = (table.filter(pc.equal(table["stage"], index)) for table in (sketches, sums))
     ends = [end for table in (sketches, sums) if table.num_rows for end in pc.min_max(table["block"]).as_py().values()]
-    begin, cells = min([begin, *ends]), max([begin, *(end + 1 for end in ends)])
+    begin = min([begin, *ends])
+    cells = min(max([begin, *(end + 1 for end in ends)]), begin + MOST_CELLS)
     lanes = _lanes(sketches, begin)
     rows = _Sums(sums, begin, cells - begin)
     statuses = rows.statuses()
@@ -102,7 +107,8 @@ def _lanes(sketches: pa.Table, begin: int) -> dict[Lane, Histogram]:
     for lane in np.unique(which[arm >= 0]).tolist():
         mine = (which == lane) & (arm >= 0)
         code, of_arm, of_pairs = lane // 2 // len(ARMS), lane // 2 % len(ARMS), bool(lane % 2)
-        lanes[metric.words[code], of_arm, of_pairs] = Histogram.of(block[mine] - begin, bins[mine], count[mine])
+        cell = np.minimum(block[mine] - begin, MOST_CELLS - 1)
+        lanes[metric.words[code], of_arm, of_pairs] = Histogram.of(cell, bins[mine], count[mine])
     return lanes
 
 
@@ -117,7 +123,8 @@ class _Sums:
         # In an order of their own, whatever the file's: floats are added in it.
         order = np.lexsort((self._total, n, block, paired, arm, np.argsort(np.argsort(metric.words))[metric.code]))
         order = order[arm[order] >= 0]
-        self._total, self._n, self._cell = self._total[order], n[order], block[order] - begin
+        self._total, self._n = self._total[order], n[order]
+        self._cell = np.minimum(block[order] - begin, MOST_CELLS - 1)
         self._paired, self._arm, self._metric = paired[order], arm[order], _Column(metric.words, metric.code[order])
 
     def totals(self) -> dict[Lane, Floats]:
@@ -159,12 +166,17 @@ class _Sums:
         wrong = [status for status in range(len(STATUSES)) if status not in (OK, CANCELLED)]
         failures = by_status[wrong].sum(axis=0)
         classes = {label: counts.astype(np.int64) for label, counts in sorted(self._labelled("error", arm).items())}
+        cancelled = by_status[CANCELLED]
+        for label in _CANCELLING:
+            taken = np.minimum(cancelled, classes.get(label, np.zeros_like(failures)))
+            classes[label], cancelled = classes.get(label, taken) - taken, cancelled - taken
+        # Others' tools may have classes for what did not fail.
         excess = np.maximum(sum(classes.values(), np.zeros_like(failures)) - failures, 0)
-        for label in sorted(classes, key=lambda label: (label not in _CANCELLING, label)):
+        for label in sorted(classes):
             taken = np.minimum(excess, classes[label])
             classes[label], excess = classes[label] - taken, excess - taken
         left = failures - sum(classes.values(), np.zeros_like(failures))
-        for status in wrong:
+        for status in wrong[1:] + wrong[:1]:  # an error has a class, others say enough by their status
             unnamed = np.minimum(left, by_status[status])
             classes[STATUSES[status]] = classes.get(STATUSES[status], np.zeros_like(failures)) + unnamed
             left = left - unnamed

@@ -77,4 +77,4 @@ def _summed(view: CountedView, metric: str, arm: int) -> Floats:
 
 def _long(values: Floats, cells: int) -> Floats:
     """Of so many cells: what was due behind them is left out."""
-    return np.concatenate([values, np.zeros(max(cells - len(values), 0))])[:cells]
+    return np.asarray(np.concatenate([values, np.zeros(max(cells - len(values), 0))])[:cells], np.float64)

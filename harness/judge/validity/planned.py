@@ -95,8 +95,13 @@ def torn(view: StageView, every: int, whole: int) -> Fault | None:
 
 
 def duplicates(view: StageView) -> Fault | None:
+    """Pair ids are unique to an arm. In other modes only those of a plan's are known to be: in somebody else's file
+    they may be anything.
+    """
     if view.plan.mode != "paired":
-        return None
+        ids = np.concatenate([arm.pair_id for arm in view.arms])
+        if not view.evidence.planned or (ids < 0).any() or (ids >> 32 != view.index).any():
+            return None
     return repeated(view, sum(len(arm) - np.unique(arm.pair_id).size for arm in view.arms))
 
 
