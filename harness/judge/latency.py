@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.judge import words
+from harness.judge import grain, words
 from harness.judge.blocks import (
     MIN_BLOCKS,
     MIN_PAIRS_A_BLOCK,
@@ -73,10 +73,18 @@ class Matched:
     def constant(self) -> bool:
         return all(np.ptp(values) == 0 for values in self.values)
 
+    @cached_property
+    def tick(self) -> float:
+        """Of the clock, in seconds."""
+        return grain.tick(self.values)
+
+    def blur(self, quantile: float | None, smaller: float) -> float:
+        """ln of what a ratio may be off by; see `grain.blur`."""
+        return grain.blur(self.values, self.tick, quantile, smaller)
+
     @property
-    def blur(self) -> float:
-        """ln of what a value may be off by."""
-        return 0.0
+    def coarse(self) -> str:
+        return f"known to {words.time(self.tick)} only"
 
     @cached_property
     def blocks(self) -> Blocks | None:
@@ -163,13 +171,22 @@ class Ratio:
     tail: Tail | None = None
 
     def rule(self) -> Rule:
-        bar = math.log1p(self.gate.margin or 0.0) + self.data.blur
+        bar = math.log1p(self.gate.margin or 0.0) + self.blur
         p = p_agreed(self.seen, bar) if self.tail is None else agreed(self.tail.p(bar), self.seen, bar)
         if self.gate.metric == "osl":  # drift counts in both directions
             p = min(1.0, 2 * min(p, p_agreed(mirrored(self.seen), bar)))
         if self.dropped > MAX_DROPPED:
             p = 1.0
         return Rule(self.view.looks.p(p, self.seen.units), self.finding)
+
+    @property
+    def blur(self) -> float:
+        """ln of what the ratio may be off by because times are known to bins, or to ticks of a clock, only."""
+        if isinstance(self.data, Binned):
+            return self.data.blur
+        if self.gate.metric == "osl":
+            return 0.0  # a length is a whole number
+        return self.data.blur(quantile_of(self.gate.metric), min(self.v1, self.v2))
 
     @property
     def dropped(self) -> float:
@@ -181,10 +198,9 @@ class Ratio:
         level = view.looks.level(failed or ALPHA_FAIL, seen.units)
         if gate.metric == "osl":  # half of it for either direction
             level /= 2
-        far_out = None if self.tail is None else self.tail.lower(level, bar + self.data.blur)
-        low = lower_agreed(seen, level, far_out) - self.data.blur
+        low = lower_agreed(seen, level, None if self.tail is None else self.tail.lower(level)) - self.blur
         sure = view.pass_level(seen.units)
-        high = upper(seen, sure) + self.data.blur
+        high = upper(seen, sure) + self.blur
         within = high < bar - ROUNDING and (gate.metric != "osl" or lower(seen, sure) > -bar)
         needs_s = None
         if failed is not None:
@@ -212,8 +228,8 @@ class Ratio:
         )
 
     def _blurred(self, high: float, bar: float) -> str:
-        """Only where it matters: the samples themselves would have passed."""
-        if not isinstance(self.data, Binned) or not high - self.data.blur < bar <= high:
+        """Only where it matters: finer ones would have passed."""
+        if not high - self.blur < bar <= high:
             return ""
         return f" ({self.data.coarse}, which alone keeps it from passing)"
 
@@ -257,7 +273,7 @@ class Ratio:
         return f"{self._what()}: {between}, {limit}{words.needs(needs_s)}"
 
     def _needs(self, bar: float) -> float | None:
-        bar -= self.data.blur
+        bar -= self.blur
         if self.gate.metric == "osl" and self.seen.effect < 0:
             return more_seconds(mirrored(self.seen), bar, self.view.elapsed_s)
         return more_seconds(self.seen, bar, self.view.elapsed_s)

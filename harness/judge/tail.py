@@ -54,11 +54,9 @@ class Tail:
         p = swapped(self.differences(bar))
         return normal_sf(normal_isf(p) / self.widened) if 0 < p < 0.5 else p
 
-    def lower(self, alpha: float, bar: float = 0.0) -> float:
-        """The largest bar that is rejected at `alpha`: a lower bound of the ln ratio; -ln 100 where none is. It is
-        looked for from `bar` on, so that it lies above `bar` exactly where `bar` is rejected.
-        """
-        low, high = (bar, _WIDEST) if self.p(bar) <= alpha else (-_WIDEST, bar)
+    def lower(self, alpha: float) -> float:
+        """The largest bar that is rejected at `alpha`: a lower bound of the ln ratio; -ln 100 where none is."""
+        low, high = -_WIDEST, _WIDEST
         for _ in range(_STEPS):
             middle = (low + high) / 2
             low, high = (middle, high) if self.p(middle) <= alpha else (low, middle)

@@ -179,8 +179,10 @@ def measured(metric: str, value: float | None) -> str:
         return NONE
     if metric.partition(".")[0] in (*LATENCIES, "steps"):
         return seconds(value)
-    if metric.startswith("errors") or metric == "deploy.errors" or (
-        metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS)
+    if (
+        metric.startswith("errors")
+        or metric == "deploy.errors"
+        or (metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS))
     ):
         return percent(value)
     if metric == "traffic.strays":

@@ -21,6 +21,8 @@ from harness.scenario.units import format_duration, format_percent, format_point
 from harness.types import ArmName, Gate, StagePlan
 
 _BLOCKS = 12
+# For blocks that are cut by count: of 5 pairs, or of 20 requests.
+_FEWEST_PAIRS, _FEWEST = 60, 240
 _BLOCK_S = 5.0
 _UNCHANGED = 3.64
 """Prompts times margin for a pass where no score changed: ((z + sqrt(z^2 + 2)) / 2)^2, z of 95 % (judge.mcnemar)."""
@@ -212,6 +214,8 @@ def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
     if best is None:
         return GateFacts(gate, rule, needs, False, "no stage can answer this")
     stage = best.plan
+    if metrics.is_latency(gate.metric) and gate.margin is not None:
+        needs = max(needs, _FEWEST_PAIRS if stage.mode == "paired" else _FEWEST)
     where = f"stage {stage.index + 1} ({stage.mode}, {format_duration(stage.duration_s)})"
     if gate.metric == "memory.peak":
         what = f"needs readings throughout {where}: of a GPU (NVML), or of the server's processes where there is none"

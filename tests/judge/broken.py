@@ -131,7 +131,8 @@ def answering() -> Parts:
         vector = rng.normal(0, 1, WIDTH)
         for kind in ("generated", "scored"):
             for arm in ARMS:
-                rows.append(_output(pair, arm, kind, own + rng.normal(0, 0.01, own.shape), vector))
+                logits = own + rng.normal(0, 0.01, own.shape)
+                rows.append(_output(pair, arm, kind, logits, vector))
         marks += [(0, pair, arm, "exact", float(pair % 7 > 0), "") for arm in ARMS]
     asked = with_columns(parts.samples, assignment=["score"] * parts.samples.num_rows)
     samples = pa.concat_tables([parts.samples, asked])
@@ -161,8 +162,8 @@ def everywhere(parts: Parts, keep: Callable[[pa.Table], np.ndarray]) -> Parts:
     return Parts(samples, *files, parts.readings, parts.record)
 
 
-def without(arm: str) -> Break:
-    return lambda parts: everywhere(parts, lambda rows: ~of_arm(rows, arm))
+def without(*arms: str) -> Break:
+    return lambda parts: everywhere(parts, lambda rows: ~np.isin(rows["arm"].to_numpy(zero_copy_only=False), arms))
 
 
 def one_request(parts: Parts) -> Parts:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.blocks import MIN_BLOCKS, Blocks, by_pairs, by_time
+from harness.judge.blocks import MIN_BLOCKS, MOST_CELLS, Blocks, by_pairs, by_time, cells_of, grouped, window
 from harness.judge.boundary import look_alpha, look_p
 from harness.judge.intervals import lower, more_seconds, p_above, p_below, spread, upper
 from harness.judge.resample import draws, generator, pooled_pair, resampled
@@ -58,6 +58,49 @@ def test_both_arms_are_cut_at_the_same_moments() -> None:
         last = max(blocks.values[arm][blocks.start[arm][b + 1] - 1] for arm in (0, 1))
         first = min(blocks.values[arm][blocks.start[arm][b + 1]] for arm in (0, 1))
         assert last <= first
+
+
+def test_a_request_that_was_due_before_the_stage_began_moves_the_cuts_of_both_arms() -> None:
+    """By the clock of another worker, say."""
+    due = seconds(15000, 50)
+    early = np.concatenate([[-7 * S], due[:-1]])
+    blocks = by_time(due, due / S, early, early / S, begin_ns=0)
+    assert blocks is not None
+    for b in range(1, blocks.count):
+        one, two = (blocks.values[arm][blocks.start[arm][b]] for arm in (0, 1))
+        assert abs(one - two) <= 0.02
+
+
+def test_a_stamp_of_another_epoch_is_not_counted_up_to() -> None:
+    due = seconds(1200, 10)
+    due[7] = 2**60
+    assert cells_of(np.sort(due)).max() == MOST_CELLS
+    assert by_pairs(due, np.ones(1200), np.ones(1200)) is not None
+    assert by_time(due, np.ones(1200), due, np.ones(1200)) is not None
+
+
+def test_a_short_last_block_joins_its_neighbour() -> None:
+    full = np.full((2, 31), 200)
+    short = full.copy()
+    short[:, -1] = 90
+    whole, joined = grouped(full), grouped(short)
+    assert whole is not None
+    assert joined is not None
+    # Cells of 200 and of fewer on average: one and two a block.
+    assert whole.tolist() == list(range(32))
+    assert joined.tolist() == [*range(0, 30, 2), 31]
+
+
+def test_a_quantile_is_smoothed_further_inwards_than_into_its_tail() -> None:
+    size = np.array([200.0, 1e6])
+    low, high = window(0.99, size)
+    assert (low[0], high[0]) == (pytest.approx(0.99 - 8 * 0.49 * math.sqrt(0.0099 / 200)), pytest.approx(0.996))
+    assert 0.99 - low[1] == pytest.approx(high[1] - 0.99)
+    assert 0.99 - low[1] < 5e-4  # it tends to the quantile
+    left, right = window(0.01, size)
+    assert (left, right) == (pytest.approx(1 - high), pytest.approx(1 - low))
+    low, high = window(0.5, size)
+    assert (high - low) == pytest.approx(1 / size)
 
 
 def test_a_block_is_dropped_in_both_arms_or_in_neither() -> None:

@@ -52,3 +52,24 @@ def test_heavy_tails_cost_it_far_less_than_a_mean() -> None:
     draws = np.random.default_rng(5).standard_t(2, (400, 60))
     ours = np.std([location(values)[0] for values in draws])
     assert ours < 0.7 * np.std(draws.mean(axis=1))
+
+
+def test_its_standard_error_is_hubers_with_his_correction() -> None:
+    values = np.array([-9.0, -1.2, -0.7, -0.4, -0.1, 0.0, 0.2, 0.3, 0.6, 0.9, 1.4, 14.0])
+    middle, error, counted = location(values)
+    scale = 1.4826 * np.median(np.abs(values - np.median(values)))
+    pulled = np.clip((values - middle) / scale, -1.5, 1.5)
+    assert pulled.sum() == pytest.approx(0.0, abs=1e-6)
+    inside = np.mean(np.abs(pulled) < 1.5)
+    correction = 1 + (1 - inside) / (12 * inside)
+    assert correction > 1.015
+    assert error == pytest.approx(correction * scale * math.sqrt((pulled**2).sum() / 11 / 12) / inside)
+    assert counted == pytest.approx(scale * pulled)
+
+
+def test_differences_that_are_the_same_but_for_rounding_have_a_mean_too() -> None:
+    """Times in whole milliseconds: most blocks differ by nothing, or by the last digit of a logarithm."""
+    values = np.array([0.0] * 8 + [0.2] * 4)
+    noise = np.random.default_rng(6).uniform(-1, 1, 12) * 1e-16
+    assert location(values + noise)[:2] == pytest.approx(location(values)[:2])
+    assert location(values)[0] == pytest.approx(0.8 / 12)

@@ -53,3 +53,12 @@ def test_the_bound_is_where_the_p_value_reaches_the_level() -> None:
 def test_neighbours_that_resemble_each_other_are_worth_less() -> None:
     blocks = arms(4, slow=0.02)
     assert Tail(blocks, 0.99, 1.5).p(0.0) > Tail(blocks, 0.99).p(0.0)
+
+
+def test_times_that_are_the_same_but_for_the_margin_are_not_beyond() -> None:
+    """Whole milliseconds: 11 ms over 1.1 is 10 ms, whatever the last digit of its logarithm."""
+    rng, start = np.random.default_rng(5), np.arange(41) * 25
+    one, two = (np.where(rng.random(1000) < 0.9, 1.0, 10.0) for _ in range(2))
+    for margin in (0.1, 0.2, 0.3, 0.7):
+        tail = Tail(Blocks((one, two * (1 + margin)), (start, start)), 0.99)
+        assert not tail.differences(math.log1p(margin)).any()
