@@ -8,9 +8,9 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.judge import Evidence, judge_stage
-from harness.judge.calibration import noise_in
-from harness.judge.foresight import noises, prospect
-from harness.judge.planner import ASSUMED_BLOCK_S, Noise
+from harness.judge.planning.calibration import noise_in
+from harness.judge.planning.foresight import noises, prospect
+from harness.judge.planning.planner import ASSUMED_BLOCK_S, Noise
 from harness.recording import Recording
 from harness.run.calibrations import last_calibration, name_of
 from harness.scenario import Description, Scenario

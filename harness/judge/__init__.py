@@ -3,6 +3,7 @@ input.
 """
 
 from harness.judge.document import schema, verdict_json
+from harness.judge.errors.traffic import STRAYS
 from harness.judge.evidence import Evidence
 from harness.judge.kayenta import second_opinion
 from harness.judge.looks import replay
@@ -10,7 +11,6 @@ from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
 from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judged
 from harness.judge.sketched.evidence import MOST_SAMPLES, evidence_of
 from harness.judge.stage import judge_stage
-from harness.judge.traffic import STRAYS
 from harness.judge.verdict import judge
 
 __all__ = [

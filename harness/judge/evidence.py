@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.judge import calibrated
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Columns
-from harness.judge.gaps import gaps
-from harness.judge.marks import Marks, marks
 from harness.judge.metrics import default_gates, normalise
-from harness.judge.outputs import Answer, answers, seen
+from harness.judge.planning import calibrated
+from harness.judge.quality.marks import Marks, marks
+from harness.judge.quality.outputs import Answer, answers, seen
+from harness.judge.times.gaps import gaps
 from harness.recording import Recording, stage_plans, stage_records
 from harness.recording import gates as recorded_gates
 from harness.recording.imported import Imported, imported

@@ -6,32 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from harness.errors import UsageError
-from harness.judge import (
-    amounts,
-    calibrated,
-    classes,
-    coupling,
-    failures,
-    foresight,
-    latency,
-    longer,
-    objective,
-    quality,
-    sequential,
-    steps,
-    throughput,
-    traffic,
-    validity,
-    words,
-)
+from harness.judge import validity, words
+from harness.judge.amounts import gate as amounts
+from harness.judge.amounts import throughput
+from harness.judge.errors import classes, failures, traffic
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import ERRORS, RESOURCES, THROUGHPUT, is_latency, is_quality, of_equal_load
+from harness.judge.planning import calibrated, foresight
+from harness.judge.quality import gate as quality
+from harness.judge.quality.scored import Scores, gather
 from harness.judge.rule import Rule, family
-from harness.judge.scored import Scores, gather
-from harness.judge.sequential import Turns, turns
 from harness.judge.sketched import rules as counted_rules
 from harness.judge.sketched import validity as counted_validity
 from harness.judge.sketched.view import CountedEvidence, CountedView
+from harness.judge.times import coupling, latency, longer, objective, sequential, steps
+from harness.judge.times.sequential import Turns, turns
 from harness.judge.validity.fault import Fault
 from harness.judge.view import ALONE, APART, WARM_UP, StageView
 from harness.types import Decision, Finding, Gate, StageVerdict

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.errors import UsageError
-from harness.judge.boundary import Looks
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, TIMEOUT, Columns
 from harness.judge.evidence import Evidence
-from harness.judge.gaps import ICL
-from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
-from harness.judge.outputs import Answer, seen
+from harness.judge.quality.outputs import Answer, seen
+from harness.judge.statistics.boundary import Looks
+from harness.judge.statistics.intervals import ALPHA_FAIL, ALPHA_PASS
+from harness.judge.times.gaps import ICL
 from harness.types import StagePlan, StageRecord
 
 Role = Literal["comparison", "watch"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from harness.judge.intervals import Spread
+from harness.judge.statistics.intervals import Spread
 
 
 def time(seconds: float) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from harness import __version__
 from harness.errors import UsageError
 from harness.judge import Evidence, judge
-from harness.judge.calibration import RESAMPLED, RUNS, Repetition, document, recorded, repeat, resampled
+from harness.judge.planning.calibration import RESAMPLED, RUNS, Repetition, document, recorded, repeat, resampled
 from harness.recording import Recording, read_meta
 from harness.run.calibrations import name_of
 from harness.run.execute import execute

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.blocks import MIN_BLOCKS, MOST_CELLS, Blocks, by_pairs, by_time, cells_of, grouped, window
-from harness.judge.boundary import look_alpha, look_p
-from harness.judge.intervals import lower, more_seconds, p_above, p_below, spread, upper
-from harness.judge.resample import draws, generator, pooled_pair, resampled
+from harness.judge.statistics.blocks import MIN_BLOCKS, MOST_CELLS, Blocks, by_pairs, by_time, cells_of, grouped, window
+from harness.judge.statistics.boundary import look_alpha, look_p
+from harness.judge.statistics.intervals import lower, more_seconds, p_above, p_below, spread, upper
+from harness.judge.statistics.resample import draws, generator, pooled_pair, resampled
 
 S = 1_000_000_000
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.boundary import Looks, look_alpha, look_p
-from harness.judge.distributions import normal_isf, t_isf
+from harness.judge.statistics.boundary import Looks, look_alpha, look_p
+from harness.judge.statistics.distributions import normal_isf, t_isf
 
 
 def test_the_end_keeps_nine_tenths_and_looks_before_it_have_the_rest() -> None:

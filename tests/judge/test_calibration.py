@@ -12,8 +12,8 @@ from scipy import stats
 
 from harness.errors import UsageError
 from harness.judge import Evidence, judge_stage
-from harness.judge.calibrated import differences, sentence
-from harness.judge.calibration import (
+from harness.judge.planning.calibrated import differences, sentence
+from harness.judge.planning.calibration import (
     RESAMPLED,
     RUNS,
     Repetition,
@@ -25,7 +25,7 @@ from harness.judge.calibration import (
     repeat,
     resampled,
 )
-from harness.judge.planner import Noise
+from harness.judge.planning.planner import Noise
 from harness.types import Gate, StageRecord
 from tests.judge.test_latency import ar1
 from tests.judge.worlds import S, bulk, pairs_world, plan

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from harness.judge import Evidence, judge_stage
-from harness.judge.boundary import Looks
-from harness.judge.intervals import ALPHA_FAIL, lower, lower_agreed, p_above, p_agreed, spread
 from harness.judge.metrics import normalise
-from harness.judge.robust import ROUNDING
+from harness.judge.statistics.boundary import Looks
+from harness.judge.statistics.intervals import ALPHA_FAIL, lower, lower_agreed, p_above, p_agreed, spread
+from harness.judge.statistics.robust import ROUNDING
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import S, bulk, plan
 

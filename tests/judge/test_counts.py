@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from harness.judge.counts import (
+from harness.judge.statistics.counts import (
     boundary,
     difference_bound,
     log_e_value,

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from harness.judge import Evidence, coupling, judge, judge_stage
+from harness.judge import Evidence, judge, judge_stage
+from harness.judge.times import coupling
 from harness.types import Finding, Gate, StageRecord, StageVerdict
 from tests.judge.worlds import VERSIONS, S, bulk, plan
 

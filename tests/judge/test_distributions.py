@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from harness.judge import distributions
+from harness.judge.statistics import distributions
 
 CLOSE = {"rel": 1e-9, "abs": 1e-300}
 TAILS = (1e-12, 1e-4, 0.01, 0.05, 0.5, 0.8, 0.999)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from harness.judge import Evidence, judge_stage
-from harness.judge.gaps import gaps
+from harness.judge.times.gaps import gaps
 from harness.recording.schema import CHUNKS
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import S, plan, sample, table

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.judge import Evidence, judge_stage
+from harness.judge.amounts.goodput import good
 from harness.judge.columns import BASELINE
-from harness.judge.goodput import good
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.measured import Stage
 from tests.judge.worlds import S, plan, sample, table

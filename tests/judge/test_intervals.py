@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from harness.judge.boundary import Looks
-from harness.judge.distributions import t_sf
-from harness.judge.intervals import (
+from harness.judge.statistics.boundary import Looks
+from harness.judge.statistics.distributions import t_sf
+from harness.judge.statistics.intervals import (
     AGREED,
     FEW_DRAWS,
     Spread,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.judge.kl import kl_topk, sound, top_token
+from harness.judge.quality.kl import kl_topk, sound, top_token
 
 VOCABULARY, TOKENS = 60, 40
 

@@ -15,10 +15,10 @@ import pytest
 from scipy import signal, stats
 
 from harness.judge import Evidence, judge, judge_stage
-from harness.judge.blocks import block_logs, by_pairs, by_time, log_of
-from harness.judge.boundary import look_p
-from harness.judge.intervals import Spread, p_above, spread, upper
-from harness.judge.resample import generator, pooled_pair
+from harness.judge.statistics.blocks import block_logs, by_pairs, by_time, log_of
+from harness.judge.statistics.boundary import look_p
+from harness.judge.statistics.intervals import Spread, p_above, spread, upper
+from harness.judge.statistics.resample import generator, pooled_pair
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import S, bulk, pairs_world, plan
 

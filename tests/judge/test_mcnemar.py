@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.judge.distributions import normal_isf, normal_sf
-from harness.judge.mcnemar import Flips, lower_drop, mcnemar, p_drop, upper_drop
+from harness.judge.statistics.distributions import normal_isf, normal_sf
+from harness.judge.statistics.mcnemar import Flips, lower_drop, mcnemar, p_drop, upper_drop
 
 
 @pytest.mark.parametrize(("worse", "better"), [(0, 0), (0, 7), (1, 0), (5, 2), (12, 12), (40, 19), (300, 250)])

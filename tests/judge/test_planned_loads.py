@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.judge import Evidence, judge
-from harness.judge.intervals import ALPHA_FAIL
+from harness.judge.statistics.intervals import ALPHA_FAIL
 from harness.judge.view import StageView, equal_load
 from harness.scenario.plan import requests
 from harness.types import Gate, Sample, StagePlan, StageRecord, StageVerdict

@@ -11,11 +11,11 @@ import pytest
 from scipy import stats
 
 from harness.judge import Evidence, judge, judge_stage, verdict_json
-from harness.judge.boundary import look_alpha
-from harness.judge.counts import boundary
-from harness.judge.foresight import counted, prospect
-from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
-from harness.judge.planner import Noise, assumed, detectable_rate, noise_of, outlook, reach
+from harness.judge.planning.foresight import counted, prospect
+from harness.judge.planning.planner import Noise, assumed, detectable_rate, noise_of, outlook, reach
+from harness.judge.statistics.boundary import look_alpha
+from harness.judge.statistics.counts import boundary
+from harness.judge.statistics.intervals import ALPHA_FAIL, ALPHA_PASS
 from harness.types import Finding, Gate, StagePlan, StageRecord
 from tests.judge.worlds import S, bulk, pairs_world, plan
 

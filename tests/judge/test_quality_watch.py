@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from harness.judge import Evidence, judge_stage
-from harness.judge.marks import marks
+from harness.judge.quality.marks import marks
 from harness.recording.schema import OUTPUTS, SCORES
 from harness.types import Finding, Gate, Score, StageRecord
 from tests.judge.answered import ARMS, output

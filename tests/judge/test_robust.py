@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.distributions import t_sf
-from harness.judge.robust import location
+from harness.judge.statistics.distributions import t_sf
+from harness.judge.statistics.robust import location
 
 
 def test_it_is_the_mean_where_nothing_is_far_out() -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from harness.judge import Evidence, judge, judge_stage
-from harness.judge.sequential import turns
+from harness.judge.times.sequential import turns
 from harness.judge.view import StageView
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import VERSIONS, S, bulk, plan

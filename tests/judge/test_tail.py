@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.blocks import Blocks
-from harness.judge.tail import Tail, swapped
+from harness.judge.statistics.blocks import Blocks
+from harness.judge.statistics.tail import Tail, swapped
 
 
 @pytest.mark.parametrize("differences", [[1, 2, 0, -1], [3], [0, 0], [2, 2, 2, -2, 1]])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.judge import judge_stage
+from harness.judge.amounts.rates import elapsed
 from harness.judge.columns import CANDIDATE
-from harness.judge.rates import elapsed
 from harness.judge.view import StageView
 from harness.types import Finding, Gate
 from tests.judge.measured import Stage

@@ -10,7 +10,7 @@ import pytest
 
 from harness.judge import Evidence, judge, judge_stage
 from harness.judge.columns import Columns
-from harness.judge.times import company
+from harness.judge.times.derived import company
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import GATES, Llm, S, bulk, plan, sample, table
 

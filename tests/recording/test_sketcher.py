@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from harness.judge.columns import BASELINE, CANDIDATE, Columns
-from harness.judge.times import lengths, seconds
+from harness.judge.times.derived import lengths, seconds
 from harness.recording import BLOCK_NS, SCHEMAS, Sketcher, histogram, merge, quantile, sketch
 from harness.recording.blocks import METRICS, OPEN
 from harness.recording.sketcher import TOGETHER, WAITING

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.kl import kl_topk
+from harness.judge.quality.kl import kl_topk
 from harness.recording import Recording
 from harness.report import facts, panels, words
 from harness.report.about import summary_line

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge.columns import Floats
-from harness.judge.distributions import normal_isf
+from harness.judge.statistics.distributions import normal_isf
 
 TOLERANCE = 1e-4
 

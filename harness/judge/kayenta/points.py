@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.judge.columns import BASELINE, CANCELLED, CANDIDATE, OK, TIMEOUT, Columns, Floats, Ints
 from harness.judge.metrics import is_latency, quantile_of
-from harness.judge.times import lengths, seconds
+from harness.judge.times.derived import lengths, seconds
 from harness.judge.view import StageView
 
 POINT_S = 5.0

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 
 from harness.judge.columns import Floats
-from harness.judge.distributions import normal_isf
 from harness.judge.kayenta.mann_whitney import Shift, shift
+from harness.judge.statistics.distributions import normal_isf
 from harness.types import CanaryClass, CanaryLabel
 
 NAME = "NetflixACAJudge-v1.0"

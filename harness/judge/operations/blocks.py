@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from harness.judge.columns import Floats
-from harness.judge.distributions import t_isf
-from harness.judge.resample import draws, generator
+from harness.judge.statistics.distributions import t_isf
+from harness.judge.statistics.resample import draws, generator
 from harness.recording.schema import BIN_RATIO
 from harness.recording.sketches import quantile
 

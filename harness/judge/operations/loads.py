@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from harness.judge import words
-from harness.judge.counts import rate_lower, rate_upper, requests_for
-from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS
 from harness.judge.operations.blocks import Block, Compared
 from harness.judge.operations.facts import amount, fact, names
+from harness.judge.statistics.counts import rate_lower, rate_upper, requests_for
+from harness.judge.statistics.intervals import ALPHA_FAIL, ALPHA_PASS
 from harness.types import Finding, Outcome
 
 Facts = Mapping[str, Any]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.judge.intervals import ALPHA_FAIL
 from harness.judge.operations.asked import QUANTILES, as_asked, unless_late
 from harness.judge.operations.blocks import Compared, rates, times
 from harness.judge.operations.facts import amount, fact, failed
@@ -24,6 +23,7 @@ from harness.judge.operations.loads import (
     shown,
     windows_of,
 )
+from harness.judge.statistics.intervals import ALPHA_FAIL
 from harness.types import Finding
 
 Facts = Mapping[str, Any]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.judge.intervals import ALPHA_FAIL
 from harness.judge.operations.asked import QUANTILES, as_asked, unless_late
 from harness.judge.operations.blocks import Block, enough, means, rates, times
 from harness.judge.operations.facts import fact, failed
 from harness.judge.operations.loads import at_least, at_most, blocks_of, bounds, drift, errors, windows_of
+from harness.judge.statistics.intervals import ALPHA_FAIL
 from harness.types import Finding
 
 Facts = Mapping[str, Any]

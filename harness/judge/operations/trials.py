@@ -26,8 +26,8 @@ from scipy import special
 
 from harness.judge import words
 from harness.judge.columns import Floats
-from harness.judge.distributions import t_isf
 from harness.judge.operations.asked import as_asked
+from harness.judge.statistics.distributions import t_isf
 from harness.judge.validity import saturation
 from harness.judge.validity.lag import LAG_SHARE, MIN_LAG_S
 from harness.judge.validity.trend import kendall

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.judge.blocks import BLOCK_REQUESTS, MIN_BLOCKS, Blocks
 from harness.judge.columns import BASELINE, CANDIDATE
 from harness.judge.metrics import quantile_of
 from harness.judge.sketched.view import CountedView
+from harness.judge.statistics.blocks import BLOCK_REQUESTS, MIN_BLOCKS, Blocks
 
 
 @dataclass(frozen=True, eq=False)

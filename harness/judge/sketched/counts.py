@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.judge.blocks import MOST_CELLS, Blocks, full, grouped
 from harness.judge.columns import ARMS, CANCELLED, OK, STATUSES, TIMEOUT, Floats, Ints
+from harness.judge.statistics.blocks import MOST_CELLS, Blocks, full, grouped
 from harness.recording.schema import BLOCK_NS
 
 if TYPE_CHECKING:
-    from harness.judge.failures import Tally
+    from harness.judge.errors.failures import Tally
 
 Lane = tuple[str, int, bool]
 """A metric of an arm: of pairs in which both arms have it, or of other requests."""

@@ -7,18 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.judge import amounts, coupling, latency, longer, objective
+from harness.judge.amounts import gate as amounts
+from harness.judge.amounts.relative import spoken
 from harness.judge.columns import BASELINE, CANDIDATE, Floats
-from harness.judge.counts import p_more, rate_upper
-from harness.judge.intervals import ALPHA_PASS
 from harness.judge.metrics import THROUGHPUT, quantile_of
-from harness.judge.objective import Held
-from harness.judge.relative import spoken
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched import throughput
 from harness.judge.sketched.binned import binned
 from harness.judge.sketched.counts import Histogram
 from harness.judge.sketched.view import CountedView
+from harness.judge.statistics.counts import p_more, rate_upper
+from harness.judge.statistics.intervals import ALPHA_PASS
+from harness.judge.times import coupling, latency, longer, objective
+from harness.judge.times.objective import Held
 from harness.types import Finding, Gate
 
 MOST_BATCHES = 30

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.judge.columns import ARMS, CANCELLED, OK, STATUSES, Bools, Ints
+from harness.judge.errors.failures import Tally, bursts, clumped, ranked
 from harness.judge.evidence import bare_plan
-from harness.judge.failures import Tally, bursts, clumped, ranked
 from harness.judge.sketched.codes import SECONDS, THOUSANDTHS, TOKENS, UNKNOWN, Codes
 from harness.judge.sketched.counts import Histogram, Lane, StageCounts
 from harness.judge.sketched.reading import KIND

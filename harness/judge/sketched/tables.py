@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.judge.columns import ARMS, CANCELLED, OK, STATUSES, TIMEOUT, Floats, Ints
-from harness.judge.failures import CAP, Tally, clumped, ranked
+from harness.judge.errors.failures import CAP, Tally, clumped, ranked
 from harness.judge.sketched.counts import PLANNED, Histogram, Lane, StageCounts, no_statuses
 from harness.judge.validity.generator import OUT_OF_SOCKETS
 from harness.recording.schema import BIN_RATIO, BLOCK_NS

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.judge import rates
-from harness.judge import throughput as of_samples
+from harness.judge.amounts import rates
+from harness.judge.amounts import throughput as of_samples
+from harness.judge.amounts.rates import EACH, MOST_BLOCKS, Amounts
+from harness.judge.amounts.relative import LEAST_BLOCKS, missing
+from harness.judge.amounts.watched import USED, own_gpus
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Floats
-from harness.judge.rates import EACH, MOST_BLOCKS, Amounts
-from harness.judge.relative import LEAST_BLOCKS, missing
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched.counts import PLANNED
 from harness.judge.sketched.view import CountedView
-from harness.judge.watched import USED, own_gpus
 from harness.types import Gate
 
 

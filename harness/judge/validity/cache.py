@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANDIDATE
-from harness.judge.counts import difference_bound
+from harness.judge.statistics.counts import difference_bound
 from harness.judge.validity.fault import Fault, fault, times
 from harness.judge.validity.signals import grown
 from harness.judge.view import StageView

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.columns import ARMS, Columns, Ints
-from harness.judge.distributions import gamma_isf
+from harness.judge.statistics.distributions import gamma_isf
 from harness.judge.validity.fault import Fault, fault, nothing
 from harness.judge.validity.generator import Machine, cause
 from harness.judge.validity.lag import our_own

@@ -13,9 +13,9 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.columns import Columns
-from harness.judge.counts import p_more
 from harness.judge.metrics import DEFAULT_ERROR_MARGIN, is_latency
-from harness.judge.times import seconds
+from harness.judge.statistics.counts import p_more
+from harness.judge.times.derived import seconds
 from harness.judge.validity.fault import Fault, fault, informs, nothing, times
 from harness.judge.validity.tokens import compared, of_tokens
 from harness.judge.view import StageView

@@ -12,9 +12,9 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.columns import CANDIDATE
-from harness.judge.counts import p_more
 from harness.judge.metrics import ERRORS
-from harness.judge.times import seconds
+from harness.judge.statistics.counts import p_more
+from harness.judge.times.derived import seconds
 from harness.judge.validity import generator
 from harness.judge.validity.fault import Fault, Voids, fault, measured, room
 from harness.judge.validity.generator import Machine

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE
-from harness.judge.failures import busy_baseline, tally_of
+from harness.judge.errors.failures import busy_baseline, tally_of
 from harness.judge.validity.fault import Fault, everything, fault
 from harness.judge.view import StageView
 from harness.types import ArmName

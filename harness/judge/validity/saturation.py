@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.judge import words
 from harness.judge.columns import Columns
-from harness.judge.times import seconds
+from harness.judge.times.derived import seconds
 from harness.judge.validity.fault import Fault, fault, informs, nothing, ratios
 from harness.judge.validity.trend import kendall, medians
 from harness.judge.view import StageView

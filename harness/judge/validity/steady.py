@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.judge import words
-from harness.judge.blocks import block_logs, log_of
 from harness.judge.columns import Columns, Floats
-from harness.judge.latency import matched
 from harness.judge.metrics import is_latency, quantile_of
-from harness.judge.times import seconds
+from harness.judge.statistics.blocks import block_logs, log_of
+from harness.judge.times.derived import seconds
+from harness.judge.times.latency import matched
 from harness.judge.validity.fault import Fault, fault, informs, nothing
 from harness.judge.validity.trend import kendall, medians, theil_sen, transient
 from harness.judge.view import StageView

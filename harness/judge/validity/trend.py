@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from harness.judge.columns import Floats
-from harness.judge.distributions import normal_isf, normal_sf
+from harness.judge.statistics.distributions import normal_isf, normal_sf
 
 BATCH = 5
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from harness.judge import Evidence, judge_stage
-from harness.judge.counts import difference_bound, log_e_value
-from harness.judge.failures import BURST_S, CAP, clumped
+from harness.judge.errors.failures import BURST_S, CAP, clumped
+from harness.judge.statistics.counts import difference_bound, log_e_value
 from harness.types import Gate, StagePlan, StageRecord
 from tests.campaigns.study.coupled import coupled
 from tests.campaigns.study.decide import Seen, low_trust, plain, plain_differences, promoted, rolled_back

@@ -11,11 +11,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from harness.judge.blocks import MIN_BLOCKS, Blocks, block_logs, by_pairs, by_time, log_of, statistic
-from harness.judge.boundary import Looks
-from harness.judge.distributions import normal_isf, t_isf, t_sf
-from harness.judge.intervals import ALPHA_FAIL, ALPHA_PASS, Differences, Spread, differ, p_agreed, spread, upper
-from harness.judge.resample import generator, pooled_pair
+from harness.judge.statistics.blocks import MIN_BLOCKS, Blocks, block_logs, by_pairs, by_time, log_of, statistic
+from harness.judge.statistics.boundary import Looks
+from harness.judge.statistics.distributions import normal_isf, t_isf, t_sf
+from harness.judge.statistics.intervals import (
+    ALPHA_FAIL,
+    ALPHA_PASS,
+    Differences,
+    Spread,
+    differ,
+    p_agreed,
+    spread,
+    upper,
+)
+from harness.judge.statistics.resample import generator, pooled_pair
 from tests.campaigns.study.worlds import SECONDS, Arms
 
 Floats = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.judge.counts import rate_lower, rate_upper
+from harness.judge.statistics.counts import rate_lower, rate_upper
 from tests.campaigns.study.worlds import WORLDS
 
 DRIFTING = ("drifting arms", "slowly drifting arms")

@@ -11,7 +11,7 @@ import pytest
 
 from harness.judge import Evidence, evidence_of, judge, verdict_json
 from harness.judge.columns import BASELINE, CANDIDATE, Columns
-from harness.judge.failures import tally
+from harness.judge.errors.failures import tally
 from harness.judge.sketched.view import CountedEvidence
 from harness.recording import Recording, sketch
 from harness.recording.schema import SAMPLES, SKETCHES, SUMS

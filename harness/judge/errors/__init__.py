@@ -1,0 +1,1 @@
+"""Rules on requests that fail, and on where requests went."""

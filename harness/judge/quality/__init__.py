@@ -1,0 +1,1 @@
+"""Rules on what was answered, above what the baseline does to itself."""

@@ -1,0 +1,1 @@
+"""Rules on times: at equal load on blocks, elsewhere against objectives."""
