@@ -231,6 +231,7 @@ def test_no_look_promotes(world: str) -> None:
         for names in (FEW, ("quality.kl", "quality.score", "quality.finish")):
             verdict = judged(world, *names, now_ns=seconds * S)
             assert verdict.verdict != "promote"
+            assert all(of(verdict, name).outcome != "pass" for name in names)
             assert sound_numbers(verdict)
 
 

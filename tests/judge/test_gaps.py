@@ -51,6 +51,13 @@ def test_gaps_are_those_of_one_request() -> None:
     ]  # fmt: skip
 
 
+def test_chunks_may_come_in_any_order_and_a_gap_is_due_when_it_ends() -> None:
+    rows = gaps(chunks([(1, "baseline", 1.5), (1, "baseline", 1.0), (1, "baseline", 1.1)]))
+    assert rows is not None
+    assert (rows.first_ns / S).tolist() == [1.0, 1.1]
+    assert (rows.done_ns / S).tolist() == (rows.due_ns / S).tolist() == [1.1, 1.5]
+
+
 def test_the_stage_is_in_the_number_of_the_pair() -> None:
     rows = gaps(chunks([((3 << 32) | 7, "baseline", 1.0), ((3 << 32) | 7, "baseline", 1.5)]))
     assert rows is not None

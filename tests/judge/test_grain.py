@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from harness.judge import Evidence, judge_stage
-from harness.judge.grain import MOST, blur, tick
+from harness.judge.statistics.grain import MOST, blur, tick
 from harness.types import Finding, Gate, StageRecord
 from tests.judge.worlds import S, bulk, plan
 
@@ -35,7 +35,7 @@ def test_the_tick_is_what_all_times_are_multiples_of() -> None:
     assert tick((whole, np.round(fine, 2))) == pytest.approx(MS)
     assert tick((np.zeros(5), whole)) == pytest.approx(MS)
     assert tick((fine, whole)) == 1e-9
-    assert tick((np.append(whole, 0.0123456), whole)) <= 1e-7, "also if the fine one comes late"
+    assert tick((np.append(whole, 0.0123456), whole)) <= 1e-5, "also if the fine one comes late"
     assert tick((np.empty(0), np.zeros(3))) == 0.0
 
 
@@ -54,14 +54,16 @@ def test_a_build_at_the_margin_does_not_pass_by_rounding(seed: int) -> None:
     """21 and 23 ms by the clock is 9.5 % more; by the truth it is 10 %."""
     found = rounded(0.0205, 0.0004, 1.10, seed, "response_time.p90", 0.10)
     assert found.outcome == "inconclusive"
-    assert found.reason.endswith("(known to 1 ms only, which alone keeps it from passing)")
+    assert "(known to 1 ms only, which alone keeps it from passing)" in found.reason
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_build_within_the_margin_does_not_fail_by_rounding(seed: int) -> None:
     """10 and 11 ms by the clock, and a hundredth apart by the truth."""
-    found = rounded(0.01046, 0.00001, 1.01, seed, "response_time.p50", 0.05)
-    assert found.effect == pytest.approx(1.1) or "without any variation" in found.reason
+    found = rounded(0.01046, 0.00003, 1.01, seed, "response_time.p50", 0.05)
+    assert found.effect == pytest.approx(1.1)
+    assert found.interval is not None
+    assert (found.interval[0] or 0.0) < 1.05
     assert found.outcome == "inconclusive"
 
 

@@ -61,6 +61,8 @@ def test_rounding_is_no_difference() -> None:
     assert p_agreed(same, 0.0) == 1.0
     at_the_margin = seen(math.log(1.1) + noise, math.log(1.1) + np.tile(noise, 50))
     assert p_agreed(at_the_margin, math.log1p(0.1)) == 1.0
+    draws = np.linspace(0.1, 0.3, 2000)
+    assert p_agreed(Spread(0.2, 1e-16, 1e-18, 0.01, draws, 12), 0.0) == pytest.approx(1.0), "whatever the pooled effect"
     beyond = seen(0.2 + noise, 0.2 + np.tile(noise, 50))
     assert p_agreed(beyond, math.log1p(0.1)) < 1e-6
 

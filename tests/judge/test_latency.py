@@ -207,6 +207,15 @@ def test_an_estimate_beyond_the_margin_is_not_settled_by_time() -> None:
     assert finding(evidence, P50.metric).needs_s is None
 
 
+def test_a_failed_request_takes_its_partner_out_and_is_not_a_time_that_is_unknown() -> None:
+    """What fails the errors gate judges; of the pairs that both arms answered the times are all there."""
+    whole = pairs_world(4, 300, gates=(P50,))
+    failed = (whole.samples.arm == 1) & (whole.samples.pair_id % 4 == 0)
+    errors = dataclasses.replace(whole.samples, status=np.where(failed, 1, whole.samples.status).astype(np.int8))
+    found = finding(dataclasses.replace(whole, samples=errors), P50.metric)
+    assert (found.outcome, found.n_baseline, found.n_candidate) == ("pass", 225, 225)
+
+
 def test_constant_times_are_no_measurement() -> None:
     n = 200
     whole = pa.concat_tables([bulk(arm, np.arange(n) * 0.5, np.full(n, 0.25)) for arm in ("baseline", "candidate")])

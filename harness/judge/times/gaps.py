@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.judge.columns import ARMS, OK, Columns, Ints
 
@@ -17,10 +18,7 @@ def gaps(chunks: pa.Table | None) -> Columns | None:
     """
     if chunks is None:
         return None
-    names = np.asarray(chunks["arm"])
-    arm = np.full(len(names), -1, np.int64)
-    for number, name in enumerate(ARMS):
-        arm[names == name] = number
+    arm = np.asarray(pc.index_in(chunks["arm"], value_set=pa.array(ARMS)).fill_null(-1).to_numpy(), np.int64)
     pair, t_ns = (np.asarray(chunks[name].to_numpy(), np.int64) for name in ("pair_id", "t_ns"))
     order = np.lexsort((t_ns, arm, pair))
     arm, pair, t_ns = arm[order], pair[order], t_ns[order]

@@ -8,12 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.judge import grain, words
+from harness.judge import words
 from harness.judge.columns import BASELINE, CANDIDATE, Columns, Floats, Ints
 from harness.judge.metrics import quantile_of
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched.binned import Binned, binned
 from harness.judge.sketched.view import CountedView
+from harness.judge.statistics import grain
 from harness.judge.statistics.blocks import (
     MIN_BLOCKS,
     MIN_PAIRS_A_BLOCK,

@@ -1,7 +1,7 @@
-"""The grain of a clock: a recording in whole milliseconds says of a quantile no more than between which two ticks it is.
+"""The grain of a clock: a recording in whole milliseconds says of a quantile only which two ticks it is between.
 
-However many requests there are, their quantile is a tick, too: identical builds of 10.4 and 10.6 ms take 10 and 11 ms
-by such a clock, and builds 10 % apart may both take 10. So a ratio of quantiles may be off by half a tick in either arm,
+However many requests there are, their quantile is a tick, too: builds of 10.4 and 10.6 ms take 10 and 11 by
+such a clock, and builds 10 % apart may both take 10. So a ratio of quantiles may be off by half a tick in either arm,
 and both of its bounds are moved that far. A mean is not, where times spread over more than a tick: what rounding adds
 to one request it takes from another.
 """
