@@ -114,6 +114,15 @@ def test_a_block_is_dropped_in_both_arms_or_in_neither() -> None:
 
 
 @pytest.mark.parametrize("n", [300, 6000])
+def test_resamples_of_ties_are_ties(n: int) -> None:
+    """Of 10 and 11 ms no quantile is 10.5."""
+    values = np.where(np.random.default_rng(4).random(n) < 0.1, 0.010, 0.011)
+    times = draws(generator(1, "x"), 12)
+    got = resampled(values, np.arange(0, n + 1, n // 12), 0.5, times)
+    assert set(got.tolist()) == {0.011}
+
+
+@pytest.mark.parametrize("n", [300, 6000])
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99, None])
 def test_resampling_is_what_drawing_blocks_gives(n: int, quantile: float | None) -> None:
     rng = np.random.default_rng(2)

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from harness.judge import Evidence, judge, judge_stage
-from harness.judge.times import coupling
+from harness.judge.statistics.intervals import Spread
+from harness.judge.times import coupling, latency
+from harness.judge.view import StageView
 from harness.types import Finding, Gate, StageRecord, StageVerdict
-from tests.judge.worlds import VERSIONS, S, bulk, plan
+from tests.judge.worlds import VERSIONS, S, bulk, pairs_world, plan
 
 P50 = Gate("response_time.p50", 0.10)
 URLS = {"baseline": "grpc://127.0.0.1:8001", "candidate": "grpc://127.0.0.1:8001"}
@@ -233,3 +235,32 @@ def test_the_interval_of_the_drag_covers_the_truth() -> None:
         above += math.log(low) > math.log(1.1)
     assert below <= 13
     assert above <= 13
+
+
+def test_each_of_the_three_has_to_be_sure_at_the_level_of_the_gate() -> None:
+    """That v1 is dragged along, that v2 is beyond the margin of v1 alone, and that it is slower than v1 beside it."""
+    rng, gate = np.random.default_rng(3), Gate("response_time.p50", 0.10)
+
+    def of(effect: float) -> Spread:
+        return Spread(effect, effect, 0.01, 0.01, np.sort(rng.normal(effect, 0.01, 2000)), 40)
+
+    def p(drag: float, total: float, ratio: float) -> float:
+        view = StageView.of(pairs_world(1, 150, ratio, own=0.02), 0, None)
+        side = coupling.Side(of(0.0), 0.4, 150)
+        view.kept["coupling.response_time.p50"] = coupling.Coupling(side, side, side, of(drag), of(total))
+        return coupling.rested(view, gate, latency.compare(view, gate)).p_worse
+
+    assert p(0.3, 0.3, 1.05) < 0.001
+    assert 0.01 < p(0.02, 0.3, 1.05) < 0.05, "dragged along, surely at 95 % and not at 99 %"
+    assert p(0.3, 0.11, 1.05) > 0.01, "beyond the margin, and not surely"
+    assert p(0.3, 0.3, 1.0) > 0.01, "as fast as v1 beside it"
+
+
+def test_two_stages_are_set_against_each_other_as_welch_has_it() -> None:
+    rng = np.random.default_rng(5)
+    one, two = (Spread(m, m, se, 2 * se, rng.normal(m, se, 2000), n) for m, se, n in ((0.1, 0.03, 20), (0.4, 0.04, 13)))
+    seen = coupling._between(coupling.Side(one, 1.0, 99), coupling.Side(two, 1.0, 99))
+    assert (seen.effect, seen.mean) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert (seen.se_units, seen.se_draws) == (pytest.approx(0.05), pytest.approx(0.10))
+    assert seen.units == 1 + int(0.05**4 / (0.03**4 / 19 + 0.04**4 / 12))
+    assert seen.sorted_draws.std() == pytest.approx(0.05, rel=0.1)

@@ -58,11 +58,9 @@ def test_neighbours_that_resemble_each_other_are_worth_less() -> None:
 def test_times_that_are_the_same_but_for_the_margin_are_not_beyond() -> None:
     """Whole milliseconds: 11 ms over 1.1 is 10 ms, whatever the last digit of its logarithm."""
     rng, start = np.random.default_rng(5), np.arange(41) * 25
-    slow = [rng.random(1000) < 0.05 for _ in range(2)]
-    more = (slow[1].astype(int) - slow[0]).reshape(40, 25).sum(axis=1)
-    for ticks in range(10, 200, 10):
+    slow = [rng.random(1000) < 0.16 for _ in range(2)]  # so the 90th percentile is a tick that both arms have
+    for ticks in range(20, 200, 10):
         for margin in (0.1, 0.2, 0.3, 0.7):
-            one, two = (np.where(each, 0.5, ticks * 1e-3) for each in slow)
+            one, two = (np.where(each, ticks * 1e-3, 0.01) for each in slow)
             tail = Tail(Blocks((one, two * (1 + margin)), (start, start)), 0.9)
-            steps = math.ceil(math.log(500 / ticks) / 0.05)
-            assert tail.differences(math.log1p(margin)).tolist() == (steps * more).tolist()
+            assert not tail.differences(math.log1p(margin)).any()

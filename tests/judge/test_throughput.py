@@ -9,7 +9,9 @@ import pytest
 
 from harness.judge import judge_stage
 from harness.judge.amounts.rates import elapsed
+from harness.judge.amounts.relative import Relative
 from harness.judge.columns import CANDIDATE
+from harness.judge.statistics.intervals import Spread
 from harness.judge.view import StageView
 from harness.types import Finding, Gate
 from tests.judge.measured import Stage
@@ -184,3 +186,30 @@ def test_it_keeps_its_promise_where_seconds_are_alike(ratio: float) -> None:
         assert outcomes.count("fail") == 0
     else:
         assert outcomes.count("pass") <= 8, "5 % of 60 are 3; 8 or more come by chance in 1 %"
+
+
+def test_ten_per_cent_less_is_a_ninth_worse_and_ten_per_cent_more_is_a_tenth() -> None:
+    view = StageView.of(Stage().evidence(), 0, None)
+    seen = Spread(0.0, 0.0, 0.1, 0.1, np.zeros(2000), 12)
+    less, more = (Relative(view, Gate(m, 0.10), seen, 1.0, 1.0, "") for m in ("request_throughput", "energy"))
+    assert (np.exp(-less.bar), np.exp(more.bar)) == (pytest.approx(0.9), pytest.approx(1.1))
+    assert (less.finding(None).margin, more.finding(None).margin) == (pytest.approx(0.9), pytest.approx(1.1))
+
+
+def test_answers_that_all_came_too_late_are_no_equality() -> None:
+    """Nothing against nothing is not the same throughput."""
+    stage = Stage(took=200.0, gates=(Gate("request_throughput", 0.10),))
+    one = found(stage)
+    assert (one.outcome, one.reason) == (
+        "no data",
+        "no answer of v1 came before the planned end of the stage: nothing to compare v2 with",
+    )
+
+
+def test_what_was_cancelled_did_not_fail_to_be_answered() -> None:
+    stage = Stage(mode="interleaved", gates=(Gate("request_throughput", 0.10),))
+    stage.status[1][:] = "cancelled"
+    one = found(stage)
+    assert (one.outcome, one.reason) == ("no data", "no request to v2 came to an end (1500 were cancelled)")
+    stage.status[1][:] = "error"
+    assert found(stage).outcome == "fail"

@@ -40,6 +40,12 @@ class Spread:
     lag1: float = 0.0
     widened: float = 1.0
     lags: float = 0.0
+    robust: bool = False
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the differences."""
+        return degrees(self.units, robust=self.robust)
 
     @property
     def low_trust(self) -> bool:
@@ -79,7 +85,16 @@ def spread(effect: float, differences: Floats, resamples: Floats, *, ordered: bo
         lag1=seen.lag1,
         widened=seen.widened,
         lags=seen.lags,
+        robust=robust,
     )
+
+
+def degrees(units: int, *, robust: bool) -> float:
+    """Of a t-value of so many differences. Of Huber's location the values that are pulled in tell little of its error:
+    about as many degrees as values that are not, as with trimmed means (Yuen 1974); measured, 0.8 n - 1 keeps 1 % at
+    12 blocks.
+    """
+    return (0.8 * units if robust else units) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +131,13 @@ def _mean(differences: Floats) -> tuple[float, float, Floats]:
 
 def upper(s: Spread, alpha: float) -> float:
     """An upper bound that holds with 1 - alpha by the t-interval and by the bootstrap: the larger of both."""
-    t = t_isf(alpha, s.units - 1)
-    return max(s.mean + t * s.se_units, s.effect + t * s.se_draws, _percentile(s, 1 - alpha))
+    by_units, by_draws = t_isf(alpha, s.df) * s.se_units, t_isf(alpha, s.units - 1) * s.se_draws
+    return max(s.mean + by_units, s.effect + by_draws, _percentile(s, 1 - alpha))
 
 
 def lower(s: Spread, alpha: float) -> float:
     """A lower bound in the same way: the smaller of both."""
-    by_units, by_draws = (_reach(alpha, s, error) for error in (s.se_units, s.se_draws))
+    by_units, by_draws = _reach(alpha, s.df, s.se_units), _reach(alpha, s.units - 1, s.se_draws)
     return min(s.mean - by_units, s.effect - by_draws, _low_draw(s, alpha))
 
 
@@ -149,20 +164,20 @@ def lower_agreed(s: Spread, alpha: float, bound: float | None = None) -> float:
     test.
     """
     if bound is None:
-        bound = s.mean - _reach(alpha, s, s.se_units)
-    return min(bound, s.effect - _reach(AGREED, s, s.se_draws), _low_draw(s, AGREED))
+        bound = s.mean - _reach(alpha, s.df, s.se_units)
+    return min(bound, s.effect - _reach(AGREED, s.units - 1, s.se_draws), _low_draw(s, AGREED))
 
 
-def _reach(alpha: float, s: Spread, error: float) -> float:
+def _reach(alpha: float, df: float, error: float) -> float:
     """How far a bound is from the estimate: infinitely far where the level is too small for a number."""
-    t = t_isf(alpha, s.units - 1)
+    t = t_isf(alpha, df)
     return t * error if math.isfinite(t) else math.inf
 
 
 def _p_units(s: Spread, bar: float) -> float:
     bar += ROUNDING  # times in whole milliseconds have no spread, and rounding must not make one
     if s.se_units > 0:
-        return t_sf((s.mean - bar) / s.se_units, s.units - 1)
+        return t_sf((s.mean - bar) / s.se_units, s.df)
     return 0.0 if s.mean > bar else 1.0
 
 
@@ -179,7 +194,9 @@ def p_below(s: Spread, bar: float) -> float:
 
 
 def mirrored(s: Spread) -> Spread:
-    return Spread(-s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened, s.lags)
+    return Spread(
+        -s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened, s.lags, s.robust
+    )
 
 
 def _low_draw(s: Spread, alpha: float) -> float:

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from harness.judge.columns import Floats, Ints
+from harness.judge.columns import Bools, Floats, Ints
 from harness.judge.statistics.blocks import Blocks
 
 RESAMPLES = 2000
@@ -42,8 +42,8 @@ def resampled(
     """The pooled statistic under block multiplicities `times` (rounds, blocks); `weights` as in Blocks.
 
     Quantiles come from counts in bins: exact order statistics up to EXACT_UP_TO values, else BINS bins whose
-    edges are pooled ranks, dense around the quantile, with linear interpolation inside a bin. Counts are
-    whole numbers in float64, so the result does not depend on the order of summation.
+    edges are pooled ranks, dense around the quantile, with linear interpolation inside a bin, unless all of it is
+    one value. Counts are whole numbers in float64, so the result does not depend on the order of summation.
     """
     block = np.repeat(np.arange(len(start) - 1), np.diff(start))
     if quantile is None:
@@ -68,7 +68,15 @@ def resampled(
     below = np.where(at > 0, _drawn(upto[at - 1], times), 0.0)
     share = (wanted - below) / np.maximum(above - below, 1.0)
     floor = np.where(at > 0, edges[at - 1], edges[0])
+    if weights is None:
+        floor = np.where(_tied(ordered, edges)[at], edges[at], floor)
     return np.asarray(floor + np.clip(share, 0, 1) * (edges[at] - floor))
+
+
+def _tied(ordered: Floats, edges: Floats) -> Bools:
+    """The bins in which several values are the same and no other is: times in whole milliseconds, say."""
+    first, last = (np.searchsorted(ordered, edges, side=side) for side in ("left", "right"))
+    return np.asarray((last - first > 1) & (first == np.concatenate([[0], last[:-1]])), np.bool_)
 
 
 def _first(upto: Floats, times: Floats, wanted: Floats) -> Ints:

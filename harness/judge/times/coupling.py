@@ -199,10 +199,10 @@ def _between(one: Side, two: Side) -> Spread:
 
 def _freedom(a: Spread, b: Spread) -> int:
     """Welch and Satterthwaite's, rounded down."""
-    parts = [(s.se_units**2, s.units - 1) for s in (a, b)]
+    parts = [(s.se_units**2, s.df) for s in (a, b)]
     total = sum(variance for variance, _ in parts)
     if total <= 0:
-        return min(freedom for _, freedom in parts)
+        return int(min(freedom for _, freedom in parts))
     return max(int(total**2 / sum(variance**2 / freedom for variance, freedom in parts)), 1)
 
 

@@ -152,9 +152,9 @@ def _wider(seen: Spread, means: Floats) -> Spread:
     if halves < FEW_HALVES:
         return seen
     error = float(means.std(ddof=1)) / math.sqrt(halves)
-    if t_isf(ALPHA_FAIL, halves - 1) * error <= t_isf(ALPHA_FAIL, seen.units - 1) * seen.se_units:
+    if t_isf(ALPHA_FAIL, halves - 1) * error <= t_isf(ALPHA_FAIL, seen.df) * seen.se_units:
         return seen
-    return replace(seen, se_units=error, units=halves, lag1=0.0)
+    return replace(seen, se_units=error, units=halves, lag1=0.0, robust=False)
 
 
 def _tail(view: Turns, halves: int) -> str:

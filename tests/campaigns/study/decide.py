@@ -19,6 +19,7 @@ from harness.judge.statistics.intervals import (
     ALPHA_PASS,
     Differences,
     Spread,
+    degrees,
     differ,
     p_agreed,
     spread,
@@ -92,7 +93,7 @@ def rolled_back(seen: Seen, margin: float) -> float | None:
     bar = math.log1p(margin)
     for blocks, share in seen.looks():
         found, looks = seen.first(blocks), Looks(share)
-        if not looks.p(t_sf((found.mean - bar) / found.se, blocks - 1), blocks) <= ALPHA_FAIL:
+        if not looks.p(t_sf((found.mean - bar) / found.se, degrees(blocks, robust=True)), blocks) <= ALPHA_FAIL:
             continue
         if looks.p(p_agreed(seen.whole(blocks), bar), blocks) <= ALPHA_FAIL:
             return share * SECONDS
@@ -103,7 +104,7 @@ def promoted(seen: Seen, margin: float) -> bool:
     """Whether the end says promote."""
     bar, blocks = math.log1p(margin), len(seen.differences)
     found = seen.first(blocks)
-    if found.mean + t_isf(ALPHA_PASS, blocks - 1) * found.se >= bar:
+    if found.mean + t_isf(ALPHA_PASS, degrees(blocks, robust=True)) * found.se >= bar:
         return False
     return upper(seen.whole(blocks), ALPHA_PASS) < bar
 
