@@ -32,6 +32,7 @@ class Load:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.roster = SimpleNamespace(lost=[], records=[])
+        self.ended_s: float | None = None
 
     def stage(self, plan: StagePlan) -> None:
         self._over_s = self._clock.s + plan.duration_s
@@ -39,6 +40,11 @@ class Load:
     def events(self, wait_s: float) -> list[dict[str, Any]]:
         self._clock.s += wait_s
         return [{"event": "stage_done", "index": 0}] if self._clock.s >= self._over_s else []
+
+    def end_stage(self) -> None:
+        """What is in flight takes a second more."""
+        self.ended_s = self._clock.s
+        self._over_s = self._clock.s + 1.0
 
     def poll(self) -> None: ...
 
@@ -61,7 +67,7 @@ def test_looks_take_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pyt
         if now_ns is not None:
             looks.append(now_ns / 1e9)
             clock.s += cost_s
-        return StageVerdict(index, "promote", "all is well", ())
+        return StageVerdict(index, "inconclusive" if now_ns is not None else "promote", "all is well", ())
 
     monkeypatch.setattr(staging, "time", clock)
     monkeypatch.setattr(staging, "judge_stage", judge_stage)
@@ -70,6 +76,34 @@ def test_looks_take_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pyt
     plan: Any = SimpleNamespace(stages=(PLAN,))
     walk = Walk(folder, plan, load, load, 0, lambda _: None, 30.0, lambda: None)
     assert walk.stage(PLAN).verdict == "promote"
+    assert load.ended_s is None
     gap_s = max(LOOK_S, cost_s / LOOK_SHARE) + cost_s
     assert len(looks) == pytest.approx(PLAN.duration_s / gap_s, rel=0.15)
     assert cost_s * len(looks) <= LOOK_SHARE * PLAN.duration_s
+
+
+def test_a_look_that_promotes_ends_the_stage_and_awaits_what_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    looks: list[float] = []
+
+    def judge_stage(_: Any, index: int, now_ns: int | None = None) -> StageVerdict:
+        if now_ns is not None:
+            looks.append(now_ns / 1e9)
+        sure = now_ns is None or now_ns >= 60e9
+        return StageVerdict(index, "promote" if sure else "inconclusive", "all is well", ())
+
+    monkeypatch.setattr(staging, "time", clock)
+    monkeypatch.setattr(staging, "judge_stage", judge_stage)
+    folder = RunFolder.create(tmp_path, "stage", {"scenario": {"name": "stage"}})
+    load: Any = Load(clock)
+    plan: Any = SimpleNamespace(stages=(PLAN,))
+    walk = Walk(folder, plan, load, load, 0, lambda _: None, 30.0, lambda: None)
+    assert walk.stage(PLAN).verdict == "promote"
+    record = walk.stages[0]
+    assert load.ended_s == pytest.approx(looks[-1], abs=1)
+    assert record.decided_ns == pytest.approx(looks[-1] * 1e9)
+    assert record.end_ns is not None
+    assert record.end_ns / 1e9 == pytest.approx(looks[-1] + 1, abs=1), "nothing was cut off"
+    assert looks[-1] < 70, "and nobody looked again"
