@@ -186,7 +186,7 @@ def test_ctrl_c_at_a_worker_ends_its_share_and_ships_what_it_has(site: Site, tmp
     # Above it there may be the process that gave it its clock, with the same words in its command line.
     python = [process for process in family(site.workers[leaver].pid) if "harness.cli" in process.cmdline()][-1]
     os.kill(python.pid, signal.SIGINT)
-    wait_until(site, "the loss", 30, lambda: site.generator.roster.lost)
+    wait_until(site, "the loss", LOST_S + 60, lambda: site.generator.roster.lost)
     assert site.generator.roster.lost[0].endswith("ended before the run did")
     code, said = ended(site.workers[leaver])
     assert code == 4
