@@ -1,6 +1,6 @@
 """Runs what is missing of the study, renews its tables in docs/judge.md, and ends with a JSON line of the worst cells.
 
-`QUICK=1`: 20 repetitions a row instead of 4,000, kept apart, and no table is renewed.
+`QUICK=1`: 100 repetitions a row instead of 4,000, kept apart, and no table is renewed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.campaigns.study.tables import Rates, render, worst
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "judge.md"
 BEGIN, END = "<!-- make study -->", "<!-- until here -->"
-REPETITIONS, QUICK_REPETITIONS, CHUNK, QUICK_CHUNK = 4000, 20, 100, 5
+REPETITIONS, QUICK_REPETITIONS, CHUNK, QUICK_CHUNK = 4000, 100, 100, 10
 # What the results depend on: with other code they are made anew.
 CODE = ("harness/judge/statistics", "harness/judge/times", "harness/judge/errors", "tests/campaigns/study")
 
