@@ -16,7 +16,6 @@ RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:s|m|min|h)$"
 PERCENT_PATTERN = rf"^{_NUMBER} ?%$"
 FACTOR_PATTERN = rf"^{_NUMBER} ?x$"
 POINTS_PATTERN = rf"^{_NUMBER} ?pp$"
-BYTES_PATTERN = rf"^{_NUMBER} ?(?:[kMGT]?B|[KMGT]iB)$"
 
 _SECONDS = {
     "us": Decimal("0.000001"),

@@ -9,7 +9,7 @@ import pytest
 
 from harness.judge.statistics.blocks import MIN_BLOCKS, MOST_CELLS, Blocks, by_pairs, by_time, cells_of, grouped, window
 from harness.judge.statistics.boundary import look_alpha, look_p
-from harness.judge.statistics.intervals import lower, more_seconds, p_above, p_below, spread, upper
+from harness.judge.statistics.intervals import lower, mirrored, more_seconds, p_above, spread, upper
 from harness.judge.statistics.resample import draws, generator, pooled_pair, resampled
 
 S = 1_000_000_000
@@ -164,7 +164,7 @@ def test_p_values_and_bounds_agree() -> None:
     for alpha in (0.05, 0.01, 1e-4):
         assert p_above(s, lower(s, alpha) - 1e-9) < alpha * 1.3
         assert p_above(s, lower(s, alpha) + 0.02) > alpha
-    assert p_below(s, 5.0) < 1e-6
+    assert p_above(mirrored(s), -5.0) < 1e-6
     assert p_above(s, 5.0) > 0.999
 
 

@@ -10,7 +10,7 @@ from harness.judge import words
 from harness.judge.amounts import rates
 from harness.judge.amounts.rates import LEAST_ANSWERS, SHORTEST_BLOCK_S, Amounts
 from harness.judge.amounts.relative import LEAST_BLOCKS, Relative, missing, spoken, too_few
-from harness.judge.amounts.watched import USED, own_gpus
+from harness.judge.amounts.watched import per_gpu
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Floats, Ints
 from harness.judge.rule import Rule, settled
 from harness.judge.statistics.intervals import Spread
@@ -29,12 +29,10 @@ def compare(view: StageView, gate: Gate) -> Rule:
         return settled(unknown)
     gpus, per = (1, 1), ""
     if gate.metric == "throughput_per_gpu":
-        # Of no interest is what they read, but that they are there.
-        found = own_gpus(view, USED)
+        found = per_gpu(view)
         if isinstance(found, str):
             return settled(missing(view, gate, found))
-        gpus = (len(view.evidence.gpus["baseline"]), len(view.evidence.gpus["candidate"]))
-        per = f" and GPU (on {gpus[1]} against {gpus[0]})"
+        gpus, per = found
     weights = tuple(np.nan_to_num(lengths(arm)) if tokens else np.ones(len(arm)) for arm in view.arms)
     of_what = "output tokens" if tokens else "answers"
     return judged(view, gate, (weights[0], weights[1]), of_what, gpus=gpus, per=per)

@@ -76,6 +76,15 @@ def own_gpus(view: StageView, metric: str) -> Own | str:
     return one, two
 
 
+def per_gpu(view: StageView) -> tuple[tuple[int, int], str] | str:
+    """How many GPUs serve each arm alone, and the words for it; or why it cannot be told."""
+    found = own_gpus(view, USED)  # of no interest is what they read, but that they are there
+    if isinstance(found, str):
+        return found
+    one, two = (len(view.evidence.gpus[arm]) for arm in ("baseline", "candidate"))
+    return (one, two), f" and GPU (on {two} against {one})"
+
+
 def own_memory(view: StageView) -> Own | str:
     """The memory of each arm alone: of its GPUs, where there is no GPU of its processes; or why it cannot be told."""
     if gpus(view, USED):

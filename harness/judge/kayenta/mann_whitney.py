@@ -46,11 +46,6 @@ def z_score(x: Floats, y: Floats, mu: float = 0.0) -> float:
     return (d - math.copysign(0.5, d) * (d != 0)) / math.sqrt(variance)
 
 
-def greatest_z(m: int, n: int) -> float:
-    """What z(0) is where every value of x lies above every value of y."""
-    return (m * n / 2 - 0.5) / math.sqrt(m * n / 12 * (m + n + 1))
-
-
 def shift(x: Floats, y: Floats, level: float) -> Shift:
     """The interval of the shift at `level`, two-sided. Raises ValueError where ties leave nothing to search."""
     from scipy.optimize import brentq  # its import takes longer than the test

@@ -40,7 +40,11 @@ def _with(evidence: Evidence, gates: Sequence[Gate] | None) -> Evidence:
 
 
 def countable(evidence: Evidence) -> bool:
-    """Whether counts tell all that samples tell: of stages that compare, and gates on what is compared there."""
+    """Whether counts tell all that samples tell: of stages that compare, and gates on what is compared there; not of
+    another tool's recording, whose gaps are judged of its requests.
+    """
+    if evidence.imported is not None:
+        return False
     records = sorted(evidence.stages, key=lambda record: record.plan.index)
     for record in records:
         compares = record.plan.mode != "sequential" and role_of(records, record)[0] == "comparison"

@@ -8,7 +8,7 @@ from harness.judge.amounts import rates
 from harness.judge.amounts import throughput as of_samples
 from harness.judge.amounts.rates import EACH, MOST_BLOCKS, Amounts
 from harness.judge.amounts.relative import LEAST_BLOCKS, missing
-from harness.judge.amounts.watched import USED, own_gpus
+from harness.judge.amounts.watched import per_gpu
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Floats
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched.counts import PLANNED
@@ -27,11 +27,10 @@ def compare(view: CountedView, gate: Gate) -> Rule:
         return settled(unknown)
     gpus, per = (1, 1), ""
     if gate.metric == "throughput_per_gpu":
-        found = own_gpus(view, USED)
+        found = per_gpu(view)
         if isinstance(found, str):
             return settled(missing(view, gate, found))
-        gpus = (len(view.evidence.gpus["baseline"]), len(view.evidence.gpus["candidate"]))
-        per = f" and GPU (on {gpus[1]} against {gpus[0]})"
+        gpus, per = found
     seconds = cells_s(view)
     blocks = min(max(view.answered) // EACH, len(seconds), MOST_BLOCKS)
     if blocks < LEAST_BLOCKS:

@@ -188,11 +188,6 @@ def _p_draws(s: Spread, bar: float) -> float:
     return max(p, below / len(s.sorted_draws)) if below > FEW_DRAWS else p
 
 
-def p_below(s: Spread, bar: float) -> float:
-    """One-sided p-value of "the effect is at least `bar`"."""
-    return p_above(mirrored(s), -bar)
-
-
 def mirrored(s: Spread) -> Spread:
     return Spread(
         -s.effect, -s.mean, s.se_units, s.se_draws, -s.sorted_draws[::-1], s.units, s.lag1, s.widened, s.lags, s.robust

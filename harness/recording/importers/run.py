@@ -18,7 +18,6 @@ from harness.recording.files import conform
 from harness.recording.schema import SAMPLES
 from harness.types import Status
 
-ARM_WORDS = ("baseline", "candidate")
 _ARM = re.compile(r"(?<![a-z])(baseline|candidate)(?![a-z])", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out of memory|out-of-memory|\boom\b|failed to allocate|bad_alloc", re.IGNORECASE)
 _TIMED_OUT = re.compile(r"time?d?[ -]?out|deadline exceeded", re.IGNORECASE)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.errors import RecordingError
 from harness.judge import Evidence, judge, verdict_json
 from harness.judge.columns import BASELINE, CANDIDATE, Columns
 from harness.judge.errors.failures import tally
@@ -16,12 +17,14 @@ from harness.judge.sketched.codes import CODES, SECONDS, TOKENS, code_of
 from harness.judge.sketched.counts import StageCounts
 from harness.judge.sketched.passing import counted as one_pass
 from harness.judge.sketched.reading import COLUMNS
+from harness.judge.sketched.view import CountedEvidence
 from harness.judge.times.latency import Matched, matched
 from harness.judge.validity import examine
 from harness.judge.view import StageView
 from harness.recording import Recording
 from harness.recording.large import SampleFile
 from harness.recording.schema import SAMPLES
+from harness.types import Gate
 from tests.judge.sketched.worlds import World, counted
 
 
@@ -139,9 +142,6 @@ def test_a_bare_file_with_the_required_columns_only(mode: str, tmp_path: Path, m
 
 def test_what_counts_cannot_tell_is_judged_from_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many they are."""
-    from harness.judge.sketched.view import CountedEvidence
-    from harness.types import Gate
-
     monkeypatch.setattr(sketched, "MOST_SAMPLES", 1000)
     path = tmp_path / "samples.parquet"
     pq.write_table(World(seed=3).samples(), path)
@@ -162,8 +162,6 @@ def test_what_counts_cannot_tell_is_judged_from_the_samples(tmp_path: Path, monk
     ],
 )
 def test_a_wrong_value_is_named(column: str, value: object, message: str, tmp_path: Path) -> None:
-    from harness.errors import RecordingError
-
     table = World(seed=1, seconds=5).samples()
     values = table[column].to_pylist()
     values[7] = value
@@ -184,3 +182,16 @@ def test_codes_are_within_a_thousandth() -> None:
     assert TOKENS[code_of(tokens + 1, np.zeros(len(tokens), np.bool_))].tolist() == tokens.tolist()
     assert code_of(np.array([2**62, 5]), np.array([False, True])).tolist()[1] == 0
     assert int(code_of(np.array([2**63 - 1]), np.array([False]))[0]) < CODES
+
+
+def test_another_tools_recording_is_judged_of_its_requests_however_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sketched, "MOST_SAMPLES", 100)
+    data = Path(__file__).parents[2] / "recording" / "data"
+    recording = Recording.open(data / "k6_both.csv")
+    many = replace(recording, samples=pa.concat_tables([recording.samples] * 20))
+    assert many.rows > 100
+    evidence = sketched.evidence_of(many)
+    assert not isinstance(evidence, CountedEvidence)
+    assert any(f.metric == "validity.imported" for f in judge(evidence).findings)
