@@ -48,7 +48,7 @@ def _table(looks: Sequence[Look]) -> Table:
 def _word(look: Look) -> str:
     if look.live:
         return f"{look.verdict.verdict}, live"
-    return f"{look.verdict.verdict}{', at the end' if look.end else ''}"
+    return f"{look.verdict.verdict}{', end' if look.end else ''}"
 
 
 def _leads(look: Look) -> Finding | None:
