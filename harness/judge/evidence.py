@@ -27,8 +27,7 @@ from harness.types import Gate, Mode, StagePlan, StageRecord
 class LoadWorker:
     """One load worker. `lost_ns` is when it died or fell silent, from the run's start (None: it did not), and `reason`
     what it did, as "was silent for 15 s"; `done`: stages of which it had sent its share by then. `damaged`: files of it
-    that did not come whole. `clock_error_s`: how well its
-    clock is known.
+    that did not come whole. `clock_error_s`: how well its clock is known.
     """
 
     worker: int
@@ -189,33 +188,38 @@ class Evidence:
 def _planned(meta: Mapping[str, Any]) -> int:
     if isinstance(meta.get("planned"), int):
         return int(meta["planned"])
-    # Recordings of the time when each of a scenario's stages was one.
+    # A recording without that number has a stage for each of its scenario's.
     scenario = meta.get("scenario")
     stages = scenario.get("stages") if isinstance(scenario, Mapping) else None
     return len(stages) if isinstance(stages, list) else 0
 
 
-def _devices(meta: Mapping[str, Any]) -> dict[str, str]:
+def _arms(meta: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What run.json says of each arm."""
     arms = meta.get("arms")
-    if not isinstance(arms, Mapping):
-        return {}
-    known = {name: arm for name, arm in arms.items() if isinstance(arm, Mapping) and arm.get("model")}
-    return {str(name): f"{arm['model']}/{arm.get('version') or ''}" for name, arm in known.items()}
+    known = arms.items() if isinstance(arms, Mapping) else ()
+    return {str(name): arm for name, arm in known if isinstance(arm, Mapping)}
+
+
+def _devices(meta: Mapping[str, Any]) -> dict[str, str]:
+    """What readings call each arm."""
+    known = {name: arm for name, arm in _arms(meta).items() if arm.get("model")}
+    return {name: f"{arm['model']}/{arm.get('version') or ''}" for name, arm in known.items()}
 
 
 def _urls(meta: Mapping[str, Any]) -> dict[str, str]:
     """The address of each arm."""
-    arms = meta.get("arms")
-    known = arms.items() if isinstance(arms, Mapping) else ()
-    return {str(name): str(arm["url"]) for name, arm in known if isinstance(arm, Mapping) and arm.get("url")}
+    return {name: str(arm["url"]) for name, arm in _arms(meta).items() if arm.get("url")}
 
 
 def _gpus(meta: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """What readings call the GPUs that serve one arm alone, of each arm of which that is known."""
-    arms = meta.get("arms")
-    known = arms.items() if isinstance(arms, Mapping) else ()
-    owned = {str(name): arm.get("gpus") for name, arm in known if isinstance(arm, Mapping)}
+    owned = {name: arm.get("gpus") for name, arm in _arms(meta).items()}
     return {name: tuple(map(str, own)) for name, own in owned.items() if isinstance(own, list) and own}
+
+
+def _versions(meta: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(arm["version"]) for name, arm in _arms(meta).items() if arm.get("version") is not None}
 
 
 def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:
@@ -236,18 +240,6 @@ def _worker(entry: Mapping[str, Any]) -> LoadWorker:
         damaged=tuple(map(str, damaged)) if isinstance(damaged, list) else (),
         clock_error_s=float(error) if isinstance(error, int | float) else None,
     )
-
-
-def _versions(meta: Mapping[str, Any]) -> dict[str, str]:
-    arms = meta.get("arms")
-    if not isinstance(arms, Mapping):
-        return {}
-    found = {}
-    for name, arm in arms.items():
-        version = arm.get("version") if isinstance(arm, Mapping) else None
-        if version is not None:
-            found[str(name)] = str(version)
-    return found
 
 
 def _bare_stages(samples: Columns) -> tuple[StageRecord, ...]:

@@ -29,10 +29,10 @@ from harness.types import Decision, Finding, Gate, StageVerdict
 def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) -> StageVerdict:
     """The verdict of stage `index`; its "promote" means: go on to the next stage.
 
-    `now_ns`: a look in mid-stage at what was done by then; only rollback or inconclusive can come of it.
-    Record that moment as the stage's `decided_ns` when a rollback follows, and judging the recording later
-    repeats the look exactly. Without `now_ns` a stage that has ended is judged as a whole; one that was cut
-    short, as a look. Raises UsageError for an index that the evidence does not have.
+    `now_ns`: a look in mid-stage at what was done by then. A stage that lasts until it is decided may promote at one;
+    of any other, only rollback or inconclusive can come of it. Record that moment as the stage's `decided_ns` where it
+    decides, and judging the recording later repeats the look exactly. Without `now_ns` a stage that has ended is judged
+    as a whole; one that was cut short, as a look. Raises UsageError for an index that the evidence does not have.
     """
     view = _seen(evidence, index, now_ns)
     examined = counted_validity.examine(view) if isinstance(view, CountedView) else validity.examine(view)

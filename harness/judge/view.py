@@ -37,8 +37,9 @@ class StageView:
     """`so_far`: all samples of this and earlier stages, those of APART left out, up to the moment `until_ns` (None:
     there is no end yet).
 
-    `final`: the stage is over and whole, so it may pass; otherwise this is a look, of which only fail or
-    inconclusive can come. `fraction`: of the planned duration, in (0, 1]. `alpha`: the stage's false-rollback budget.
+    `final`: the stage is over and whole, so it may pass; otherwise this is a look, at which a gate may fail, and pass
+    only in a stage that lasts until it is decided (see `may_pass`). `fraction`: of the planned duration, in (0, 1].
+    `alpha`: the stage's false-rollback budget.
     """
 
     evidence: Evidence
@@ -54,10 +55,7 @@ class StageView:
     @classmethod
     def of(cls, evidence: Evidence, index: int, now_ns: int | None) -> StageView:
         """Raises UsageError where no stage has that index."""
-        records = sorted(evidence.stages, key=lambda record: record.plan.index)
-        record = next((r for r in records if r.plan.index == index), None)
-        if record is None:
-            raise UsageError(f"stage {index}: the recording has no such stage")
+        records, record = record_of(evidence, index)
         horizon = record.begin_ns + round(record.plan.duration_s * 1e9)
         cut, final = moment(record, horizon, now_ns)
         until = cut
@@ -241,8 +239,22 @@ class StageView:
             return (plan.rate + now) / 2 * plan.duration_s * share * self.fraction
         return max(float(self.total) * self.plan.candidate_share, float(self.plan.candidate_share > 0))
 
+    @property
+    def candidate_expected(self) -> bool:
+        """Whether a candidate that gave nothing lacks something."""
+        return self.role == "comparison" or self.candidate_due >= 1
+
     def arm_name(self, arm: int) -> str:
         return self.names[arm] if arm < 2 else ARMS[arm]
+
+
+def record_of(evidence: Evidence, index: int) -> tuple[list[StageRecord], StageRecord]:
+    """All stages in order, and the one of that index. Raises UsageError where no stage has it."""
+    records = sorted(evidence.stages, key=lambda record: record.plan.index)
+    record = next((r for r in records if r.plan.index == index), None)
+    if record is None:
+        raise UsageError(f"stage {index}: the recording has no such stage")
+    return records, record
 
 
 def moment(record: StageRecord, horizon: int, now_ns: int | None) -> tuple[int | None, bool]:

@@ -49,14 +49,15 @@ def change(ratio: float) -> str:
         return "beyond measure higher"
     if round(abs(ratio - 1) * 1000) == 0:
         return "the same"
-    return f"{percent(abs(ratio - 1))} {'higher' if ratio > 1 else 'lower'}"
+    return apart(ratio)
 
 
 def at_least(ratio: float) -> str:
     return f"{percent(max(ratio, 1) - 1)} higher"
 
 
-def at_most(ratio: float) -> str:
+def apart(ratio: float) -> str:
+    """0.96 is '4.0 % lower'; what is equal counts as higher."""
     return f"{percent(ratio - 1)} higher" if ratio >= 1 else f"{percent(1 - ratio)} lower"
 
 

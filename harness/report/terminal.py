@@ -188,11 +188,12 @@ def _leaning(status: RunStatus) -> list[RenderableType]:
     found: StageVerdict | None = status.leaning
     if found is None:
         return [Text("judge: nothing to judge yet", style="dim"), Text(), Text(), Text()]
-    head = Text.assemble(
-        "judge: ", (f"{words.SIGN[found.verdict]} {_LEANS[found.verdict]}", f"bold {COLOR[found.verdict]}"),
-        (f"  {_planned(found)}", "dim"),
+    head = _cut_text(
+        Text.assemble(
+            "judge: ", (f"{words.SIGN[found.verdict]} {_LEANS[found.verdict]}", f"bold {COLOR[found.verdict]}"),
+            (f"  {_planned(found)}", "dim"),
+        )
     )  # fmt: skip
-    head = _cut_text(head)
     rows = [f for f in words.telling(found.findings) if f.kind != "validity" or f.outcome != "pass"][:3]
     told: list[RenderableType] = [_cut_text(Text.assemble("  ", outcome_text(f.outcome), "  ", _told(f))) for f in rows]
     return [head, *told, *([Text()] * (3 - len(told)))]

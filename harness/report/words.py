@@ -299,5 +299,5 @@ def counts(verdict: Verdict) -> dict[Outcome, int]:
 
 def origin(verdict: Verdict) -> str:
     """What is to be known of a recording that another tool made; "" for one of our own."""
-    told = dict.fromkeys(f.reason for f in verdict.findings if f.metric == "validity.imported")
-    return one_line("; ".join(told).removeprefix("for information: "))
+    found = (finding.reason for finding in verdict.findings if finding.metric == "validity.imported")
+    return one_line("; ".join(dict.fromkeys(reason.removeprefix("for information: ") for reason in found)))

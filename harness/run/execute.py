@@ -126,7 +126,7 @@ class _Run:
 
     def go(self, stack: ExitStack, interrupted: Callable[[], None]) -> None:
         self.scoring = Scoring.of(self.scenario, self.folder.path, self.plan.prompts, self.say)
-        stack.callback(self.scoring.close)
+        stack.callback(_quietly, self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
@@ -136,7 +136,7 @@ class _Run:
             self.t0_ns, self.scenario.telemetry.interval_s,
         )  # fmt: skip
         sampler.start()
-        stack.callback(_stop, sampler)
+        stack.callback(_quietly, sampler.stop)
         if self.scenario.target.swap:
             self._prepare_swaps()
         elif self.scenario.deploy is None:
@@ -370,7 +370,8 @@ class _Run:
     def _see_baseline_answer(self, since_ns: int) -> None:
         """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""
         deadline_ns = since_ns + int(AFTERWARDS_S * 1e9)
-        flows = self.walk.stages[-1].decided_ns is not None
+        last = self.walk.stages[-1]
+        flows = last.decided_ns is not None and last.end_ns == last.decided_ns
         while flows and not self.walk.watch.served("baseline", since_ns) and self.walk.now_ns() < deadline_ns:
             self.generator.events(0.25)
             self.walk.watch.poll()
@@ -390,7 +391,7 @@ def _named(arm: Arm) -> str:
     return arm.model if arm.version is None else f"{arm.model} version {arm.version}"
 
 
-def _stop(sampler: Sampler) -> None:
+def _quietly(stop: Callable[[], None]) -> None:
     """On the way out: what ended the run is the error to report."""
     with suppress(RecordingError):
-        sampler.stop()
+        stop()

@@ -30,6 +30,11 @@ def describe(scenario: Scenario) -> dict[str, Any]:
     for key in ("prompts", "trace", "inputs", "tokenizer"):
         if wanted["load"][key]:
             wanted["load"][key] = Path(wanted["load"][key]).name
+    for scorer in wanted["scorers"].values():
+        del scorer["folder"]
+        for key in ("use", "schema"):
+            if scorer[key]:
+                scorer[key] = Path(scorer[key]).name
     if scenario.load.synthetic and scenario.load.synthetic.tokenizer:
         wanted["load"]["synthetic"]["tokenizer"] = Path(scenario.load.synthetic.tokenizer).name
     return {

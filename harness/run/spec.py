@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from harness.load import FRONT_END, LoadSpec
 from harness.run.target import Target
 from harness.scenario import Plan, Scenario
-from harness.types import ArmName, ModelInfo
+from harness.types import ArmName, Gate, ModelInfo
 
 
 def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_ns: int) -> LoadSpec:
@@ -30,7 +31,7 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
         texts=scenario.keeps_texts,
         own_logprob=scenario.asks_logprob,
         vectors=scenario.keeps_vectors,
-        chunks=load.chunks or any(gate.metric.startswith("icl.") for gate in scenario.gates),
+        chunks=load.chunks or wants_chunks(scenario.gates),
         t0_ns=t0_ns,
         folder=folder,
         trace_ns=plan.trace_ns,
@@ -40,6 +41,11 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
         connections=load.connections,
         tokenizer=scenario.tokenizer,
     )
+
+
+def wants_chunks(gates: Iterable[Gate]) -> bool:
+    """Something is judged of the gaps between them."""
+    return any(gate.metric.startswith("icl.") for gate in gates)
 
 
 def _model(target: Target, name: ArmName) -> ModelInfo:

@@ -52,7 +52,9 @@ class Swap:
 
 
 def refuse_to_take_away(control: Control, arm: Arm, say: Callable[[str], None]) -> None:
-    """Raises UnsafeChange if clients ask the version that swaps would take away. No request of ours is under way."""
+    """Raises UnsafeChange if clients ask the version that swaps would take away, UsageError if it is not served. No
+    request of ours is under way.
+    """
     if arm.version is None or arm.version not in control.loaded(arm.model):
         raise UsageError(f"{arm.model} version {arm.version} is not served on {arm.url}")
     say(f"watching for {WINDOW_S:g} s whether clients ask {arm.model}")

@@ -12,6 +12,7 @@ from harness.judge import Evidence
 from harness.recording import PartsTail, Recording, gates
 from harness.run.folder import RunFolder
 from harness.run.recent import Recent
+from harness.run.spec import wants_chunks
 from harness.types import ArmName, ArmStatus
 
 # What the judge and the live view read of a sample; the rest of it would be most of the memory that a long run takes.
@@ -42,7 +43,7 @@ class Watch:
         self._readings = PartsTail(folder.path, "readings")
         self._scores = PartsTail(folder.path, "scores")
         # Chunks are many: they are followed only where something is judged of them.
-        wanted = any(gate.metric.startswith("icl.") for gate in gates(folder.meta))
+        wanted = wants_chunks(gates(folder.meta))
         self._chunks = PartsTail(folder.path, "chunks") if wanted else None
         self._recent = Recent()
         self.poll()

@@ -16,7 +16,7 @@ from harness.scenario.units import (
     parse_duration,
     parse_points,
     parse_relative,
-    parse_share,
+    parse_share_limit,
 )
 
 REQUEST_TIMES = ("ttft", "tpot", "response_time", "request_latency")
@@ -94,7 +94,7 @@ def limit_parser(metric: str) -> Callable[[object], float] | None:
         return parse_bytes
     if metric == "osl" or is_amount(metric):
         return None
-    return quality.limit_parser(metric) if is_quality(metric) else _parse_share_limit
+    return quality.limit_parser(metric) if is_quality(metric) else parse_share_limit
 
 
 def limit_text(metric: str, limit: float) -> str | float:
@@ -110,10 +110,3 @@ def _parse_time_limit(value: object) -> float:
     if seconds == 0:
         raise ValueError(f"expected a duration above 0, found {value!r}")
     return seconds
-
-
-def _parse_share_limit(value: object) -> float:
-    share = parse_share(value)
-    if share == 1:
-        raise ValueError(f"expected a share below 100%, found {value!r}: it would allow everything")
-    return share

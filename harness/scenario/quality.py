@@ -11,7 +11,7 @@ from harness.scenario.units import (
     parse_number,
     parse_points,
     parse_relative,
-    parse_share,
+    parse_share_limit,
 )
 
 # Both arms are given the baseline's text: needs top-k log-probabilities and a paired stage.
@@ -60,15 +60,8 @@ def margin_text(metric: str, margin: float) -> str:
 def limit_parser(metric: str) -> Callable[[object], float] | None:
     if margin_parser(metric) is not None:
         return None
-    return parse_number if metric in NUMBERS else _parse_share_limit
+    return parse_number if metric in NUMBERS else parse_share_limit
 
 
 def limit_text(metric: str, limit: float) -> str | float:
     return limit if metric in NUMBERS else format_percent(limit)
-
-
-def _parse_share_limit(value: object) -> float:
-    share = parse_share(value)
-    if share == 1:
-        raise ValueError(f"expected a share below 100%, found {value!r}: it would allow everything")
-    return share

@@ -92,6 +92,14 @@ def parse_share(value: Any) -> float:
     return share
 
 
+def parse_share_limit(value: Any) -> float:
+    """A share that may never be exceeded: below 100%."""
+    share = parse_share(value)
+    if share == 1:
+        raise ValueError(f"expected a share below 100%, found {value!r}: it would allow everything")
+    return share
+
+
 def parse_relative(value: Any) -> float:
     """A fraction of `10%`; it may be more than 100%, and 0% allows no difference at all."""
     margin = _percent(value)

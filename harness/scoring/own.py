@@ -92,14 +92,15 @@ def _run(words: Sequence[str], lines: str, folder: Path, timeout_s: float) -> st
             )  # fmt: skip
         except OSError as error:
             raise ScorerFailed(f"{words[0]}: cannot be started: {error.strerror}") from error
-        try:
-            output, said = process.communicate(timeout=timeout_s)
-        except BaseException as error:  # Ctrl-C, too: nothing of it stays behind
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ScorerFailed(f"{words[0]}: gave no scores within {timeout_s:g} s") from error
-            raise
+        # Its pipes are closed on the way out and not read to their end: a process of another session may hold them.
+        with process:
+            try:
+                output, said = process.communicate(timeout=timeout_s)
+            except BaseException as error:  # Ctrl-C, too: nothing of it stays behind
+                os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise ScorerFailed(f"{words[0]}: gave no scores within {timeout_s:g} s") from error
+                raise
     if process.returncode != 0:
         last = (said.strip().splitlines() or ["it said nothing"])[-1]
         raise ScorerFailed(f"{words[0]}: ended with {process.returncode}: {last[:200]}")

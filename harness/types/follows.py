@@ -15,9 +15,9 @@ class Finding:
 
     `effect`, `interval` and `margin` share a unit: "ratio" (1.0 is equal, 1.10 is 10 % more; a margin below 1 is of a
     metric of which less is worse), "pp" (difference of rates; 0.03 is three percentage points), or the metric's own
-    (nats for quality.kl). `baseline` and `candidate`
-    are the two values in the metric's unit (seconds, rate, nats). `needs_s`: further seconds of this load after
-    which the rule could answer; None where time alone would not help. `reason` is a sentence to act on.
+    (nats for quality.kl). `baseline` and `candidate` are the two values in the metric's unit (seconds, rate, nats).
+    `needs_s`: further seconds of this load after which the rule could answer; None where time alone would not help.
+    `reason` is a sentence to act on.
     """
 
     metric: str

@@ -115,3 +115,14 @@ def test_in_a_closed_loop_it_is_for_each_request_in_flight() -> None:
     assert "for each request in flight" in one.reason
     shares = [float(np.mean(times + stage.lag < 0.06)) for times in stage.times]
     assert one.effect == pytest.approx(shares[1] / shares[0] / 1.15, rel=0.02)
+
+
+def test_a_share_passes_at_the_end_only() -> None:
+    """Also in a stage that lasts until it is decided: its level is not for as many answers as looks."""
+    sound = Stage(ratio=0.9, seconds=120.0, gates=(SHARE,)).evidence()
+    record = sound.stages[0]
+    until = replace(record, plan=replace(record.plan, until_decided=True, duration_s=600.0))
+    evidence = replace(sound, stages=(until,))
+    look = of(evidence, now_ns=record.begin_ns + 119 * S)
+    assert (look.outcome, look.reason.endswith("no verdict yet, the stage is not over")) == ("inconclusive", True)
+    assert of(sound).outcome == "pass"

@@ -55,3 +55,21 @@ def test_no_secret_no_folder_and_the_plan_in_numbers(tmp_path: Path) -> None:
     again = load(str(path))
     assert isinstance(again, Scenario)
     assert describe(again)["prompts"]["sha256"] != meta["prompts"]["sha256"]
+
+
+def test_scorers_are_there_without_their_folders(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "expected": "b"}\n')
+    (tmp_path / "schema.json").write_text("{}")
+    scorers = '{a: {use: "a.py:f"}, b: {use: json, schema: schema.json}, c: {command: [./c]}}'
+    path = tmp_path / "loads.yaml"
+    path.write_text(
+        "name: scored\ntarget: {url: 'grpc://host:8001'}\nbaseline: {model: llm, version: 1}\n"
+        f"candidate: {{model: llm, version: 2}}\nload: {{prompts: prompts.jsonl}}\nscorers: {scorers}\n"
+        "stages: [{mode: paired, rate: 1/s, for: 9s}]\n"
+    )
+    scenario = load(str(path))
+    assert isinstance(scenario, Scenario)
+    meta = describe(scenario)
+    assert str(tmp_path) not in json.dumps(meta)
+    found = meta["scenario"]["scorers"]
+    assert (found["a"]["use"], found["b"]["schema"], found["c"]["command"]) == ("a.py:f", "schema.json", ["./c"])

@@ -241,7 +241,7 @@ def test_the_soak_goes_on_where_a_ramp_ended(tmp_path: Path) -> None:
         ("{mode: split, candidate: 50%, rate: 1/s, for: 9s, alone: 9s}", "6:62: stages.0.alone: only in a paired or interleaved stage"),  # noqa: E501
         ("{mode: paired, rate: 1/s, to: 9/s, for: 9s, alone: 9s}", "6:56: stages.0.alone: needs a load that stays the same through the stage; found a ramp"),  # noqa: E501
         ("{mode: paired, arrival: trace, alone: 9s}", "6:43: stages.0.alone: needs a load that stays the same through the stage; found a trace"),  # noqa: E501
-        ("{mode: sequential, rate: 1/s, for: 9s, alone: 9s}", "6:51: stages.0.alone: not in a sequential stage: v1 is"),
+        ("{mode: sequential, rate: 1/s, for: 9s, alone: 9s}", "6:51: stages.0.alone: not in a sequential stage: an"),
         ("{mode: paired, rate: 1/s, for: 9s, until: sure}", "6:47: stages.0.until: expected 'decided', found 'sure'"),
         ("{mode: split, candidate: 5%, rate: 1/s, for: 9s, until: decided}", "6:61: stages.0.until: only in a paired"),
         ("{mode: sequential, rate: 1/s, for: 9s, until: decided}", "6:51: stages.0.until: not in a sequential stage"),

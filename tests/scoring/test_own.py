@@ -130,6 +130,20 @@ def test_a_program_that_never_ends_is_ended_with_all_that_it_started(tmp_path: P
     raise AssertionError(f"process {pid} lives on")
 
 
+def test_what_it_started_in_another_session_holds_nobody_up(tmp_path: Path) -> None:
+    body = (
+        "import subprocess\n"
+        "sleeper = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "open('pid', 'w').write(str(subprocess.Popen(sleeper, start_new_session=True).pid))\n"
+        "print('1\\n' * 3)"
+    )
+    begun_s = time.monotonic()
+    with pytest.raises(ScorerFailed, match=r"no scores within 5 s"):
+        program(tmp_path, body, timeout_s=5.0)(CASES)
+    psutil.Process(int((tmp_path / "pid").read_text())).kill()
+    assert time.monotonic() - begun_s < 30
+
+
 def test_a_program_that_reads_nothing_stops_nobody(tmp_path: Path) -> None:
     many = [Case("p" * 1000, "a" * 1000)] * 1000
     assert len(program(tmp_path, "print('1\\n' * 1000)")(many)) == 1000

@@ -47,8 +47,8 @@ def share(view: StageView, gate: Gate) -> Rule:
     v2, allowed = view.names[1], gate.limit
     asked = view.candidate.take(view.candidate.status != CANCELLED)
     if not len(asked):
-        due = view.role == "comparison" or view.candidate_due >= 1
-        return settled(_finding(view, gate, "no data" if due else "pass", f"{v2} was asked nothing", None))
+        outcome: Outcome = "no data" if view.candidate_expected else "pass"
+        return settled(_finding(view, gate, outcome, f"{v2} was asked nothing", None))
     unknown = _unknown(view, gate, [(v2, view.candidate)])
     if unknown is not None:
         return settled(unknown)
@@ -66,7 +66,7 @@ def share(view: StageView, gate: Gate) -> Rule:
             outcome, tail = "fail", f"{words.confidence(failed)} sure that too few do"
         elif view.role == "watch":
             outcome, tail = "pass", "nothing speaks against it"
-        elif seen.fine and view.may_pass:
+        elif seen.fine and view.final:  # at a level that looks have not spent, as other limits
             outcome, tail = "pass", "95 % sure that enough do"
         elif not view.final:
             tail = "no verdict yet, the stage is not over"

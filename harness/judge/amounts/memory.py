@@ -85,8 +85,7 @@ def limit(view: StageView, gate: Gate) -> Rule:
 
 def _idle(view: StageView) -> str | None:
     """A candidate that was to answer and never did needed no memory to do so."""
-    due = view.role == "comparison" or view.candidate_due >= 1
-    return f"{view.names[1]} answered nothing" if due and not view.answered[1] else None
+    return f"{view.names[1]} answered nothing" if view.candidate_expected and not view.answered[1] else None
 
 
 def _finding(view: StageView, gate: Gate, outcome: Outcome, reason: str, peak: float | None) -> Finding:

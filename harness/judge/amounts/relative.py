@@ -14,7 +14,7 @@ from harness.judge.rule import Rule
 from harness.judge.statistics.distributions import normal_isf
 from harness.judge.statistics.intervals import ALPHA_FAIL, ALPHA_PASS, Spread, lower, p_above, upper
 from harness.judge.view import StageView
-from harness.types import Finding, Gate
+from harness.types import Finding, Gate, Outcome
 
 LEAST_BLOCKS = 12
 # Of the planner: how far 80 % of the stages that ought to pass would have to see, in units of the pass bound's reach.
@@ -98,14 +98,14 @@ class Relative:
 
     def _most(self, worse: float) -> str:
         """`at most 4 % lower`: as bad as it may be; where even that is no loss, `at least 1 % higher`."""
-        return f"at {'most' if worse >= 0 else 'least'} {_apart(self._ratio(worse))}"
+        return f"at {'most' if worse >= 0 else 'least'} {words.apart(self._ratio(worse))}"
 
     def _least(self, worse: float) -> str:
-        return f"at least {_apart(self._ratio(worse))}"
+        return f"at least {words.apart(self._ratio(worse))}"
 
     def _open(self, low: float, high: float, needs_s: float | None) -> str:
         """From the better end to the worse one."""
-        between = f"it may be anything from {_apart(self._ratio(low))} to {_apart(self._ratio(high))}"
+        between = f"it may be anything from {words.apart(self._ratio(low))} to {words.apart(self._ratio(high))}"
         if needs_s is None:
             return f"{between}, and the estimate itself is not inside the {self._margin}: time may not help"
         return f"{between}, {self._margin}{words.needs(needs_s)}"
@@ -128,29 +128,23 @@ def spoken(metric: str) -> str:
 
 def missing(view: StageView, gate: Gate, reason: str) -> Finding:
     """Nothing to judge by. Missing data never passes."""
-    margin = None
-    if gate.margin is not None:
-        margin = 1 - gate.margin if gate.metric in LOWER_IS_WORSE else 1 + gate.margin
-    return Finding(
-        metric=gate.metric,
-        outcome="no data",
-        reason=reason,
-        kind=view.role,
-        stage=view.index,
-        margin=margin,
-        n_baseline=view.answered[0],
-        n_candidate=view.answered[1],
-    )
+    return _unjudged(view, gate, "no data", reason)
 
 
 def too_few(view: StageView, gate: Gate, reason: str, needs_s: float | None) -> Finding:
     """Not enough yet."""
     tail = words.needs(needs_s) if view.final else ""
-    margin = 1 - (gate.margin or 0.0) if gate.metric in LOWER_IS_WORSE else 1 + (gate.margin or 0.0)
+    return _unjudged(view, gate, "inconclusive", f"{reason}{tail}", needs_s)
+
+
+def _unjudged(view: StageView, gate: Gate, outcome: Outcome, reason: str, needs_s: float | None = None) -> Finding:
+    margin = None
+    if gate.margin is not None:
+        margin = 1 - gate.margin if gate.metric in LOWER_IS_WORSE else 1 + gate.margin
     return Finding(
         metric=gate.metric,
-        outcome="inconclusive",
-        reason=f"{reason}{tail}",
+        outcome=outcome,
+        reason=reason,
         kind=view.role,
         stage=view.index,
         margin=margin,
@@ -158,7 +152,3 @@ def too_few(view: StageView, gate: Gate, reason: str, needs_s: float | None) -> 
         n_candidate=view.answered[1],
         needs_s=needs_s,
     )
-
-
-def _apart(ratio: float) -> str:
-    return f"{words.percent(abs(ratio - 1))} {'higher' if ratio >= 1 else 'lower'}"

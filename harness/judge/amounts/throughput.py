@@ -27,15 +27,21 @@ def compare(view: StageView, gate: Gate) -> Rule:
     tokens = gate.metric == "output_token_throughput"
     if tokens and (unknown := of_no_length(view, gate)) is not None:
         return settled(unknown)
-    gpus, per = (1, 1), ""
-    if gate.metric == "throughput_per_gpu":
-        found = per_gpu(view)
-        if isinstance(found, str):
-            return settled(missing(view, gate, found))
-        gpus, per = found
+    found = over_gpus(view, gate)
+    if isinstance(found, Finding):
+        return settled(found)
+    gpus, per = found
     weights = tuple(np.nan_to_num(lengths(arm)) if tokens else np.ones(len(arm)) for arm in view.arms)
     of_what = "output tokens" if tokens else "answers"
     return judged(view, gate, (weights[0], weights[1]), of_what, gpus=gpus, per=per)
+
+
+def over_gpus(view: StageView, gate: Gate) -> tuple[tuple[int, int], str] | Finding:
+    """By how many GPUs the rate of each arm is divided, and the words for it."""
+    if gate.metric != "throughput_per_gpu":
+        return (1, 1), ""
+    found = per_gpu(view)
+    return missing(view, gate, found) if isinstance(found, str) else found
 
 
 def of_no_length(view: StageView, gate: Gate) -> Finding | None:
@@ -77,9 +83,10 @@ def judged(
 
 
 def said(
-    view: StageView, gate: Gate, worse: Spread, rates: tuple[float, float], unit: str, *, set_by_load: bool
+    view: StageView, gate: Gate, worse: Spread, each: tuple[float, float], unit: str, *, set_by_load: bool
 ) -> Rule:
-    one, two = rates
+    """The rule, and the words for what was measured. `each`: the rates of both arms, in `unit`."""
+    one, two = each
     values, note = f"{two:.3g} against {one:.3g} {unit}", ""
     if view.plan.in_flight:
         values += ", for each request in flight"

@@ -141,7 +141,7 @@ def _range(found: Finding) -> str:
     low = _end(found, 0)
     if not high or low is None:
         return ""
-    return f", for it may be anything from {words.at_most(low) if found.unit == 'ratio' else words.points(low)}{high}"
+    return f", for it may be anything from {words.apart(low) if found.unit == 'ratio' else words.points(low)}{high}"
 
 
 def _end(found: Finding, end: int) -> float | None:
@@ -163,7 +163,7 @@ def _bound(found: Finding, end: int, before: str) -> str:
     if value is None or found.margin is None or found.kind != "comparison":
         return ""
     if found.unit == "ratio":
-        return f"{before}{words.at_most(value)} (margin {words.margin(abs(found.margin - 1))})"
+        return f"{before}{words.apart(value)} (margin {words.margin(abs(found.margin - 1))})"
     if found.unit == "pp":
         return f"{before}{words.points(value)} more (margin {words.points(found.margin)})"
     return ""

@@ -24,7 +24,7 @@ from harness.judge.metrics import is_latency
 from harness.judge.planning.foresight import noises
 from harness.judge.planning.planner import Noise
 from harness.judge.statistics.counts import rate_lower, rate_upper
-from harness.judge.view import equal_load
+from harness.judge.view import WARM_UP, equal_load
 from harness.types import Decision, Finding, Gate, Outcome, StageRecord
 
 FORMAT = 1
@@ -138,7 +138,7 @@ def recorded(evidence: Evidence) -> Evidence:
     samples = evidence.samples
     own = (samples.arm == BASELINE) & ~samples.score
     for record in evidence.stages:
-        if record.plan.purpose == "warm-up":
+        if record.plan.purpose == WARM_UP:
             own &= samples.stage != record.plan.index
     stages, sizes = np.unique(samples.stage[own], return_counts=True)
     most = int(sizes.max(initial=0))

@@ -10,7 +10,7 @@ from harness.judge.metrics import normalise
 from harness.judge.planning.planner import UNITS, Noise, Outlook, assumed, detectable_rate, noise_of, outlook
 from harness.judge.statistics.counts import requests_for
 from harness.judge.statistics.intervals import ALPHA_FAIL
-from harness.judge.view import StageView
+from harness.judge.view import WARM_UP, StageView
 from harness.types import Finding, Gate, StagePlan
 
 PLAN = "plan."
@@ -76,7 +76,7 @@ def replanned(view: StageView, gates: Sequence[Gate], findings: Sequence[Finding
     gate that has failed, nor before a third of a comparison has passed. `needs_s`: further seconds of the stage that is
     to answer.
     """
-    warm_up = view.plan.purpose == "warm-up"
+    warm_up = view.plan.purpose == WARM_UP
     at_once = view.plan.mode != "sequential"  # whose noise is that of periods, not of seconds
     if view.role != "comparison" or not at_once or not (warm_up or view.fraction >= REPLAN_AT):
         return []
@@ -107,7 +107,7 @@ def _answers(view: StageView) -> StagePlan | None:
 
 
 def _told(view: StageView, finding: Finding, seen: Outlook, stage: StagePlan | None) -> Finding:
-    warm_up = view.plan.purpose == "warm-up"
+    warm_up = view.plan.purpose == WARM_UP
     spent = words.duration(view.elapsed_s)
     source = f"the warm-up ({spent})" if warm_up else "this stage" if view.final else f"the first {spent}"
     text = f"with the noise of {source}, {_limit(seen)} on {seen.metric.replace('.', ' ')} "

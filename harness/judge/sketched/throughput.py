@@ -8,12 +8,11 @@ from harness.judge.amounts import rates
 from harness.judge.amounts import throughput as of_samples
 from harness.judge.amounts.rates import EACH, MOST_BLOCKS, Amounts
 from harness.judge.amounts.relative import LEAST_BLOCKS, missing
-from harness.judge.amounts.watched import per_gpu
 from harness.judge.columns import BASELINE, CANDIDATE, OK, Floats
 from harness.judge.rule import Rule, settled
 from harness.judge.sketched.counts import PLANNED
 from harness.judge.sketched.view import CountedView
-from harness.types import Gate
+from harness.types import Finding, Gate
 
 
 def compare(view: CountedView, gate: Gate) -> Rule:
@@ -25,12 +24,10 @@ def compare(view: CountedView, gate: Gate) -> Rule:
     unknown = unknown or of_samples.of_nothing(view, gate)
     if unknown is not None:
         return settled(unknown)
-    gpus, per = (1, 1), ""
-    if gate.metric == "throughput_per_gpu":
-        found = per_gpu(view)
-        if isinstance(found, str):
-            return settled(missing(view, gate, found))
-        gpus, per = found
+    found = of_samples.over_gpus(view, gate)
+    if isinstance(found, Finding):
+        return settled(found)
+    gpus, per = found
     seconds = cells_s(view)
     blocks = min(max(view.answered) // EACH, len(seconds), MOST_BLOCKS)
     if blocks < LEAST_BLOCKS:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from harness.errors import UsageError
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, Columns
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import default_gates, normalise
 from harness.judge.sketched.counts import SCORING, StageCounts
-from harness.judge.view import StageView, moment, role_of
+from harness.judge.view import StageView, moment, record_of, role_of
 from harness.types import Gate
 
 
@@ -53,10 +52,7 @@ class CountedView(StageView):
     @classmethod
     def at_end(cls, evidence: CountedEvidence, index: int) -> CountedView:
         """Raises UsageError where no stage has that index."""
-        records = sorted(evidence.stages, key=lambda record: record.plan.index)
-        record = next((r for r in records if r.plan.index == index), None)
-        if record is None:
-            raise UsageError(f"stage {index}: the recording has no such stage")
+        records, record = record_of(evidence, index)
         horizon = record.begin_ns + round(record.plan.duration_s * 1e9)
         cut, final = moment(record, horizon, None)
         counts = evidence.counts[index]

@@ -241,7 +241,7 @@ def _resting(view: StageView, gate: Gate, rule: Rule, seen: Coupling, failed: fl
         return replace(whole, outcome="fail", reason=f"{what}; {sure}, margin {margin}", needs_s=None)
     if found.outcome != "pass":
         return replace(found, reason=f"{found.reason} (and {_sum(view, seen)})")
-    between = f"it may be anything from {words.at_most(math.exp(low))} to {words.at_most(math.exp(high))}"
+    between = f"it may be anything from {words.apart(math.exp(low))} to {words.apart(math.exp(high))}"
     return replace(
         whole,
         outcome="inconclusive",

@@ -254,7 +254,7 @@ class Ratio:
         return f"{self._what()}; {sure}, {limit}"
 
     def _fine(self, high: float) -> str:
-        most = f"95 % sure it is at most {words.at_most(math.exp(high))}"
+        most = f"95 % sure it is at most {words.apart(math.exp(high))}"
         return f"{self._what()}; {most}, margin {words.margin(self.gate.margin or 0.0)}"
 
     def _lossy(self) -> str:
@@ -264,7 +264,7 @@ class Ratio:
         )
 
     def _open(self, low: float, high: float, within: bool, needs_s: float | None) -> str:
-        between = f"it may be anything from {words.at_most(math.exp(low))} to {words.at_most(math.exp(high))}"
+        between = f"it may be anything from {words.apart(math.exp(low))} to {words.apart(math.exp(high))}"
         limit = f"margin {words.margin(self.gate.margin or 0.0)}"
         if within:
             return f"{self._what()}: within the {limit} so far, but the stage is not over"

@@ -296,7 +296,7 @@ def _cure(uncounted: bool) -> str:
 
 def _none(view: StageView, gate: Gate, kind: FindingKind, bar: float, cure: str) -> Finding:
     v2 = view.names[1]
-    due = view.role == "comparison" or view.candidate_due >= 1
+    due = view.candidate_expected
     asked = words.count(view.asked(CANDIDATE), "request")
     time = gate.metric.split(".", 1)[0]
     missing = f"none of {asked} to {v2} has a {time}{cure}"

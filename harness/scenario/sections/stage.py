@@ -143,7 +143,11 @@ class StageConfig(Section):
                 continue
             name = key.removesuffix("_s")
             if self.mode == "sequential":
-                each = "v1 is alone in each of its periods" if name == "alone" else "it is judged when A-B-B-A is whole"
+                each = (
+                    "an arm is alone in each of its periods"
+                    if name == "alone"
+                    else "it is judged when A-B-B-A is whole"
+                )
                 raise Wrong(f"not in a sequential stage: {each}", name)
             if self.mode == "split":
                 raise Wrong("only in a paired or interleaved stage: those compare both arms with each other", name)

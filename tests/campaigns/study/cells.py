@@ -30,7 +30,7 @@ Cell = Callable[[int], Happened]
 
 @dataclass(frozen=True)
 class Row:
-    """`name` is unique. `expected`: column to what the issue of this study asked for, (at most or at least, share)."""
+    """`name` is unique; `cell` makes the repetition of a number."""
 
     name: str
     cell: Cell
@@ -122,8 +122,8 @@ def _errors(one: float, two: float, margin: float, bursts_a_second: float, seed:
     when = None
     # Only where the candidate has just failed can its evidence be larger than ever before.
     for at in np.flatnonzero(failed[1]).tolist():
-        one, two = (_by_block(flags[: at + 1], size) for flags in failed)
-        if log_e_value(float(two.sum()) / clumped(two), float(one.sum()), 0.5) < math.log(100):
+        first, second = (_by_block(flags[: at + 1], size) for flags in failed)
+        if log_e_value(float(second.sum()) / clumped(second), float(first.sum()), 0.5) < math.log(100):
             continue
         low = difference_bound(int(counts[1][at]), at + 1, int(counts[0][at]), at + 1, alpha=0.01, side="lower")
         if low > margin:
