@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.triton, pytest.mark.weights, pytest.mark.slow, pytest.
     ("build", "metric"), [("fp8-shifted", "quality.kl"), ("slow", "tpot.p50"), ("erring", "errors")]
 )
 def test_a_faulty_build_is_rolled_back_for_its_fault(tmp_path: Path, build: str, metric: str) -> None:
-    done = canary("run", "fp8-canary", "--out", tmp_path, "--json", "--set", f"candidate.build={build}")
+    """A stage ends as soon as the fault is proven. A time needs 60 pairs, which take a slow machine more than 90 s."""
+    options = ("--set", f"candidate.build={build}", "--set", "stages.0.for=4m")
+    done = canary("run", "fp8-canary", "--out", tmp_path, "--json", *options)
     assert done.code == 1, done.stderr
     failed = {finding["metric"] for finding in done.verdict["findings"] if finding["outcome"] == "fail"}
     assert metric in failed
