@@ -10,10 +10,23 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 from harness import __version__
-from harness.cli import calibrating, conformance, judging, machine, models, planning, running, working
 from harness.errors import CanaryError
+
+# By the module of this package that has them. Only the module of the command that is called is imported: together they
+# take a second and a half, which each `judge` and each `models status` would pay.
+_COMMANDS = {
+    "running": ("run", "gate", "recover"),
+    "working": ("worker",),
+    "planning": ("check", "scenarios"),
+    "judging": ("judge", "report"),
+    "calibrating": ("calibrate",),
+    "models": ("models",),
+    "conformance": ("conformance",),
+    "machine": ("serve", "doctor"),
+}
 
 _EPILOG = """\
 examples:
@@ -25,7 +38,8 @@ exit codes: 0 promote or done, 1 rollback, 2 wrong usage or scenario, 3 inconclu
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Of one command only, if there is such a command; else of all."""
     top = argparse.ArgumentParser(
         prog="triton-canary",
         description="Is v2 at least as good as v1, on this hardware, under this load, and can I prove it?",
@@ -34,14 +48,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"triton-canary {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (running, working, planning, judging, calibrating, models, conformance, machine):
-        group.add_commands(commands)
+    mine = [module for module, names in _COMMANDS.items() if command in names]
+    for module in mine or _COMMANDS:
+        import_module(f"harness.cli.{module}").add_commands(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv[0] if argv else None).parse_args(argv)
     try:
         return int(args.call(args))
     except CanaryError as error:

@@ -1,4 +1,8 @@
-"""judge, report: from a recording, offline and as often as one likes."""
+"""judge, report: from a recording, offline and as often as one likes.
+
+What only some calls need, a run's rooms and scenarios, is imported by those: it takes longer than to judge most
+recordings.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
@@ -24,8 +27,6 @@ from harness.judge import (
 )
 from harness.recording import Recording, is_operation, read_meta, read_observations
 from harness.report import draw_opinion, looks_table, operation_summary, render, render_operation, terminal
-from harness.run import judge_again, write_verdict
-from harness.scenario.units import parse_duration
 from harness.types import Gate, Look, Verdict
 
 LEAST_LOOK_S = 1.0
@@ -73,7 +74,7 @@ def _judge(args: argparse.Namespace) -> int:
     if args.path is not None and is_operation(args.path) and not (args.baseline or args.candidate):
         return _judge_operation(args)
     recording = _recording(args)
-    gates = scenario.load_rules(args.rules) if args.rules else None
+    gates = _rules(args.rules) if args.rules else None
     if args.looks is not None or args.second_opinion:
         evidence = _by_request(recording, gates)
     else:
@@ -86,6 +87,8 @@ def _judge(args: argparse.Namespace) -> int:
         verdict, looks, evidence = replayed.verdict, replayed.looks, replayed.evidence
     if args.path is not None and args.path.is_dir() and not args.rules and args.looks is None:
         # With other rules or looks it is a question about the run, not the run's verdict.
+        from harness.run import write_verdict
+
         write_verdict(args.path, verdict, recording)
     opinion = second_opinion(evidence, verdict) if args.second_opinion else None
     if args.json:
@@ -98,6 +101,12 @@ def _judge(args: argparse.Namespace) -> int:
     if opinion:
         console.print(draw_opinion(opinion))
     return verdict.exit_code
+
+
+def _rules(path: Path) -> tuple[Gate, ...]:
+    from harness import scenario
+
+    return scenario.load_rules(path)
 
 
 def _by_request(recording: Recording, gates: Sequence[Gate] | None) -> Evidence:
@@ -119,6 +128,8 @@ def _recording(args: argparse.Namespace) -> Recording:
 
 def _step_ns(text: str) -> int:
     """Between two looks; UsageError if it is no duration, or too short for what a look takes."""
+    from harness.scenario.units import parse_duration
+
     try:
         step_s = parse_duration(text)
     except ValueError as error:
@@ -133,6 +144,8 @@ def _judge_operation(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.path}: is an operation, and operations have no rules to choose")
     if args.looks is not None or args.second_opinion:
         raise UsageError(f"{args.path}: is an operation; --looks and --second-opinion are for runs that compare arms")
+    from harness.run import judge_again
+
     verdict, meta = judge_again(args.path)
     if args.json:
         print(verdict_json(verdict, meta), end="")

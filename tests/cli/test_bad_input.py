@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -78,6 +80,18 @@ def test_every_command_has_an_example() -> None:
     assert {"run", "gate", "check", "scenarios", "judge", "report", "recover", "serve", "doctor"} <= set(commands)
     for name, command in commands.items():
         assert f"example:\n  triton-canary {name}" in command.format_help(), name
+
+
+def test_a_command_imports_what_it_needs() -> None:
+    """The rooms of a run take a second to import, which each `judge` would pay."""
+    every = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    for name in every:
+        assert name in parser(name)._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert list(parser("judge")._subparsers._group_actions[0].choices) == ["judge", "report"]  # type: ignore[union-attr]
+    asked = "import sys, harness.cli; harness.cli.parser('judge'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert "harness.cli.judging" in loaded
+    assert not {"harness.run", "harness.scenario", "harness.load", "scipy.stats", "scipy.optimize"} & set(loaded)
 
 
 def test_no_colour_where_nobody_reads_it(tmp_path: Path) -> None:

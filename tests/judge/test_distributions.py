@@ -25,3 +25,14 @@ def test_survival(z: float) -> None:
     assert distributions.normal_sf(z) == pytest.approx(stats.norm.sf(z), **CLOSE)
     for df in (1, 3, 11, 200):
         assert distributions.t_sf(z, df) == pytest.approx(stats.t.sf(z, df), **CLOSE)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+def test_a_share(share: float) -> None:
+    """As the interval of Clopper and Pearson, which scipy.stats has: outside it is p below what it leaves."""
+    for total in (1, 7, 400):
+        for count in sorted({0, 1, total // 20, total // 2, total}):
+            p = distributions.binomial_p(count, total, share)
+            for alpha in (0.001, 0.05, 0.4):
+                low, high = stats.binomtest(count, total).proportion_ci(1 - alpha, "exact")
+                assert (p < alpha) == (not low <= share <= high)

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import kendalltau
 
 from harness.judge import Evidence, judge, judge_stage
-from harness.judge.validity.trend import kendall, theil_sen, transient
+from harness.judge.validity.trend import _tau_b, kendall, theil_sen, transient
 from harness.types import Gate, StageRecord
 from tests.judge.measured import Stage, faults
 from tests.judge.worlds import S, bulk, plan
@@ -134,6 +135,20 @@ def test_trends() -> None:
     assert theil_sen(0.1 * steps) == pytest.approx(0.1)
     walks = [kendall(np.cumsum(rng.normal(0, 1, 40)))[1] < 0.001 for _ in range(100)]
     assert sum(walks) < 20  # a walk wanders far; few of them pass for a trend
+
+
+@pytest.mark.parametrize("n", [4, 7, 20, 33, 34, 90])
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_trend_as_scipy_has_it(n: int, ties: bool) -> None:
+    """Where neighbours are alike beyond the trend p is larger, so it is held against it before."""
+    rng = np.random.default_rng(n)
+    for slope in (0.0, 0.05, -0.2, 3.0):
+        values = slope * np.arange(n) + rng.normal(0, 1, n)
+        values = np.round(values) if ties else values
+        tau, p = _tau_b(values)
+        known = kendalltau(np.arange(n), values)
+        assert (tau, p) == pytest.approx((known.statistic, known.pvalue), rel=1e-9, abs=1e-15)
+        assert kendall(values)[1] >= p * (1 - 1e-9)
 
 
 def test_a_beginning_unlike_the_rest_is_told_and_decides_nothing_where_both_arms_share_it() -> None:

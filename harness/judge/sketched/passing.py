@@ -6,7 +6,8 @@ Then each stage is counted by itself (`settling`). Whatever the order of the row
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,8 +43,7 @@ def counted(batches: Iterable[pa.RecordBatch], stages: Sequence[StageRecord], ga
     reader, found, total = Reader(), dict[int, _Stage](), 0
     records = {record.plan.index: record for record in stages}
     wanted = _wanted(gates)
-    for batch in batches:
-        rows = reader.rows(batch)
+    for rows in _ahead(map(reader.rows, batches)):
         total += len(rows)
         for index in reading.distinct(rows.stage):
             mine = rows.take(rows.stage == index)
@@ -58,6 +58,15 @@ def counted(batches: Iterable[pa.RecordBatch], stages: Sequence[StageRecord], ga
     for index in sorted(found):
         settled[index] = found.pop(index).settle(reader, records.get(index))
     return Passed(total, settled)
+
+
+def _ahead(pieces: Iterator[Rows]) -> Iterator[Rows]:
+    """The next piece is read and unpacked, mostly outside Python's lock, while this one is counted."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = thread.submit(next, pieces, None)
+            yield piece
 
 
 def _wanted(gates: Sequence[Gate]) -> tuple[str, ...]:

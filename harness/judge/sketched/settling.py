@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,32 +184,45 @@ def paired(number: Whole, first: Whole, second: Whole) -> Pairs:
     return Pairs(where[0][both], where[1][both], every, len(first) + len(second) - sum(distinct))
 
 
-def _lanes(
-    seen: Requests, asked: Sequence[Whole], pairs: Pairs
-) -> tuple[dict[Lane, Histogram], dict[Lane, Any], dict[tuple[str, int], int]]:
-    lanes, sums, lost = dict[Lane, Histogram](), dict[Lane, Any](), dict[tuple[str, int], int]()
+class _Lanes(NamedTuple):
+    """As StageCounts has them."""
+
+    lanes: dict[Lane, Histogram]
+    sums: dict[Lane, Any]
+    lost: dict[tuple[str, int], int]
+
+
+def _lanes(seen: Requests, asked: Sequence[Whole], pairs: Pairs) -> _Lanes:
     # A pair belongs to the cell in which its first request was due.
     together = np.minimum(seen.cell[pairs.first], seen.cell[pairs.second])
     answered = (seen.what[pairs.first] % KIND == OK) & (seen.what[pairs.second] % KIND == OK)
-    for metric in list(seen.codes):
-        codes = seen.codes.pop(metric)
+    every = _Lanes({}, {}, {})
+
+    def of(metric: str) -> _Lanes:
+        found, codes = _Lanes({}, {}, {}), seen.codes.pop(metric)
         decoded = TOKENS if metric == "osl" else SECONDS
         known = codes != UNKNOWN
         both = known[pairs.first] & known[pairs.second]
         for arm, rows in enumerate(asked):
-            found = []
+            parts = []
             if arm < 2 and len(pairs.first):
                 mine = (pairs.first, pairs.second)[arm]
-                found.append((True, codes[mine[both]], together[both]))
-                lost[metric, arm] = int((answered & known[mine] & ~both).sum())
+                parts.append((True, codes[mine[both]], together[both]))
+                found.lost[metric, arm] = int((answered & known[mine] & ~both).sum())
                 known[mine[both]] = False  # what is left has no partner
             alone = rows[known[rows]]
-            found.append((False, codes[alone], seen.cell[alone]))
-            for of_pairs, values, cells in found:
+            parts.append((False, codes[alone], seen.cell[alone]))
+            for of_pairs, values, cells in parts:
                 if len(values):
-                    lanes[metric, arm, of_pairs] = Histogram.of(cells, values)
-                    sums[metric, arm, of_pairs] = _by_cell(lanes[metric, arm, of_pairs], decoded)
-    return lanes, sums, lost
+                    lane = found.lanes[metric, arm, of_pairs] = Histogram.of(cells, values)
+                    found.sums[metric, arm, of_pairs] = _by_cell(lane, decoded)
+        return found
+
+    with ThreadPoolExecutor(2) as threads:  # numpy works outside Python's lock
+        for found in threads.map(of, list(seen.codes)):
+            for whole, part in zip(every, found, strict=True):
+                whole.update(part)  # type: ignore[attr-defined]
+    return every
 
 
 def _by_cell(histogram: Histogram, decoded: Any) -> Any:

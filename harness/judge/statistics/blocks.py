@@ -155,9 +155,13 @@ def _logs(values: Floats, start: Ints, weights: Floats | None, quantile: float |
         totals = values if weights is None else values * weights
         sizes = counts.astype(np.float64) if weights is None else np.add.reduceat(weights, start[:-1])
         return log_of(np.add.reduceat(totals, start[:-1]) / sizes)
-    order = np.lexsort((values, np.repeat(np.arange(len(counts)), counts)))
-    logs = log_of(values[order])
-    weight = np.ones(len(logs)) if weights is None else weights[order]
+    falls = values[1:] < values[:-1]
+    falls[ends[:-1] - 1] = False
+    if falls.any():  # what was counted is in order
+        order = np.lexsort((values, np.repeat(np.arange(len(counts)), counts)))
+        values, weights = values[order], None if weights is None else weights[order]
+    logs = log_of(values)
+    weight = np.ones(len(logs)) if weights is None else weights
     upto = np.concatenate([[0.0], np.cumsum(weight)])
     area = np.concatenate([[0.0], np.cumsum(weight * logs)])
     size = upto[ends] - upto[start[:-1]]

@@ -26,3 +26,11 @@ def t_isf(p: float, df: float) -> float:
 
 def gamma_isf(p: float, shape: float, scale: float) -> float:
     return float(scale * special.gammainccinv(shape, p))
+
+
+def binomial_p(count: int, total: int, share: float) -> float:
+    """Two-sided: twice the smaller tail, which `count` is a part of (Clopper and Pearson's intervals invert it)."""
+    fewer, more = float(special.bdtr(count, total, share)), 1.0
+    if count > 0:
+        more = float(special.bdtrc(count - 1, total, share))
+    return min(1.0, 2 * min(fewer, more))

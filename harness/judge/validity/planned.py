@@ -7,6 +7,7 @@ import numpy as np
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE
 from harness.judge.errors.failures import busy_baseline, tally_of
+from harness.judge.statistics.distributions import binomial_p
 from harness.judge.validity.fault import Fault, everything, fault
 from harness.judge.view import StageView
 from harness.types import ArmName
@@ -49,8 +50,6 @@ def requests(view: StageView) -> Fault | None:
 
 def share(view: StageView) -> Fault | None:
     """The observed split against the planned one, at 99.9 %: the candidate's part, and of three the baseline's, too."""
-    from scipy.stats import binomtest  # a second, for who judges only
-
     planned = view.plan.shares
     arms: dict[ArmName, int] = {"candidate": view.asked(CANDIDATE), "baseline": view.asked(BASELINE)}
     total = sum(arms.values())
@@ -63,7 +62,7 @@ def share(view: StageView) -> Fault | None:
     for name, count in arms.items():
         share = planned.get(name, 0.0)
         # The test holds for no share and the whole one, too: it is then 0 or 1.
-        if float(binomtest(count, total, min(share, 1.0)).pvalue) < SHARE_ALPHA:
+        if binomial_p(count, total, min(share, 1.0)) < SHARE_ALPHA:
             arm = view.arm_name(ARMS.index(name))
             return fault(
                 view,
