@@ -170,6 +170,16 @@ def test_an_unchanged_version_of_a_changed_model_may_be_initialised_anew() -> No
     assert judge_operation(facts).verdict == "promote"
 
 
+def test_processes_of_an_earlier_load_may_be_about_to_end() -> None:
+    facts = repo_sync()
+    facts["rounds"][1]["before"]["serving"]["a/1"] = serving(["1@1.0", "0@0.5"])
+    verdict = judge_operation(facts)
+    assert verdict.verdict == "promote"
+    assert "was served on by the same 3 processes" in reason(verdict, "sync.untouched")
+    facts["rounds"][1]["after"]["serving"]["a/1"] = serving([])
+    assert "a/1 was initialised anew" in reason(judge_operation(facts), "sync.untouched")
+
+
 def test_a_users_store_that_refuses_is_no_proof_of_anything_but_that_nothing_changed() -> None:
     two = seen("a/1", "b/1", processes=None)
     one = sync_round("sync", two, two, refused="s3://m: 403", sync=None)

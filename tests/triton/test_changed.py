@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,31 @@ def test_a_proxy_that_gives_up_on_a_load_is_not_the_end_of_it(
         Control(f"{wire}://127.0.0.1:{port}") as control,
     ):
         assert control.set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository).after == (1, SLOW_TO_LOAD)
+
+
+def test_the_connection_that_was_cut_may_take_the_next_question_with_it(
+    server: EmbeddedServer, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Control(server.grpc_url) as control:
+        control.set_versions(MODEL, [1], repository=repository)
+        load, live, lost = control._server.load, control._server.live, [1]
+
+        def cut(*args: Any) -> None:
+            load(*args)
+            raise Unreachable("Socket closed")
+
+        def asked() -> bool:
+            if lost:
+                raise Unreachable(f"Stream removed {lost.pop()}")
+            return live()
+
+        monkeypatch.setattr(control._server, "load", cut)
+        monkeypatch.setattr(control._server, "live", asked)
+        assert control.set_versions(MODEL, [1, GOOD], repository=repository).after == (1, GOOD)
+        assert not lost
+        lost += [2, 1]
+        with pytest.raises(Unreachable, match="Stream removed 2: it died, hangs or was cut off"):
+            control.set_versions(MODEL, [1], repository=repository)
 
 
 def in_progress(server: EmbeddedServer, pool: ThreadPoolExecutor, call: Callable[[], Change]) -> Future[Change]:

@@ -92,8 +92,9 @@ def _untouched(rounds: list[Facts]) -> Finding:
             wrong += _files(version, stamp, after["versions"].get(version))
         for version, seen in before["serving"].items():
             if version.partition("/")[0] not in changed:
-                same[version] = len(seen["processes"] or ())
-                wrong += _serves_on(version, seen, after["serving"].get(version))
+                later = after["serving"].get(version)
+                same[version] = len(set(seen["processes"] or ()) & set((later or {}).get("processes") or ()))
+                wrong += _serves_on(version, seen, later)
     if wrong:
         return fact(metric, "fail", f"Something that did not change was touched: {names(wrong)}")
     if not rounds:
@@ -117,7 +118,9 @@ def _files(version: str, before: Facts, after: Facts | None) -> list[str]:
 def _serves_on(version: str, before: Facts, after: Facts | None) -> list[str]:
     if after is None:
         return [f"{version} serves no more"]
-    if before["processes"] != after["processes"]:
+    then, now = set(before["processes"] or ()), set(after["processes"] or ())
+    # Those of an earlier load may still have been about to end; nobody comes without a load.
+    if now - then or (then and not now):
         return [f"{version} was initialised anew: other processes serve it"]
     if after["success"] < before["success"] or after["failure"] < before["failure"]:
         return [f"{version} was initialised anew: its request counters began again"]
