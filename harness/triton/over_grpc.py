@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -152,11 +153,18 @@ class GrpcTransport:
         return Refused(message, unknown=status == grpc.StatusCode.NOT_FOUND, unfinished=cut_off)
 
     def _answers(self) -> bool:
-        try:
-            self._stub.ServerLive(pb.ServerLiveRequest(), timeout=self._timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            return RESTRICTED in (error.details() or "")
-        return True
+        """A connection that was cut takes the next questions with it until gRPC notices; a refused one is an answer."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                self._stub.ServerLive(pb.ServerLiveRequest(), timeout=self._timeout_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                message = error.details() or ""
+                if RESTRICTED in message or not message.startswith("Stream removed") or time.monotonic() > deadline:
+                    return RESTRICTED in message
+                time.sleep(0.1)
+            else:
+                return True
 
 
 def _why(message: str) -> str:

@@ -175,12 +175,8 @@ class ModelVersions:
         except Refused as refusal:
             return refusal
         except Unreachable as error:
-            # A proxy in between may have given up on a server that is alive and at work. The connection that it cut may
-            # take the first question with it.
-            try:
-                self._server.live()
-            except Unreachable:
-                self._server.live()
+            # A proxy in between may have given up on a server that is alive and at work.
+            self._server.live()
             return Refused(str(error), unfinished=True)
         return None
 
