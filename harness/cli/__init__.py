@@ -16,7 +16,7 @@ from harness import __version__
 from harness.errors import CanaryError
 
 # By the module of this package that has them. Only the module of the command that is called is imported: together they
-# take a second and a half, which each `judge` and each `models status` would pay.
+# take twice as long as what `judge` needs.
 _COMMANDS = {
     "running": ("run", "gate", "recover"),
     "working": ("worker",),

@@ -83,7 +83,7 @@ def test_every_command_has_an_example() -> None:
 
 
 def test_a_command_imports_what_it_needs() -> None:
-    """The rooms of a run take a second to import, which each `judge` would pay."""
+    """The rooms of a run take as long to import as all that `judge` needs."""
     every = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     for name in every:
         assert name in parser(name)._subparsers._group_actions[0].choices  # type: ignore[union-attr]

@@ -220,8 +220,9 @@ def _lanes(seen: Requests, asked: Sequence[Whole], pairs: Pairs) -> _Lanes:
 
     with ThreadPoolExecutor(2) as threads:  # numpy works outside Python's lock
         for found in threads.map(of, list(seen.codes)):
-            for whole, part in zip(every, found, strict=True):
-                whole.update(part)  # type: ignore[attr-defined]
+            every.lanes.update(found.lanes)
+            every.sums.update(found.sums)
+            every.lost.update(found.lost)
     return every
 
 

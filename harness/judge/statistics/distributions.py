@@ -5,6 +5,9 @@ As in scipy.stats, `sf` is the upper tail and `isf` its inverse; all take and gi
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+
 from scipy import special
 
 
@@ -29,8 +32,21 @@ def gamma_isf(p: float, shape: float, scale: float) -> float:
 
 
 def binomial_p(count: int, total: int, share: float) -> float:
-    """Two-sided: twice the smaller tail, which `count` is a part of (Clopper and Pearson's intervals invert it)."""
-    fewer, more = float(special.bdtr(count, total, share)), 1.0
-    if count > 0:
-        more = float(special.bdtrc(count - 1, total, share))
-    return min(1.0, 2 * min(fewer, more))
+    """Two-sided, exact: how likely are all counts that are no likelier than this one (scipy.stats.binomtest)."""
+    if count == total * share:
+        return 1.0
+    middle = math.floor(total * share)
+
+    def log_likely(n: int) -> float:
+        ways = special.gammaln(total + 1) - special.gammaln(n + 1) - special.gammaln(total - n + 1)
+        return float(ways + special.xlogy(n, share) + special.xlog1py(total - n, -share))
+
+    bar = log_likely(count) + 1e-7  # as likely, but for rounding
+    if count < total * share:
+        fewer = count
+        more = bisect_left(range(total + 1), True, lo=middle + 1, key=lambda n: log_likely(n) <= bar)
+    else:
+        fewer = bisect_left(range(middle + 1), True, key=lambda n: log_likely(n) > bar) - 1
+        more = count
+    tails = special.bdtr(fewer, total, share) if fewer >= 0 else 0.0
+    return min(1.0, float(tails + (special.bdtrc(more - 1, total, share) if more <= total else 0.0)))
