@@ -7,7 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from harness.judge.statistics.blocks import MIN_BLOCKS, MOST_CELLS, Blocks, by_pairs, by_time, cells_of, grouped, window
+from harness.judge.statistics.blocks import (
+    MIN_BLOCKS,
+    MOST_CELLS,
+    Blocks,
+    block_logs,
+    by_pairs,
+    by_time,
+    cells_of,
+    grouped,
+    window,
+)
 from harness.judge.statistics.boundary import look_alpha, look_p
 from harness.judge.statistics.intervals import lower, mirrored, more_seconds, p_above, spread, upper
 from harness.judge.statistics.resample import draws, generator, pooled_pair, resampled
@@ -194,3 +204,16 @@ def test_the_planner_counts_as_its_formula() -> None:
     assert needed == pytest.approx(100 * (((1.645 + 0.842) * s.se / 0.05) ** 2 - 1), rel=0.01)
     assert more_seconds(s, -0.01, 100.0) is None
     assert math.isfinite(s.se)
+
+
+def test_the_order_within_a_block_does_not_matter() -> None:
+    """Values that were counted come in order, others do not, and only those are put into it."""
+    rng = np.random.default_rng(3)
+    start = np.arange(0, 1201, 100)
+    values = rng.lognormal(0, 1, 1200)
+    ordered = np.concatenate([np.sort(part) for part in np.split(values, 12)])
+    for weights in (None, (np.ones(1200), np.ones(1200))):
+        logs = block_logs(Blocks((values, ordered), (start, start), weights=weights), 0.9)
+        np.testing.assert_array_equal(logs[0], logs[1])
+        for log, part in zip(logs[0], np.split(values, 12), strict=True):
+            assert np.quantile(part, 0.8) < math.exp(log) < np.quantile(part, 0.97)
