@@ -11,12 +11,14 @@ from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
 from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judged
 from harness.judge.sketched.evidence import MOST_SAMPLES, evidence_of
 from harness.judge.stage import judge_stage
+from harness.judge.validity.planned import ROUTED
 from harness.judge.verdict import judge
 
 __all__ = [
     "BLOCKS",
     "KNOWN",
     "MOST_SAMPLES",
+    "ROUTED",
     "STRAYS",
     "Ask",
     "Evidence",

@@ -14,9 +14,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-ARMS = ("baseline", "candidate", "stable")
+ARMS = ("baseline", "candidate", "stable", "unknown")
 STATUSES = ("ok", "error", "timeout", "oom", "refused", "cancelled")
-BASELINE, CANDIDATE, STABLE = 0, 1, 2
+BASELINE, CANDIDATE, STABLE, UNKNOWN = 0, 1, 2, 3
 OK, TIMEOUT, CANCELLED = 0, 2, 5
 
 

@@ -39,6 +39,14 @@ class LoadWorker:
     clock_error_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """What decided who gets a request: `routers` of them, each `turns` (a deterministic weighted round robin) or not."""
+
+    routers: int = 1
+    turns: bool = False
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Everything a verdict is made of.
@@ -51,7 +59,8 @@ class Evidence:
     `workers`: the load workers that run.json lists. `pipelines`: the steps of the arms that are ensembles. `plans`: the
     stages of the whole plan, () unknown. `calibrated`: what is to be said of the rig's last calibration, None: nothing.
     `marks`: what scorers gave the outputs. `imported`: where the recording is another tool's. `gaps`: between
-    chunks, where their times were kept.
+    chunks, where their times were kept. `ingress`: what the stages that are routed went through. `settled_ns`: when, from
+    the run's start, a rollback had all traffic at the baseline.
     """
 
     samples: Columns
@@ -74,6 +83,8 @@ class Evidence:
     marks: Marks = field(default_factory=Marks)
     imported: Imported | None = None
     gaps: Columns | None = None
+    ingress: Ingress | None = None
+    settled_ns: int | None = None
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -100,6 +111,8 @@ class Evidence:
             scores=recording.scores,
             imported=imported(meta),
             chunks=recording.chunks,
+            ingress=_ingress(meta),
+            settled_ns=_settled_ns(meta),
         )
 
     @classmethod
@@ -126,6 +139,8 @@ class Evidence:
         scores: pa.Table | None = None,
         imported: Imported | None = None,
         chunks: pa.Table | None = None,
+        ingress: Ingress | None = None,
+        settled_ns: int | None = None,
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -150,6 +165,8 @@ class Evidence:
             marks=marks(scores),
             gaps=gaps(chunks),
             imported=imported,
+            ingress=ingress,
+            settled_ns=settled_ns,
         )
 
     def upto(self, now_ns: int) -> Evidence:
@@ -220,6 +237,21 @@ def _gpus(meta: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def _versions(meta: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(arm["version"]) for name, arm in _arms(meta).items() if arm.get("version") is not None}
+
+
+def _ingress(meta: Mapping[str, Any]) -> Ingress | None:
+    """Of `ingress` in run.json."""
+    entry = meta.get("ingress")
+    if not isinstance(entry, Mapping):
+        return None
+    routers = entry.get("routers")
+    return Ingress(max(len(routers), 1) if isinstance(routers, list) else 1, entry.get("pattern") == "turns")
+
+
+def _settled_ns(meta: Mapping[str, Any]) -> int | None:
+    entry = meta.get("rollback")
+    settled = entry.get("settled_ns") if isinstance(entry, Mapping) else None
+    return settled if isinstance(settled, int) else None
 
 
 def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:

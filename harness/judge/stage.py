@@ -168,6 +168,8 @@ def _information(view: StageView, gates: Sequence[Gate], scores: Scores) -> Iter
     split = traffic.share(view)
     if split is not None:
         yield split
+    if not isinstance(view, CountedView) and (back := traffic.rollback(view)):
+        yield back
     known = calibrated.told(view)
     if known is not None:
         yield known

@@ -9,8 +9,9 @@ from harness.load.client import Generator
 from harness.load.joining import join
 from harness.load.launch import DEFAULT_PORT, LOOPBACK, Listen
 from harness.load.process.join import new_token
-from harness.load.spec import FRONT_END, LoadSpec, wire_of
+from harness.load.spec import FRONT_END, LoadSpec, Routed, wire_of
 
 __all__ = [
-    "DEFAULT_PORT", "FRONT_END", "LOOPBACK", "Generator", "Listen", "LoadSpec", "join", "new_token", "wire_of",
+    "DEFAULT_PORT", "FRONT_END", "LOOPBACK", "Generator", "Listen", "LoadSpec", "Routed", "join", "new_token",
+    "wire_of",
 ]  # fmt: skip

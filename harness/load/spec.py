@@ -32,6 +32,22 @@ FRONT_END = ModelInfo(
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """Who had a request that went through an ingress: what its answer says in the field `header` (in lower case), as
+    `names` has it; without that field the version that it names, as `versions` has it; else nobody knows.
+    """
+
+    header: str
+    names: Mapping[str, ArmName] = field(default_factory=dict)
+    versions: Mapping[str, ArmName] = field(default_factory=dict)
+
+    def arm(self, fields: Mapping[str, str], version: str) -> ArmName:
+        """ "unknown" where neither tells."""
+        said = fields.get(self.header)
+        return self.versions.get(version, "unknown") if said is None else self.names.get(said, "unknown")
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSpec:
     """One run's load, as each of its workers is told it.
 
@@ -46,6 +62,7 @@ class LoadSpec:
     models answer, too, whether or not they give log-probabilities. `own_logprob`: ask engines for the log-probability
     of their own answer. `vectors`: keep the numbers of answers that are short vectors.
     `chunks`: keep the arrival time of every streamed chunk.
+    `routed`: where stages go through an ingress; its address is then that of the arm "unknown".
     `tokenizer`: what a tokenizer.json holds, to count with where an engine does not; another host has no such file.
     """
 
@@ -72,6 +89,7 @@ class LoadSpec:
     texts: bool = False
     own_logprob: bool = False
     vectors: bool = False
+    routed: Routed | None = None
 
     @property
     def payloads(self) -> int:
@@ -114,6 +132,7 @@ class LoadSpec:
         fields["inputs"] = tuple(fields["inputs"])
         fields["shapes"] = {name: tuple(shape) for name, shape in fields["shapes"].items()}
         fields["folder"] = Path(fields["folder"])
+        fields["routed"] = Routed(**fields["routed"]) if fields["routed"] else None
         return cls(**fields)
 
 

@@ -18,7 +18,7 @@ Bools = npt.NDArray[np.bool_]
 ARMS: tuple[str, ...] = get_args(ArmName)
 STATUSES: tuple[str, ...] = get_args(Status)
 OK, TIMEOUT = STATUSES.index("ok"), STATUSES.index("timeout")
-STABLE = ARMS.index("stable")
+STABLE, UNKNOWN = ARMS.index("stable"), ARMS.index("unknown")
 
 SAMPLE_METRICS = ("response_time", "request_latency", "ttft", "tpot", "send_lag", "osl")
 _NUMBERS = ("stage", "pair_id", "due_ns", "sent_ns", "first_ns", "done_ns", "osl")

@@ -20,6 +20,7 @@ from harness.recording.requests import (
     SAMPLE_METRICS,
     STABLE,
     STATUSES,
+    UNKNOWN,
     Ints,
     Requests,
     codes,
@@ -139,7 +140,7 @@ class Sketcher:
         for index in np.unique(requests.stage).tolist():
             if self._stages.get(index, _Stage()).paired:
                 asks |= requests.stage == index
-        asks &= (requests.arm != STABLE) & (requests.pair_id >= 0)
+        asks &= (requests.arm != STABLE) & (requests.arm != UNKNOWN) & (requests.pair_id >= 0)
         alone, asking = requests.take(~asks), self._waiting + requests.take(asks)
         order = np.argsort(asking.pair_id * len(ARMS) + asking.arm, kind="stable")
         pair, arm = asking.pair_id[order], asking.arm[order]

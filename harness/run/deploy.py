@@ -105,7 +105,8 @@ class Deploy:
     def _sync(self, store: Store, repository: Path) -> None:
         model, version = self.arm.model, self.arm.version
         assert version is not None
-        before = list(versions_on_disk(repository, model))
+        # A server of its own may have nothing yet.
+        before = list(versions_on_disk(repository, model)) if (repository / model).is_dir() else []
         wanted = {"store": store.url, "versions": sorted({*before, version})}
         with self.journal.action("repository.sync", str(repository / model), before=before, wanted=wanted):
             result = sync(
@@ -122,7 +123,8 @@ class Deploy:
         assert version is not None
         self._go_on()
         served = self.control.loaded(model)
-        self._lines.put(f"loading {model} version {version} beside {list(served)}")
+        beside = f" beside {list(served)}" if served else f" on {self.control.url}"
+        self._lines.put(f"loading {model} version {version}{beside}")
         set_versions(self.journal, self.control, model, [*served, version], self.repository)
         info = self.control.metadata(model, version)
         for what in ("inputs", "outputs", "max_batch_size", "decoupled"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
-from harness.judge import judge
+from harness.judge import ROUTED, judge
 from harness.load import Generator, Listen
+from harness.run.act import Act, named
 from harness.run.calibrations import last_calibration
 from harness.run.conclude import conclude
 from harness.run.deploy import Deploy
@@ -28,10 +29,11 @@ from harness.run.stage import Observe, Walk
 from harness.run.strays import Guard, counted, refuse_to_take_over
 from harness.run.swap import Swap, refuse_to_take_away
 from harness.run.target import access_of, open_target
+from harness.run.traffic import Traffic
 from harness.run.watch import Watch
-from harness.run.world import persist, route, set_versions
+from harness.run.world import set_versions
 from harness.scenario import Scenario, plan
-from harness.telemetry import Sampler, sources
+from harness.telemetry import Sampler, Value, sources
 from harness.triton import Control
 from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdict
 
@@ -129,6 +131,7 @@ class _Run:
         stack.callback(_quietly, self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
+        self._served_before = self._serves("candidate")
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
         self.sampler = sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid, [arm.url for arm in self.target.arms.values()]),
@@ -143,22 +146,21 @@ class _Run:
             self._load_candidate(stack)
         self.generator = self._generator(stack)
         self._begun_so_far = self.generator.begun
-        self.split = OwnSplit(self.folder.path / "split.json", push=self.generator.route)
-        self.live.ingresses[self.split.target] = self.split
         watch = Watch(self.folder)
         stack.callback(watch.close)
+        self._open_traffic(watch)
         self.walk = Walk(
             self.folder, self.plan, self.generator, watch, self.t0_ns, self.observe,
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
             lambda: self.guard.alarm_ns if self.guard else None,
-            stop_on_loss=self.scenario.load.on_worker_lost == "stop", score=self.scoring.stages,
+            stop_on_loss=self.scenario.load.on_worker_lost == "stop", score=self._stages_over,
         )  # fmt: skip
         decision = self._stages(stack)
         if decision == "promote":
             decision = self._after_the_load()
         since_ns = self.walk.now_ns()
         if decision == "promote":
-            self._promote()
+            self.act.promote()
         else:
             self._fail()
         self._settle(decision)
@@ -168,6 +170,7 @@ class _Run:
         if self.guard:
             self.guard.stop()
         sampler.stop()
+        self._tell_rollback()
         self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
 
     def _after_the_load(self) -> Decision:
@@ -179,6 +182,14 @@ class _Run:
         self.scoring.stages(stage.plan.index for stage in self.walk.stages if stage.decided_ns is None)
         self.walk.watch.poll()
         return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
+
+    def _serves(self, name: ArmName) -> tuple[int | None, ...]:
+        """The versions of an arm's model that are served; of one that names none, None if any is."""
+        control, arm = self.target.controls.get(name), self.target.arms[name]
+        if control is None:
+            return (arm.version,)
+        served = control.loaded(arm.model)
+        return (*served, None) if served else ()
 
     def _stop_load(self) -> None:
         self.generator.stop()
@@ -211,7 +222,7 @@ class _Run:
             raise UsageError(f"versions of {arm.model} cannot be swapped on {arm.url}: target.url says where")
         if self.scenario.target.server is None:
             refuse_to_take_away(control, arm, self.say)
-        self.swap = Swap(self.journal, control, self.target.arms, self.target.repository, self.say)
+        self.swap = Swap(self.journal, control, self.target.arms, self.target.repositories["baseline"], self.say)
 
     def _load_candidate(self, stack: ExitStack) -> None:
         """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
@@ -222,13 +233,13 @@ class _Run:
         if arm.version in served or (arm.version is None and served):
             return
         if arm.version is None or not self.target.ours_to_change:
-            raise UsageError(f"{_named(arm)} is not served on {arm.url}: ready are {list(served)}")
+            raise UsageError(f"{named(arm)} is not served on {arm.url}: ready are {list(served)}")
         wanted = self.scenario.target
         if wanted.server is None and not wanted.versioned_clients:  # nobody knows the address of our own
-            refuse_to_take_over(control, arm, served, self.say)
+            refuse_to_take_over(control, arm, served, self.say, self._routed("baseline"))
         self._watch_strays(stack)
-        self.say(f"loading {_named(arm)} beside {list(served)}")
-        set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repository)
+        self.say(f"loading {named(arm)} beside {list(served)}")
+        set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repositories["candidate"])
 
     def _watch_strays(self, stack: ExitStack) -> None:
         """From now on requests at the candidate that are not ours are noticed. Only for one that this run loads."""
@@ -249,7 +260,49 @@ class _Run:
         """How many requests of ours an arm's server can have counted, None where nobody here knows."""
         if self.listen is not None:
             return None
-        return lambda: self._begun_so_far(arm) if arm else 0
+        routed = self._routed(arm) if arm else None
+        if arm and self.target.front and routed is None:
+            return None
+        return lambda: (self._begun_so_far(arm) if arm else 0) + (routed() if routed else 0)
+
+    def _routed(self, arm: ArmName) -> Callable[[], int] | None:
+        """How many requests the ingress has given to an arm from now on: they name the version that it rewrites to."""
+        return Traffic(self.journal, self.target.routers, self.say).counted(arm) if self.target.front else None
+
+    def _open_traffic(self, watch: Watch) -> None:
+        """The users' traffic: at the ingress, or at the harness's own split."""
+
+        def in_flight(arm: ArmName) -> int:
+            watch.poll()
+            return self.generator.begun(arm) - watch.ended(arm)
+
+        split = OwnSplit(self.folder.path / "split.json", self.generator.route, in_flight)
+        front = self.target.front
+        routers = front.routers if front else (split,)
+        self.live.ingresses.update((router.target, router) for router in routers)
+        self.traffic = Traffic(self.journal, routers, self.say)
+        self.act = Act(
+            self.scenario, self.target, self.journal, self.traffic, self.say,
+            lambda: time.monotonic_ns() - self.t0_ns,
+        )  # fmt: skip
+        if front is None:
+            return
+        self.folder.meta["ingress"] = {
+            "routers": [router.target for router in routers], "pattern": routers[0].pattern, "url": front.entry.url,
+        }  # fmt: skip
+        self.folder.save()
+        share = self.traffic.share
+        if share and self.target.arms["candidate"].version not in self._served_before:
+            raise UsageError(
+                f"the ingress gives the candidate {share:.1%} of the traffic, and it did not serve: "
+                f"{self.traffic.way_back}"
+            )
+
+    def _tell_rollback(self) -> None:
+        """When the traffic was back at the baseline: the judge holds it against the first bad answer."""
+        if self.act.settled_ns is not None:
+            self.folder.meta["rollback"] = {"settled_ns": self.act.settled_ns}
+            self.folder.save()
 
     def _generator(self, stack: ExitStack) -> Generator:
         target = self.target
@@ -296,8 +349,12 @@ class _Run:
             self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {name}")
             if stage.mode != "split" or stage.purpose == "alone":
                 self.generator.route(None)  # a comparison needs its arms, whatever the traffic's split is
-            elif self.split.read() != stage.candidate_share:
-                route(self.journal, self.split, stage.candidate_share)
+            elif not self.traffic.at(stage.candidate_share):
+                self.traffic.to(stage.candidate_share)
+                if stage.routed and stage.candidate_share:
+                    self.say(f"back with one command: {self.traffic.way_back}")
+            if stage.routed:
+                self._note_routed()
             if self.swap is not None:
                 self.swap.to("candidate" if stage.candidate_share else "baseline")
             verdict = self._deploy(stage, stack) if stage.purpose == "deploy" else self.walk.stage(stage)
@@ -306,6 +363,18 @@ class _Run:
             if stage.purpose == "warm-up":
                 self._tell_plan(verdict)
         return "promote"
+
+    def _stages_over(self, indices: Iterable[int]) -> None:
+        """Before a stage is judged as a whole."""
+        stages = list(indices)
+        if any(stage.index in stages and stage.routed for stage in self.plan.stages):
+            self._note_routed()
+        self.scoring.stages(stages)
+
+    def _note_routed(self) -> None:
+        """What the ingress has given to each arm so far, as it counts itself."""
+        for arm, count in self.traffic.requests().items():
+            self.sampler.record(Value("ingress", arm, ROUTED, float(count), "1"))
 
     def _tell_plan(self, warm_up: StageVerdict) -> None:
         """What the noise of a warm-up says of the stage that it was for."""
@@ -319,53 +388,32 @@ class _Run:
         assert arm.version is not None
         served = target.controls["candidate"].loaded(arm.model)
         if arm.version in served:
-            raise UsageError(f"{_named(arm)} is served on {arm.url} already: there is nothing to deploy")
+            raise UsageError(f"{named(arm)} is served on {arm.url} already: there is nothing to deploy")
         control = stack.enter_context(Control(arm.url, access_of(arm), load_timeout_s=max(stage.duration_s, 1.0)))
         asked = None
-        if arm.version > max(served) and not self.scenario.target.versioned_clients:
+        if served and arm.version > max(served) and not self.scenario.target.versioned_clients:
             own: ArmName | None = "baseline" if target.arms["baseline"].version == max(served) else None
             asked = counted(control, arm.model, max(served), self._begun(own), self.say)
         self._watch_strays(stack)
         with Deploy(
-            self.journal, control, arm, self.generator.spec.models["baseline"], target.repository, target.store, asked,
-            self.say,
+            self.journal, control, arm, self.generator.spec.models["baseline"], target.repositories["candidate"],
+            target.store, asked, self.say,
         ) as deploy:  # fmt: skip
             verdict = self.walk.stage(stage, deploy.over)
             if verdict.verdict == "promote" and not deploy.over():
-                raise WorldError(f"{_named(arm)} was not synced and loaded within {stage.duration_s:g} s")
+                raise WorldError(f"{named(arm)} was not synced and loaded within {stage.duration_s:g} s")
         return verdict
 
-    def _promote(self) -> None:
-        """The baseline was kept through the soak; now it goes, and the configuration says what serves."""
-        if self.scenario.on_promote is None:
-            return
-        if self.scenario.on_promote.then == "unload":
-            self._unload("baseline")
-        for name, arm in self.target.arms.items():
-            if name == "candidate" or arm.model != self.target.arms["candidate"].model:
-                self._persist(arm.model, list(self.target.controls[name].loaded(arm.model)))
-
-    def _unload(self, name: ArmName) -> None:
-        arm, control = self.target.arms[name], self.target.controls[name]
-        keep = [version for version in control.loaded(arm.model) if version != arm.version]
-        set_versions(self.journal, control, arm.model, keep, self.target.repository)
-        self.say(f"{_named(arm)} unloaded")
-
     def _fail(self) -> None:
-        """Not promoted, so back to the baseline: traffic first, then the model. Without `on_fail`: all as before."""
-        on_fail = self.scenario.on_fail
-        if on_fail is None:
+        """Not promoted, so back to the baseline. Without `on_fail`: all as before."""
+        self.generator.route(0.0)
+        if self.scenario.on_fail is None:
             for failure in put_back(self.journal, self.say, self.live):
                 raise WorldError(failure)
             return
         if self.guard:
             self.guard.stop()
-        route(self.journal, self.split, 0.0)
-        self.say("100 % to the baseline")
-        if on_fail.unload == "candidate" or (self.guard and self.guard.alarm_ns is not None):
-            self._unload("candidate")
-        if self.scenario.store is not None:
-            self.say("its files stay in the repository: a version never changes, and only what is loaded serves")
+        self.act.back(alarm=self.guard is not None and self.guard.alarm_ns is not None)
 
     def _see_baseline_answer(self, since_ns: int) -> None:
         """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""
@@ -376,19 +424,6 @@ class _Run:
             self.generator.events(0.25)
             self.walk.watch.poll()
             self.walk.show("judged", None, None)
-
-    def _persist(self, model: str, versions: list[int]) -> None:
-        """A restart must serve what was decided."""
-        if not versions:
-            return
-        if self.target.repository is None:
-            self.say(f"set version_policy of {model} to {versions} in its config.pbtxt: a restart undoes the change")
-            return
-        persist(self.journal, self.target.repository / model / "config.pbtxt", versions)
-
-
-def _named(arm: Arm) -> str:
-    return arm.model if arm.version is None else f"{arm.model} version {arm.version}"
 
 
 def _quietly(stop: Callable[[], None]) -> None:

@@ -49,6 +49,11 @@ class Recent:
         # A filter copies, so nothing of what was read before is held on to.
         self._rows = together.filter(pc.greater_equal(together["done_ns"], self.seen_ns - RECENT_NS))
 
+    def failed(self, arm: ArmName, stage: int) -> int:
+        """Of the stage so far."""
+        counts = self._counts.get((arm, stage))
+        return counts.failed if counts else 0
+
     def status(self, arm: ArmName, stage: int, now_ns: int) -> ArmStatus:
         """Counts of the stage so far; rate and latencies of the last 15 s."""
         counts = self._counts.get((arm, stage))

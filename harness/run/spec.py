@@ -20,8 +20,12 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
     # version of the same model.
     unseen = scenario.deploy is not None or scenario.target.swap
     models["candidate"] = models["baseline"] if unseen else _model(target, "candidate")
+    arms, front = dict(target.arms), target.front
+    if front is not None:
+        models["unknown"] = replace(models["baseline"], name=front.entry.model)
+        arms["unknown"] = front.arm(models["baseline"])
     return LoadSpec(
-        arms=target.arms,
+        arms=arms,
         models=models,
         seed=plan.seed,
         prompts=plan.prompts,
@@ -40,6 +44,7 @@ def load_spec(scenario: Scenario, plan: Plan, target: Target, folder: Path, t0_n
         cache=load.cache,
         connections=load.connections,
         tokenizer=scenario.tokenizer,
+        routed=None if front is None else front.routed,
     )
 
 

@@ -18,6 +18,8 @@ Observe = Callable[[RunStatus], None]
 
 POLL_S = 0.25
 LOOK_S = 5.0
+HURRY_S = 0.5
+"""While the candidate fails requests. The judge may be asked as often as one likes (judge.statistics.boundary)."""
 LOOK_SHARE = 0.1
 """Looks of a long run cost more, so they come less often: this much of the time at most is spent on them."""
 OVERDUE_S = 120.0
@@ -62,9 +64,10 @@ class Walk:
     def _until_decided(self, plan: StagePlan, over: Callable[[], bool]) -> StageVerdict:
         asked_ns = self.stages[-1].begin_ns
         overdue_ns = asked_ns + int((plan.duration_s + self.timeout_s + OVERDUE_S) * 1e9)
-        next_look_ns = asked_ns + int(LOOK_S * 1e9)
+        next_look_ns, looked_ns = asked_ns + int(LOOK_S * 1e9), asked_ns
         leaning: StageVerdict | None = None
         ending = False
+        failed = 0
         while not self._stage_done(plan.index):
             self.check()
             alarm_ns = self.alarm()
@@ -73,12 +76,17 @@ class Walk:
             if now_ns > overdue_ns:
                 raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
             decided = self.stages[-1].decided_ns is not None
+            failing = self.watch.failed("candidate", plan.index)
+            if failing > failed:
+                failed = failing
+                next_look_ns = min(next_look_ns, max(now_ns, looked_ns + int(HURRY_S * 1e9)))
             due = now_ns >= next_look_ns and self.watch.seen_ns > self.stages[-1].begin_ns
             if alarm_ns is not None or (due and not decided):
                 # The look is dated by the last thing on disk, so that it can be repeated from the disk.
                 look_ns = max(self.watch.seen_ns, alarm_ns or 0)
                 leaning = judge_stage(self.watch.evidence(), plan.index, now_ns=look_ns)
-                took_ns = self.now_ns() - now_ns
+                looked_ns = self.now_ns()
+                took_ns = looked_ns - now_ns
                 next_look_ns = self.now_ns() + max(int(LOOK_S * 1e9), int(took_ns / LOOK_SHARE))
                 if leaning.verdict == "rollback":
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from harness.errors import Unreachable, UnsafeChange
 from harness.judge import STRAYS
-from harness.run.models.traffic import Strays, unversioned
+from harness.run.models.traffic import Arrivals, Strays, unversioned
 from harness.telemetry import Sampler, Value
 from harness.triton import Control, Refused
 from harness.types import Arm
@@ -131,21 +131,39 @@ def counted(
         return None
 
 
-def refuse_to_take_over(control: Control, arm: Arm, served: Sequence[int], say: Callable[[str], None]) -> None:
+def refuse_to_take_over(
+    control: Control, arm: Arm, served: Sequence[int], say: Callable[[str], None],
+    routed: Callable[[], int] | None = None,
+) -> None:  # fmt: skip
     """Raises UnsafeChange if clients ask the version that `arm` would take over from. No request of ours is under way.
 
-    Watches for WINDOW_S; at once where no served version is lower. Says so where the server does not tell.
+    Watches for WINDOW_S; at once where no served version is lower. Says so where the server does not tell. `routed`:
+    requests that an ingress gave to that version, and that it makes name it: they stay.
     """
     if arm.version is None or not served or arm.version < max(served):
         return
     say(f"watching for {WINDOW_S:g} s whether clients ask {arm.model}")
     try:
+        if routed is not None:
+            _refuse_beside(StrayCount(control, arm.model, max(served), routed), control, arm)
+            return
         found = unversioned(control, arm.model, [*served, arm.version], WINDOW_S)
     except Refused as error:
         say(f"whether clients ask {arm.model} cannot be seen: {error}")
         return
     if found:
         raise unsafe(arm, found)
+
+
+def _refuse_beside(count: StrayCount, control: Control, arm: Arm) -> None:
+    """The same where an ingress says how many of the requests are its own."""
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < WINDOW_S:
+        time.sleep(POLL_S)
+        count.look()
+    if count.seen:
+        arrivals = Arrivals(control.url, count.version, count.seen, time.monotonic() - began_s)
+        raise unsafe(arm, Strays(arrivals, arm.version or 0))
 
 
 def unsafe(arm: Arm, found: Strays) -> UnsafeChange:

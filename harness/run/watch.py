@@ -89,6 +89,14 @@ class Watch:
         )
         return int(pc.sum(mask).as_py() or 0)
 
+    def ended(self, arm: ArmName) -> int:
+        """Requests of an arm that are over and on disk, whatever became of them."""
+        return int(pc.sum(pc.equal(self.samples["arm"], arm)).as_py() or 0)
+
+    def failed(self, arm: ArmName, stage: int) -> int:
+        """Requests of an arm in a stage that failed so far."""
+        return self._recent.failed(arm, stage)
+
     def arm_status(self, arm: ArmName, stage: int, now_ns: int) -> ArmStatus:
         """Counts of the stage so far; rate and latencies of the last 15 s."""
         return self._recent.status(arm, stage, now_ns)

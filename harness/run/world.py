@@ -39,7 +39,8 @@ def apply_versions(control: Control, model: str, wanted: Sequence[int], reposito
 
 def route(journal: Journal, ingress: Ingress, candidate_share: float) -> None:
     """Change the split."""
-    with journal.action("route.set", ingress.target, before=ingress.read(), wanted=candidate_share):
+    before = ingress.read().candidate_share
+    with journal.action("route.set", ingress.target, before=before, wanted=candidate_share):
         ingress.set(candidate_share)
 
 

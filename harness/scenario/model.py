@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario import quality, rules
-from harness.scenario.fields import NAME, Section, Wrong
+from harness.scenario.fields import NAME, Section, Wrong, path_of
 from harness.scenario.places import StoreConfig
 from harness.scenario.plan.stages import replayed_s
 from harness.scenario.replay import prompts_of
@@ -22,6 +22,7 @@ from harness.scenario.sections import (
     ArmConfig,
     DeployConfig,
     GateField,
+    IngressConfig,
     LoadConfig,
     OnFailConfig,
     OnPromoteConfig,
@@ -67,6 +68,9 @@ class Scenario(Section):
         None,
         description="bring the candidate (sync it, if there is a store, and load it) under traffic to the baseline",
     )
+    ingress: IngressConfig | None = Field(
+        None, description="what routes the users' traffic; without it the harness's own split does"
+    )
     stages: Annotated[tuple[StageConfig, ...], Field(strict=False)] = Field(
         min_length=1, max_length=100, description="one after the other, each only if the one before was good"
     )
@@ -80,6 +84,13 @@ class Scenario(Section):
         if arm is None or arm.tls is None:
             return arm
         return arm.model_copy(update={"tls": arm.tls.seen_from(f"{info.field_name}.tls", info)})
+
+    @field_validator("baseline", "candidate", "stable", mode="after")
+    @classmethod
+    def _repository_from_file(cls, arm: ArmConfig | None, info: ValidationInfo) -> ArmConfig | None:
+        if arm is None or arm.repository is None:
+            return arm
+        return arm.model_copy(update={"repository": path_of(arm.repository, f"{info.field_name}.repository", info)})
 
     @field_validator("load", mode="after")
     @classmethod
@@ -97,13 +108,14 @@ class Scenario(Section):
         rules.servers(self.target, arms)
         rules.arms(self.target, self.baseline, self.candidate)
         rules.stable(self.target, self.stable, self.baseline, self.candidate, self.stages)
+        rules.ingress(self.target, self.ingress, self.baseline, self.candidate, self.stable, self.stages)
         rules.deploy(self.target, self.store, self.deploy, self.baseline, self.candidate)
         rules.swap(self.target, self.baseline, self.candidate, self.stages, self.load)
         rules.load(self.load, self.stages)
         rules.scorers(self.scorers, self.load)
         rules.gates(self.gates, self.load, self.stages, self.scorers)
         rules.gpus(self.gates, arms)
-        rules.actions(self.stages, arms, self.on_fail, self.on_promote)
+        rules.actions(self.target, self.stages, arms, self.on_fail, self.on_promote)
         rules.after_swaps(self.target, self.on_fail, self.deploy)
         self._prepare()
         return self

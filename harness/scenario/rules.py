@@ -15,6 +15,7 @@ from harness.scenario.places import StoreConfig
 from harness.scenario.sections import (
     ArmConfig,
     DeployConfig,
+    IngressConfig,
     LoadConfig,
     OnFailConfig,
     OnPromoteConfig,
@@ -32,6 +33,8 @@ def servers(target: TargetConfig, arms: Mapping[ArmName, ArmConfig]) -> None:
     for name, arm in arms.items():
         if embedded and arm.url is not None:
             raise Wrong("the embedded server serves both arms; remove url, or target.server", name, "url")
+        if arm.server is not None and (name != "candidate" or not embedded):
+            raise Wrong("only the candidate, beside target: {server: embedded}, has a second one", name, "server")
         if not embedded and target.url_of(arm) is None:
             raise Wrong("give server: embedded, or the url of a Triton that runs already", "target")
         if not embedded and arm.build is not None:
@@ -44,7 +47,8 @@ def servers(target: TargetConfig, arms: Mapping[ArmName, ArmConfig]) -> None:
 
 def arms(target: TargetConfig, baseline: ArmConfig, candidate: ArmConfig) -> None:
     """The arms are two, and can be told apart."""
-    if target.url_of(baseline) != target.url_of(candidate) or baseline.model != candidate.model:
+    apart = candidate.server is not None or target.url_of(baseline) != target.url_of(candidate)
+    if apart or baseline.model != candidate.model:
         return
     where = target.url_of(baseline) or "the embedded server"
     if baseline.version == candidate.version:
@@ -85,6 +89,45 @@ def _place(target: TargetConfig, arm: ArmConfig) -> tuple[str | None, str, int |
 
 def _named(arm: ArmConfig) -> str:
     return arm.model if arm.version is None else f"{arm.model}, version {arm.version}"
+
+
+def ingress(
+    target: TargetConfig,
+    wanted: IngressConfig | None,
+    baseline: ArmConfig,
+    candidate: ArmConfig,
+    stable: ArmConfig | None,
+    stages: Sequence[StageConfig],
+) -> None:
+    """A router that can tell the arms apart, and has something to split."""
+    if wanted is None:
+        return
+    if (wanted.server is not None) != (target.server is not None):
+        raise Wrong("the embedded Triton and an ingress that is started go together: both, or neither", "ingress")
+    if all(stage.mode != "split" for stage in stages):
+        raise Wrong("no stage splits the traffic; add one (such as {mode: split, candidate: 10%, ...})", "ingress")
+    if stable is not None or any(stage.baseline_share is not None for stage in stages):
+        raise Wrong("an ingress splits between two arms; remove stable, and baseline shares of stages", "ingress")
+    if target.swap:
+        raise Wrong("target.swap needs a server that nobody else uses; remove ingress", "ingress")
+    apart = candidate.server is not None or target.url_of(baseline) != target.url_of(candidate)
+    if apart:
+        return
+    if wanted.speaks_grpc and baseline.model == candidate.model:
+        raise Wrong(
+            "gRPC names the version inside the message, where no ingress sees it: give each arm a Triton of its own "
+            "(candidate.url), or a model name of its own, or clients that name the version, or an Envoy with ext_proc; "
+            "over HTTP the path can be rewritten",
+            "ingress",
+            "url" if wanted.server is None else "over",
+        )
+    if wanted.speaks_grpc:
+        raise Wrong(
+            "gRPC names the model inside the message, where no ingress sees it: clients have to ask the candidate's "
+            "model themselves, or each arm has a Triton of its own (candidate.url)",
+            "ingress",
+            "url" if wanted.server is None else "over",
+        )
 
 
 def swap(
@@ -151,9 +194,10 @@ def deploy(
                 "only a deploy reads a store; add deploy (such as deploy: {rate: 50/s}), or remove store", "store"
             )
         return
-    for name, arm in (("baseline", baseline), ("candidate", candidate)):
-        if arm.url is not None:
-            raise Wrong("a deploy takes place on one server; give target.url instead", name, "url")
+    if candidate.url is not None and not candidate.operated:
+        raise Wrong("a deploy onto the candidate's own server needs its repository", "candidate", "url")
+    if baseline.url is not None and candidate.url is None:
+        raise Wrong("a deploy takes place on the candidate's server; give target.url instead", "baseline", "url")
     if candidate.model != baseline.model:
         raise Wrong(
             f"a deploy brings another version of the baseline's model, {baseline.model}: requests are made before "
@@ -165,7 +209,7 @@ def deploy(
         return
     if (store.server is None) != (target.server is None):
         raise Wrong("the embedded server and the embedded store go together: give both, or url for both", "store")
-    if target.server is None and target.repository is None:
+    if target.server is None and target.repository is None and candidate.repository is None:
         raise Wrong("a store is synced into the server's model repository: say where it is", "target", "repository")
 
 
@@ -247,6 +291,7 @@ def gpus(wanted: Sequence[Gate], arms: Mapping[ArmName, ArmConfig]) -> None:
 
 
 def actions(
+    target: TargetConfig,
     stages: Sequence[StageConfig],
     arms: Mapping[ArmName, ArmConfig],
     on_fail: OnFailConfig | None,
@@ -261,12 +306,21 @@ def actions(
         )
     if on_fail is not None and on_fail.unload:
         _may_unload("candidate", arms["candidate"], "on_fail", "unload")
-    if on_promote is not None and on_promote.then:
+    if on_fail is not None and on_fail.stop and not arms["candidate"].stoppable:
+        raise Wrong("needs to know how: give the candidate stop, the command that stops its server", "on_fail", "stop")
+    if on_promote is not None and on_promote.then == "unload":
         _may_unload("baseline", arms["baseline"], "on_promote", "then")
+    if on_promote is not None and on_promote.then == "stop":
+        own = target.server is not None and arms["candidate"].server is not None
+        if not own and arms["baseline"].stop is None:
+            raise Wrong("needs to know how: give the baseline stop, the command that stops its server", "on_promote")
 
 
 def _may_unload(name: ArmName, arm: ArmConfig, *at: str) -> None:
     if arm.version is None:
         raise Wrong(f"unload needs the number of the {name}'s version", *at)
-    if arm.url is not None:
-        raise Wrong(f"a {name} with a url of its own is compared, not operated: nothing is unloaded there", *at)
+    if not arm.operated:
+        raise Wrong(
+            f"a {name} with a url of its own and no repository is compared, not operated: nothing is unloaded there",
+            *at,
+        )

@@ -107,6 +107,7 @@ class StagePlan:
     for the baseline: it is beside itself as the candidate is beside it in the pairs of the next stage. `period` of
     `periods`, from 1 (0: none): a sequential stage is carried out as periods in which one arm gets everything, in the
     order A-B-B-A, each a stage of its own here. `until_decided`: the judge may end it before its time, either way.
+    `routed`: its requests go to the ingress, which decides who gets them, and not to an arm.
     """
 
     index: int
@@ -126,6 +127,7 @@ class StagePlan:
     period: int = 0
     periods: int = 0
     until_decided: bool = False
+    routed: bool = False
 
     @property
     def shares(self) -> dict[ArmName, float]:

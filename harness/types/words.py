@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-ArmName = Literal["stable", "baseline", "candidate"]
+ArmName = Literal["stable", "baseline", "candidate", "unknown"]
+"""unknown: a request through an ingress of which neither the answer nor the ingress said who had it."""
 Mode = Literal["paired", "interleaved", "split", "sequential"]
 Arrival = Literal["poisson", "constant", "gamma", "trace", "closed"]
 Purpose = Literal["compare", "deploy", "soak", "warm-up", "alone"]

@@ -31,14 +31,14 @@ def test_traffic_goes_back_and_only_once(tmp_path: Path) -> None:
     assert put_back(journal, lines.append, Live({split.target: split})) == []
     assert put_back(journal, lines.append, Live({split.target: split})) == []
     assert told == [0.1, 0.0]
-    assert split.read() == 0.0
+    assert split.read().candidate_share == 0.0
     assert lines == ["100 % to the baseline, as before"]
 
 
 def test_without_the_run_the_file_of_the_split_is_put_back(tmp_path: Path) -> None:
     journal, split, told = moved(tmp_path)
     put_back(journal, lambda _: None)
-    assert (split.read(), told) == (0.0, [0.1])
+    assert (split.read().candidate_share, told) == (0.0, [0.1])
 
 
 def test_a_dead_triton_is_named_and_does_not_stop_the_rest(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_dead_triton_is_named_and_does_not_stop_the_rest(tmp_path: Path) -> No
     assert failure.startswith(f"models.set {url}/m: ")
     assert f"triton-canary recover {tmp_path}" in failure
     assert config.read_text() == 'name: "m"\n'
-    assert split.read() == 0.0
+    assert split.read().candidate_share == 0.0
     assert [entry.action for entry in not_put_back(read(tmp_path))] == ["models.set"]
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_entry_does_not_hold_the_rest(tmp_path: Path) -> None:
         pass
     (failure,) = put_back(journal, lambda _: None, Live({split.target: split}, {"grpc://h:1": Served(1)}))  # type: ignore[dict-item]
     assert failure.startswith("models.set")
-    assert split.read() == 0.0
+    assert split.read().candidate_share == 0.0
 
 
 def test_after_a_crash_the_headers_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.judge import words
-from harness.judge.columns import BASELINE, CANDIDATE
+from harness.judge.columns import BASELINE, CANCELLED, CANDIDATE
 from harness.judge.errors.failures import most_frequent, tally_of
 from harness.judge.statistics.counts import rate_lower, rate_upper
 from harness.judge.statistics.intervals import ALPHA_PASS
@@ -99,6 +99,38 @@ def _read(view: StageView, device: str) -> tuple[int, int | None]:
     if not rows.num_rows:
         return 0, None
     return int(np.max(rows["value"].to_numpy())), int(np.max(rows["t_ns"].to_numpy()))
+
+
+def rollback(view: StageView) -> Finding | None:
+    """`traffic.rollback`, of the stage that a rollback ended, for information: how long after the candidate's first bad
+    answer all traffic was at the baseline (seconds), and what became of the baseline's own requests from then on.
+    """
+    settled_ns, stages = view.evidence.settled_ns, view.evidence.stages
+    if settled_ns is None or not stages or stages[-1].plan.index != view.index:
+        return None
+    samples = view.evidence.samples.take(view.evidence.samples.stage == view.index)
+    bad = samples.done_ns[(samples.arm == CANDIDATE) & samples.failed]
+    if not len(bad):
+        return None
+    first_ns = int(bad.min())
+    mine = samples.take((samples.arm == BASELINE) & (samples.done_ns >= first_ns) & (samples.status != CANCELLED))
+    lost = int(mine.failed.sum())
+    seconds = max(settled_ns - first_ns, 0) / 1e9
+    v1, v2 = view.names
+    asked = words.count(len(mine), "request")
+    kept = f"{lost} of {asked} at {v1} failed" if lost else f"none of {asked} at {v1} failed"
+    return Finding(
+        metric="traffic.rollback",
+        outcome="pass",
+        reason=f"for information: all traffic was at {v1} {words.time(seconds)} after the first bad answer of {v2}; from "
+        f"then on {kept}",
+        kind=view.role,
+        stage=view.index,
+        unit="s",
+        effect=seconds,
+        n_baseline=len(mine),
+        n_candidate=len(bad),
+    )
 
 
 def share(view: StageView) -> Finding | None:

@@ -43,6 +43,7 @@ def examine(view: CountedView) -> Examined:
         delivery.judge(view, sent, machine),
         *generator.judge(view, machine, latency_s),
         saturation.judge(view, loads),
+        planned.attribution(view),
         planned.share(view),
         planned.torn(view, *view.counts.pairs) if view.plan.mode == "paired" and view.final else None,
         planned.repeated(view, view.counts.twice) if view.plan.mode == "paired" else None,

@@ -50,6 +50,7 @@ def examine(view: StageView) -> Examined:
         delivery.judge(view, sent, machine),
         *generator.judge(view, machine, latency_s),
         saturation.judge(view, loads),
+        planned.attribution(view),
         planned.share(view),
         planned.pairs(view),
         planned.duplicates(view),

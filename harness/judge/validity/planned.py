@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.compute as pc
 
 from harness.judge import words
-from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE
+from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE, UNKNOWN
 from harness.judge.errors.failures import busy_baseline, tally_of
 from harness.judge.statistics.distributions import binomial_p
 from harness.judge.validity.fault import Fault, everything, fault
@@ -14,6 +15,13 @@ from harness.types import ArmName
 
 MAX_LOST = 0.10
 SHARE_ALPHA = 0.001
+MAX_UNKNOWN = 0.01
+TURNS = 3
+"""A weighted round robin of two servers gives an arm of any run of requests at most so many more or fewer than its
+share; while others take turns, too, only chance bounds it.
+"""
+ROUTED = "ingress.requests"
+"""Readings: how many requests an ingress has given to an arm so far, of whomever; the device is the arm."""
 
 
 def version(view: StageView) -> Fault | None:
@@ -48,8 +56,26 @@ def requests(view: StageView) -> Fault | None:
     return fault(view, "requests", "no request of this stage came to an end", missing=True)
 
 
+def attribution(view: StageView) -> Fault | None:
+    """Requests through an ingress of which nobody knows who had them: they might all be the candidate's failures."""
+    unknown = view.asked(UNKNOWN)
+    if unknown <= MAX_UNKNOWN * (view.asked(CANDIDATE) if view.plan.candidate_share else 0):
+        return None
+    failed, _ = view.failed(UNKNOWN)
+    what = f"{words.count(unknown, 'request')} through the ingress name nobody who had them"
+    why = f", {failed} of them failed" if failed else ""
+    return fault(
+        view,
+        "attribution",
+        f"{what}{why}: an ingress that names the server in each answer (x-served-by) would tell",
+    )
+
+
 def share(view: StageView) -> Fault | None:
-    """The observed split against the planned one, at 99.9 %: the candidate's part, and of three the baseline's, too."""
+    """The observed split against the planned one, at 99.9 %: the candidate's part, and of three the baseline's, too.
+
+    Of an ingress that gives in turns, and that nobody else used meanwhile, the count itself is bounded.
+    """
     planned = view.plan.shares
     arms: dict[ArmName, int] = {"candidate": view.asked(CANDIDATE), "baseline": view.asked(BASELINE)}
     total = sum(arms.values())
@@ -62,7 +88,9 @@ def share(view: StageView) -> Fault | None:
     for name, count in arms.items():
         share = planned.get(name, 0.0)
         # The test holds for no share and the whole one, too: it is then 0 or 1.
-        if binomial_p(count, total, min(share, 1.0)) < SHARE_ALPHA:
+        bound = _turns(view, total)
+        off = abs(count - total * share) > bound if bound is not None else False
+        if off or binomial_p(count, total, min(share, 1.0)) < SHARE_ALPHA:
             arm = view.arm_name(ARMS.index(name))
             return fault(
                 view,
@@ -71,6 +99,24 @@ def share(view: StageView) -> Fault | None:
                 f"{words.percent(share)}: the split is not the one of the plan",
             )
     return None
+
+
+def _turns(view: StageView, total: int) -> float | None:
+    """How far an arm's count may be off its share where requests were given in turns; None where chance decides."""
+    ingress, table = view.evidence.ingress, view.evidence.readings
+    if ingress is None or not ingress.turns or not view.plan.routed or table is None or not view.final:
+        return None
+    rows = table.filter(pc.equal(table["metric"], ROUTED))
+    given = 0.0
+    for arm in ("baseline", "candidate"):
+        mine = rows.filter(pc.equal(rows["device"], arm))
+        t_ns, value = mine["t_ns"].to_numpy(), mine["value"].to_numpy()
+        before, after = value[t_ns <= view.record.begin_ns], value[t_ns >= (view.record.end_ns or 0)]
+        if not len(before) or not len(after) or after[0] < before[-1]:
+            return None
+        given += float(after[0] - before[-1])
+    # Its own retries count twice there.
+    return float(TURNS * ingress.routers) if given <= total else None
 
 
 def pairs(view: StageView) -> Fault | None:

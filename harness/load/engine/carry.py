@@ -74,7 +74,8 @@ class Carrier:
         self._places = {name: (host_of(arm.url), arm.model) for name, arm in spec.arms.items()}
         self._references: dict[int, Reference] = {}
         apis = {arm: (model, spec.arms[arm].api) for arm, model in spec.models.items() if arm in spec.arms}
-        self._scores = spec.logprobs_k > 0 and all(can_score(*each) for each in apis.values())
+        self._routed = spec.routed
+        self._scores = spec.logprobs_k > 0 and all(can_score(*each) for arm, each in apis.items() if arm != "unknown")
         self._kept = {
             arm
             for arm, each in apis.items()
@@ -101,6 +102,12 @@ class Carrier:
 
     def carry(self, stage: StagePlan, request: PlannedRequest, due_ns: int, over: Over) -> None:
         """`over` is called once everything that belongs to the request is over."""
+        if stage.routed:
+            self._launch(
+                Flight(stage, request.pair_id, request.prompt, due_ns, "observed", over),
+                {"unknown": self._templates["unknown"][request.prompt]},
+            )
+            return
         arms = self._route.arms(request.arms)
         if stage.together > 1 and len(arms) == stage.together:
             self._beside_itself(stage, request, due_ns, over)
@@ -208,7 +215,7 @@ class Carrier:
         if len(self._finished) > TOO_MANY:
             self._read(self._finished.popleft())
         # What follows may ask for everything that is finished: this one is among it.
-        if not (self._scores and flight.assignment == "plan"):
+        if not (self._scores and flight.assignment != "score"):
             self._end(flight)
 
     def _end(self, flight: Flight) -> None:
@@ -222,7 +229,7 @@ class Carrier:
         return bool(self._finished)
 
     def _read(self, flight: Flight) -> None:
-        replies = {arm: self._record(flight, arm, exchange) for arm, exchange in flight.exchanges.items()}
+        replies = dict(self._record(flight, lane, exchange) for lane, exchange in flight.exchanges.items())
         kind = "scored" if flight.assignment == "score" else "generated"
         for arm, reply in replies.items():
             if reply.failure is None and (kind == "scored" or arm in self._kept):
@@ -230,17 +237,21 @@ class Carrier:
         if flight.over and not (self._scores and self._score(flight, replies)):
             self._end(flight)
 
-    def _record(self, flight: Flight, arm: ArmName, exchange: Exchange) -> Reply:
-        reply = self._readers[arm].read(exchange)
+    def _record(self, flight: Flight, lane: ArmName, exchange: Exchange) -> tuple[ArmName, Reply]:
+        """With the arm that had it: of a request through an ingress only its answer says which."""
+        reply = self._readers[lane].read(exchange)
+        arm = lane
+        if lane == "unknown" and self._routed is not None:
+            arm = self._routed.arm(exchange.fields, reply.version)
         failure = reply.failure
         status, error, code = (failure.status, failure.error, failure.code) if failure else ("ok", "", "")
         score, due_ns = flight.assignment == "score", flight.due_ns
-        isl = reply.isl if reply.isl >= 0 or self._count is None else self._asked(flight, arm)
+        isl = reply.isl if reply.isl >= 0 or self._count is None else self._asked(flight, lane)
         self._recorder.sample(
             Sample(
-                arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, arm, score=score), "",
+                arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, lane, score=score), "",
                 flight.assignment, due_ns, exchange.sent_ns, reply.first_ns, exchange.done_ns, status, error, code,
-                reply.finish_reason, *self._places[arm], reply.version, isl, reply.osl, self._spec.worker,
+                reply.finish_reason, *self._places[lane], reply.version, isl, reply.osl, self._spec.worker,
             )
         )  # fmt: skip
         if not score and reply.chunks_ns:
@@ -250,8 +261,8 @@ class Carrier:
             self.cached_tokens[arm] = self.cached_tokens.get(arm, 0) + reply.cached_tokens
         if reply.counted:
             self.counted[arm] = self.counted.get(arm, 0) + 1
-        self._observe(self._wires[arm], f"{arm} {flight.assignment}", (exchange.done_ns - due_ns) / 1e6, error)
-        return reply
+        self._observe(self._wires[lane], f"{arm} {flight.assignment}", (exchange.done_ns - due_ns) / 1e6, error)
+        return arm, reply
 
     def _asked(self, flight: Flight, arm: ArmName) -> int:
         """Tokens of the prompt's text and of the key in front of it; -1 where nobody counted, or none is asked."""

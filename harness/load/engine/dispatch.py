@@ -161,11 +161,13 @@ class Route:
         self._share = candidate_share
 
     def arms(self, planned: tuple[ArmName, ...]) -> tuple[ArmName, ...]:
-        """A pair whose arms fall together is one request. The stable arm keeps what is its own."""
+        """A pair whose arms fall together is one request. The stable arm keeps what is its own, and an ingress decides
+        for itself.
+        """
         if self._share is None:
             return planned
         to: ArmName = "candidate" if self._share else "baseline"
-        return tuple(dict.fromkeys(to if arm != "stable" else arm for arm in planned))
+        return tuple(dict.fromkeys(arm if arm in ("stable", "unknown") else to for arm in planned))
 
 
 def _nothing() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from harness.load.outcome import Failure
 from harness.load.template import Template
 from harness.tensors import Tensor
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Exchange:
@@ -16,10 +19,13 @@ class Exchange:
     `sent_ns` is -1 as long as it is not sent, and for ever where it never was. `given_ns`: when HTTP's sender was given
     it. `frames` are (arrival, bytes): for unary calls one, the body; for gRPC streams one a message; for HTTP streams
     the pieces of the body as they came, which need not be whole events. `json_size` is HTTP's
-    Inference-Header-Content-Length, -1 if none. `on_done` is called once, from the loop, when all of it is known.
+    Inference-Header-Content-Length, -1 if none. `fields`: the header of the answer, names in lower case. `on_done` is
+    called once, from the loop, when all of it is known.
     """
 
-    __slots__ = ("done_ns", "failure", "frames", "given_ns", "json_size", "on_done", "owner", "sent_ns", "status")
+    __slots__ = (
+        "done_ns", "failure", "fields", "frames", "given_ns", "json_size", "on_done", "owner", "sent_ns", "status",
+    )  # fmt: skip
 
     def __init__(self, on_done: Callable[[Exchange], None], owner: Any = None) -> None:
         self.on_done = on_done
@@ -28,6 +34,7 @@ class Exchange:
         self.frames: list[tuple[int, bytes]] = []
         self.failure: Failure | None = None
         self.json_size = -1
+        self.fields = _NONE
         self.status = 0
         """HTTP's, 0 where there is none."""
 

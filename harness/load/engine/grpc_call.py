@@ -103,6 +103,7 @@ class Call(Stream):
         self._failure: Failure | None = None
 
     def headers(self, fields: Mapping[str, str]) -> None:
+        self.exchange.fields = fields
         status = fields.get(":status", "")
         if status != "200" and not status.startswith("1"):
             self._failure = _of_http(status)
@@ -118,6 +119,8 @@ class Call(Stream):
 
     def end(self, fields: Mapping[str, str], now_ns: int) -> None:
         exchange, code = self.exchange, fields.get("grpc-status")
+        if not exchange.fields:
+            exchange.fields = fields
         if code == "0" and self._failure is None and not self._buffer:
             # The last message ends the answer; the trailer comes later and says nothing more.
             exchange.done_ns = exchange.frames[-1][0] if exchange.frames else now_ns

@@ -6,6 +6,7 @@ Triton says the same head to every request of a kind: what a head means is looke
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from harness.load.engine.address import Address
@@ -28,6 +29,7 @@ class Head(NamedTuple):
     chunked: bool
     keep: bool
     json_size: int
+    fields: Mapping[str, str]
 
 
 class Pool(Protocol):
@@ -128,7 +130,7 @@ class Connection:
                 continue
             self._head = head
             self._left = head.length
-            exchange.status, exchange.json_size = head.status, head.json_size
+            exchange.status, exchange.json_size, exchange.fields = head.status, head.json_size, head.fields
         if head.chunked:
             return self._chunks(data, now_ns, exchange)
         if head.length >= 0:
@@ -203,7 +205,7 @@ def _parse(raw: bytes) -> Head:
         length = 0
     close = "close" in values.get("connection", "").lower()
     keep = not close and line.startswith("HTTP/1.1") and (chunked or length >= 0)
-    head = Head(status, length, chunked, keep, int(values.get("inference-header-content-length", -1)))
+    head = Head(status, length, chunked, keep, int(values.get("inference-header-content-length", -1)), values)
     # Heads that differ every time (a date, an id) must not fill the memory, nor keep out those that come again.
     if len(_heads) >= _MOST_HEADS:
         _heads.clear()

@@ -45,7 +45,11 @@ def plan(scenario: Scenario) -> Plan:
 
 def stages(scenario: Scenario) -> tuple[StagePlan, ...]:
     """In order, with their indices."""
-    return tuple(replace(stage, index=index) for index, stage in enumerate(_stages(scenario)))
+    through = scenario.ingress is not None
+    return tuple(
+        replace(stage, index=index, routed=through and stage.mode == "split" and stage.purpose != "alone")
+        for index, stage in enumerate(_stages(scenario))
+    )
 
 
 def replayed_s(scenario_stages: Sequence[StageConfig]) -> float | None:

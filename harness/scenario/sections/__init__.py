@@ -4,9 +4,10 @@ The field descriptions are the reference of the file format; the JSON Schema for
 """
 
 from harness.scenario.sections.gate import GateConfig, GateField
+from harness.scenario.sections.ingress import IngressConfig
 from harness.scenario.sections.level import Leg, SweepConfig
 from harness.scenario.sections.load import LoadConfig, SyntheticConfig
-from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, TelemetryConfig
+from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, ScaleConfig, TelemetryConfig
 from harness.scenario.sections.scorer import ScorerConfig
 from harness.scenario.sections.sending import SendingConfig
 from harness.scenario.sections.stage import DeployConfig, StageConfig
@@ -18,10 +19,12 @@ __all__ = [
     "DeployConfig",
     "GateConfig",
     "GateField",
+    "IngressConfig",
     "Leg",
     "LoadConfig",
     "OnFailConfig",
     "OnPromoteConfig",
+    "ScaleConfig",
     "ScorerConfig",
     "SendingConfig",
     "StageConfig",

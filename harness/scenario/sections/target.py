@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario.fields import MODEL, Build, ControlUrl, Gpu, MetricsUrl, Section, Wrong, path_of
+from harness.scenario.sections.outcome import Command
 from harness.scenario.units import found
 from harness.types import Api, Arm, Tls
 
@@ -127,6 +128,17 @@ class ArmConfig(CalledConfig):
     """One side of the comparison."""
 
     url: ControlUrl | None = Field(None, description="this arm's own server; otherwise target.url")
+    server: Literal["embedded"] | None = Field(
+        None, description="embedded: a Triton of its own is started for it, beside that of target"
+    )
+    repository: str | None = Field(
+        None,
+        min_length=1,
+        description="the model repository of its own server, where this machine sees it: versions may be brought, "
+        "loaded and unloaded there; from the file's folder",
+    )
+    start: Command | None = Field(None, description="the command that starts its own server; twice does no harm")
+    stop: Command | None = Field(None, description="the command that stops it; twice does no harm")
     gpus: tuple[Gpu, ...] = Field(
         (), strict=False, description="the GPUs that serve this arm and nothing else, as nvidia-smi numbers them: [1]"
     )
@@ -138,6 +150,36 @@ class ArmConfig(CalledConfig):
             if gpu in value[:index]:
                 raise Wrong(f"GPU {gpu} is there twice", index)
         return value
+
+    @model_validator(mode="after")
+    def _own_server(self) -> ArmConfig:
+        if self.server is not None and self.url is not None:
+            raise Wrong("the one that is started has its own url; give server or url, not both", "url")
+        for key in ("repository", "start", "stop"):
+            if getattr(self, key) is None:
+                continue
+            if self.server is not None:
+                raise Wrong(f"the embedded server needs no {key}; give server or {key}, not both", key)
+            if self.url is None:
+                raise Wrong(f"{key} is of the arm's own server: give its url, too", key)
+        if self.start is not None and self.stop is None:
+            raise Wrong("what is started for the run is stopped again if it fails: give stop, too", "start")
+        return self
+
+    @property
+    def own(self) -> bool:
+        """It has a server of its own."""
+        return self.url is not None or self.server is not None
+
+    @property
+    def operated(self) -> bool:
+        """Versions may be loaded and unloaded where it serves: that is not so on a server that is only compared."""
+        return self.url is None or self.repository is not None
+
+    @property
+    def stoppable(self) -> bool:
+        """Its own server can be stopped."""
+        return self.server is not None or self.stop is not None
 
     @property
     def devices(self) -> tuple[str, ...]:

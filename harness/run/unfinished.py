@@ -1,0 +1,64 @@
+"""Before a run begins: nobody else is at its servers and routers, and what an earlier run left there is put back."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from harness.errors import CanaryError, WorldError
+from harness.ingress import open_ingress
+from harness.run.holder import Left
+from harness.run.lease import Lease
+from harness.run.put_back import Say
+from harness.run.recover import put_back_only
+from harness.scenario import Scenario
+
+
+def alone(scenario: Scenario, folder: Path, say: Say) -> Lease:
+    """A lease on everything that the scenario may change outside of `folder`, with nothing left there by other runs.
+
+    Raises UsageError where another run has it, and WorldError, with the command that finishes it, where what an earlier
+    run had changed cannot be put back: its lease and ours are then as they were.
+    """
+    lease = Lease.take(changes(scenario), folder)
+    try:
+        for left in lease.left:
+            _put_back(lease, left, say)
+    except BaseException:
+        lease.release()
+        raise
+    return lease
+
+
+def changes(scenario: Scenario) -> list[str]:
+    """The servers and routers of others that a run of the scenario may change."""
+    if scenario.target.server is not None:
+        return []
+    found = []
+    for arm in scenario.arms.values():
+        url = scenario.target.url if arm.api == "openai" or arm.url is None else arm.url
+        # An arm that only brings its address is compared, not operated.
+        if url is not None and (arm.operated or arm.stoppable):
+            found.append(url)
+    if scenario.ingress is not None:
+        found += [open_ingress(address).target for address in scenario.ingress.control or ()]
+    return list(dict.fromkeys(found))
+
+
+def _put_back(lease: Lease, left: Left, say: Say) -> None:
+    path, command = Path(left.folder), f"triton-canary recover {shlex.quote(left.folder)}"
+    if not path.is_dir():
+        if left.host != lease.host:
+            raise WorldError(f"{path}: this run ended on {left.host} with changes to put back: there: {command}")
+        say(f"{path}: this run ended with changes to put back, and is gone: see `route show` and `models status`")
+        lease.settled(left)
+        return
+    lines: list[str] = []
+    try:
+        failures = put_back_only(path, lines.append, lease.targets)
+    except CanaryError as error:
+        failures = [f"{error}; to finish: {command}"]
+    if failures:
+        raise WorldError(f"{path}: what this earlier run had changed is NOT PUT BACK: {'; '.join(failures)}")
+    say(f"{path}: this earlier run had left changes, put back now: {'; '.join(lines) or 'all was as before'}")
+    lease.settled(left)

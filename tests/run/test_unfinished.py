@@ -1,0 +1,184 @@
+"""The next run on the same servers puts back what a killed one left there, and only then goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError, WorldError
+from harness.run import recover
+from harness.run.folder import RunFolder
+from harness.run.journal import Journal, read
+from harness.run.lease import Lease
+from harness.run.owed import owes
+from harness.run.recover import put_back_only
+from harness.run.unfinished import alone, changes
+from harness.run.world import route
+from harness.scenario import Scenario, from_gate, load
+from tests.run.test_put_back_routers import Router
+
+ROUTER = "haproxy+tcp://127.0.0.1:9?backend=b&baseline=baseline&candidate=candidate"
+SCENARIO = """
+name: routed
+target: {{url: "grpc://127.0.0.1:8001"}}
+baseline: {{model: tiny, version: 1}}
+candidate: {{model: tiny, version: 2}}
+ingress: {{control: "{control}", url: "http://127.0.0.1:8080"}}
+stages: [{{mode: split, candidate: 20%, rate: 20/s, for: 3s}}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def router(monkeypatch: pytest.MonkeyPatch) -> Router:
+    only = Router(ROUTER, [])
+    monkeypatch.setattr("harness.run.put_back.open_ingress", lambda _target: only)
+    monkeypatch.setattr("harness.run.unfinished.open_ingress", lambda _target: only)
+    return only
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Scenario:
+    path = tmp_path / "routed.yaml"
+    path.write_text(SCENARIO.format(control=ROUTER))
+    found = load(path)
+    assert isinstance(found, Scenario)
+    return found
+
+
+def killed(tmp_path: Path, router: Router) -> Path:
+    """The folder of a run that gave the candidate 20 %, and died with its leases."""
+    folder = RunFolder.create(tmp_path / "out", "killed", {"scenario": {"name": "killed"}})
+    lease = Lease.take([ROUTER], folder.path)
+    route(Journal(folder.path), router, 0.2)
+    router.told.clear()
+    lease.release()  # the journal says that it did not come to its end
+    return folder.path
+
+
+def new(tmp_path: Path) -> Path:
+    return RunFolder.create(tmp_path / "out", "new", {"scenario": {"name": "new"}}).path
+
+
+def test_what_a_killed_run_left_is_put_back_first_and_told_in_a_line(
+    tmp_path: Path, router: Router, scenario: Scenario
+) -> None:
+    old, lines = killed(tmp_path, router), list[str]()
+    with alone(scenario, new(tmp_path), lines.append) as lease:
+        assert router.share == 0.0
+        assert not owes(read(old))
+        assert lines == [
+            f"{old}: this earlier run had left changes, put back now: {ROUTER}: 100 % to the baseline, as before"
+        ]
+        assert lease.targets == ("grpc://127.0.0.1:8001", ROUTER)
+    with alone(scenario, new(tmp_path), lines.append):
+        assert len(lines) == 1
+
+
+def test_what_cannot_be_put_back_ends_the_new_run_with_the_command_that_does_it(
+    tmp_path: Path, router: Router, scenario: Scenario
+) -> None:
+    old = killed(tmp_path, router)
+    router.dead = "nobody answers"
+    for _ in range(2):
+        with pytest.raises(WorldError) as caught:
+            alone(scenario, new(tmp_path), lambda _: None)
+        assert caught.value.exit_code == 4
+        assert f"{old}: what this earlier run had changed is NOT PUT BACK: route.set {ROUTER}: " in str(caught.value)
+        assert f"triton-canary recover {old}" in str(caught.value)
+    router.dead = ""
+    lines: list[str] = []
+    with alone(scenario, new(tmp_path), lines.append):
+        assert router.share == 0.0
+        assert len(lines) == 1
+
+
+def test_recover_by_hand_settles_it_for_the_next_run(tmp_path: Path, router: Router, scenario: Scenario) -> None:
+    old, lines = killed(tmp_path, router), list[str]()
+    assert put_back_only(old, lambda _: None, ()) == []
+    with alone(scenario, new(tmp_path), lines.append):
+        assert lines == []
+
+
+def test_recover_keeps_away_from_what_another_run_has(tmp_path: Path, router: Router) -> None:
+    old = killed(tmp_path, router)
+    with Lease.take([ROUTER], new(tmp_path)):
+        with pytest.raises(UsageError, match="has it since"):
+            recover(old, lambda _: None)
+        assert router.share == 0.2
+    assert put_back_only(old, lambda _: None, ()) == []
+    with Lease.take([ROUTER], new(tmp_path)):
+        assert put_back_only(old, lambda _: None, ()) == [], "nothing is left to be put back"
+
+
+def test_recover_needs_no_room_on_the_disk_for_a_lease(
+    tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, lines = killed(tmp_path, router), list[str]()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert put_back_only(old, lines.append, ()) == []
+    assert router.share == 0.0
+    assert "cannot be written" in lines[0]
+
+
+def test_the_folder_of_the_earlier_run_is_gone(tmp_path: Path, router: Router, scenario: Scenario) -> None:
+    old, lines = killed(tmp_path, router), list[str]()
+    old.rename(tmp_path / "elsewhere")
+    with alone(scenario, new(tmp_path), lines.append):
+        assert lines == [
+            f"{old}: this run ended with changes to put back, and is gone: see `route show` and `models status`"
+        ]
+    with alone(scenario, new(tmp_path), lines.append):
+        assert len(lines) == 1
+
+
+def test_a_run_of_another_machine_is_put_back_there(
+    tmp_path: Path, router: Router, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.run.holder.socket.gethostname", lambda: "another-host")
+        old = killed(tmp_path, router)
+    old.rename(tmp_path / "elsewhere")
+    with pytest.raises(WorldError, match=f"ended on another-host .*: there: triton-canary recover {old}"):
+        alone(scenario, new(tmp_path), lambda _: None)
+
+
+def test_a_run_that_is_still_alive_is_not_put_back(
+    tmp_path: Path, router: Router, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.run.recover.WIND_DOWN_S", 0.1)
+    old = killed(tmp_path, router)
+    alive = RunFolder(old, {})
+    alive.lock()
+    with pytest.raises(WorldError, match="still alive"):
+        alone(scenario, new(tmp_path), lambda _: None)
+    assert router.share == 0.2
+    alive.unlock()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("target: {server: embedded}", []),
+        ("target: {url: 'grpc://127.0.0.1:8001'}", ["grpc://127.0.0.1:8001"]),
+    ],
+)
+def test_what_a_run_may_change(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(
+        f"name: some\n{text}\nbaseline: {{model: tiny, version: 1}}\ncandidate: {{model: tiny, version: 2}}\n"
+        "stages: [{mode: paired, in_flight: 1, for: 3s}]\n"
+    )
+    found = load(path)
+    assert isinstance(found, Scenario)
+    assert changes(found) == expected
+
+
+def test_arms_that_are_only_compared_are_not_held() -> None:
+    assert changes(from_gate("grpc://a:8001/m:1", "grpc://b:8001/m:2")) == []
