@@ -24,6 +24,7 @@ _COMMANDS = {
     "judging": ("judge", "report"),
     "calibrating": ("calibrate",),
     "models": ("models",),
+    "routing": ("route",),
     "conformance": ("conformance",),
     "machine": ("serve", "doctor"),
 }

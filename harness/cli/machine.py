@@ -18,6 +18,8 @@ from harness.embedded import (
     available,
     build_repository,
     embedding_available,
+    envoy,
+    haproxy,
     reference_build,
     s3_available,
     weights_available,
@@ -85,7 +87,9 @@ def _doctor(_args: argparse.Namespace) -> int:
     table.add_row("its embedding model", embedding_available() or "yes")
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
     table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
-    table.add_row("ingress", "the harness's own split")
+    table.add_row("ingress", "the harness's own split, HAProxy, Envoy, a webhook")
+    table.add_row("a HAProxy to start", haproxy.available() or "yes")
+    table.add_row("an Envoy to start", envoy.available() or "yes")
     table.add_row("embedded S3", s3_available() or "yes")
     table.add_row("model stores", "S3, Artifactory, a folder")
     stdout().print(table)

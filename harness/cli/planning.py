@@ -12,7 +12,7 @@ from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.foreseeing import Known, known, lines
 from harness.cli.screen import stdout
-from harness.embedded import available, embedding_available, s3_available, weights_available
+from harness.embedded import available, embedding_available, envoy, haproxy, s3_available, weights_available
 from harness.scenario import Description, GateFacts, Operation
 
 
@@ -86,6 +86,8 @@ def _scenarios(_args: argparse.Namespace) -> int:
         scenario.LANGUAGE_MODEL: weights_available(),
         scenario.EMBEDDING_MODEL: embedding_available(),
         scenario.EMBEDDED_S3: s3_available(),
+        scenario.HAPROXY: haproxy.available(),
+        scenario.ENVOY: envoy.available(),
     }
     table = Table("scenario", "what", "needs", "here", box=None, pad_edge=False)
     for found in scenario.built_in().values():

@@ -88,8 +88,10 @@ class RuntimeApi:
     def servers(self, backend: str) -> dict[str, ServerRow]:
         """By name. Raises UsageError where the backend does not take turns, so that weights are no shares."""
         lines = self.ask(f"show stat {backend} 6 -1")  # 6: the backend itself (2) and its servers (4)
-        rows = list(csv.DictReader([lines[0].removeprefix("# "), *lines[1:]])) if lines else []
         try:
+            if not lines[0].startswith("# pxname,"):
+                raise ValueError(lines[0])
+            rows = list(csv.DictReader([lines[0].removeprefix("# "), *lines[1:]]))
             for row in rows:
                 # empty: this version, or this socket's level, does not tell
                 if row["svname"] == "BACKEND" and row.get("algo") not in (None, "", "roundrobin", "static-rr"):
@@ -98,7 +100,7 @@ class RuntimeApi:
                         "the requests: expected `balance roundrobin`"
                     )
             return {row["svname"]: ServerRow.of(row) for row in rows if row["svname"] != "BACKEND"}
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise WorldError(f"{self.where}: no table of statistics of {backend}: {' '.join(lines)[:200]}") from error
 
     def weights(self, backend: str, wanted: dict[str, int]) -> None:
@@ -132,5 +134,5 @@ class RuntimeApi:
 
 
 def escaped(text: str) -> str:
-    """As one word of a command."""
-    return "".join(f"\\{sign}" if sign in "\\;" else sign for sign in text)
+    """As one word of a command: `;` ends one, and `<<` at its end begins an input of several lines."""
+    return "".join(f"\\{sign}" if sign in "\\;<" else sign for sign in text)

@@ -41,7 +41,7 @@ class LoadWorker:
 
 @dataclass(frozen=True, slots=True)
 class Ingress:
-    """What decided who gets a request: `routers` of them, each `turns` (a deterministic weighted round robin) or not."""
+    """What decided who gets a request: `routers` of them, each giving in `turns` (a weighted round robin) or not."""
 
     routers: int = 1
     turns: bool = False

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from harness.errors import UsageError
 from harness.tokens import Count, counter
-from harness.types import Arm, ArmName, ModelInfo, Prompt, TensorSpec, Tls, Wire
+from harness.types import Arm, ArmName, Experiment, ModelInfo, Prompt, TensorSpec, Tls, Wire
 
 # Payloads of a model without prompts; the plan numbers as many.
 RANDOM_PAYLOADS = 64
@@ -63,6 +63,8 @@ class LoadSpec:
     of their own answer. `vectors`: keep the numbers of answers that are short vectors.
     `chunks`: keep the arrival time of every streamed chunk.
     `routed`: where stages go through an ingress; its address is then that of the arm "unknown".
+    `experiment`: each request is a unit's, which is recorded with how it came to its arm. Where it is `routed`, too, the
+    arms' own addresses are the ingress's, and what that calls the arm that answered is recorded as the server.
     `tokenizer`: what a tokenizer.json holds, to count with where an engine does not; another host has no such file.
     """
 
@@ -90,6 +92,7 @@ class LoadSpec:
     own_logprob: bool = False
     vectors: bool = False
     routed: Routed | None = None
+    experiment: Experiment | None = None
 
     @property
     def payloads(self) -> int:
@@ -133,6 +136,8 @@ class LoadSpec:
         fields["shapes"] = {name: tuple(shape) for name, shape in fields["shapes"].items()}
         fields["folder"] = Path(fields["folder"])
         fields["routed"] = Routed(**fields["routed"]) if fields["routed"] else None
+        if fields["experiment"]:
+            fields["experiment"] = Experiment(**{name: tuple(row) for name, row in fields["experiment"].items()})
         return cls(**fields)
 
 

@@ -88,6 +88,13 @@ class Lease:
         if self._lost is not None:
             raise self._lost
 
+    def fence(self) -> None:
+        """The same before something is put back: that is done although no lease can be written. Raises Lost."""
+        with suppress(WorldError):
+            self.check()
+        if self._lost is not None:
+            raise self._lost
+
     def settled(self, left: Left) -> None:
         """That run is put back."""
         self.left = tuple(each for each in self.left if each != left)

@@ -75,7 +75,7 @@ def _put_back(folder: RunFolder, say: Say, held: Sequence[str]) -> list[str]:
         if operation:
             failures = recover_operation(path, folder.meta, say)
         else:
-            failures = put_back(journal, say, Live(fences=[lease.check] if lease else []))
+            failures = put_back(journal, say, Live(fences=[lease.fence] if lease else []))
     finally:
         if lease is not None:
             lease.release()

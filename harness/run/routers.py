@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, urlsplit
@@ -23,12 +23,15 @@ COMPARED: tuple[ArmName, ...] = ("baseline", "candidate")
 
 @dataclass(frozen=True)
 class Front:
-    """`entry`: where requests go in. `routed`: how their answers tell who had them."""
+    """`entry`: where requests go in. `routed`: how their answers tell who had them. `check` raises ServerDied where the
+    one that was started has ended by itself.
+    """
 
     routers: tuple[Ingress, ...]
     entry: Arm
     routed: Routed
     api: Api | None
+    check: Callable[[], None] = lambda: None
 
     def arm(self, model: ModelInfo) -> Arm:
         """The entry, called as `model` can be called there."""
@@ -73,7 +76,7 @@ def start_ingress(
     url = router.grpc_url if config.over == "grpc" else router.http_url
     assert url is not None
     arms = {name: scenario.arms[name].arm(url) for name in COMPARED}
-    return _front(config, (router.control,), url, arms, stack)
+    return replace(_front(config, (router.control,), url, arms, stack), check=router.check)
 
 
 def _front(

@@ -169,6 +169,8 @@ def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: Ex
         for each in servers.values():
             if each not in stopped:
                 each.check()
+        if front is not None:
+            front.check()
 
     def stop(name: ArmName) -> None:
         stopped.add(servers[name])

@@ -12,8 +12,9 @@ def against_itself(scenario: Scenario | Operation) -> Scenario:
     """The same load, stages and gates; the candidate is the baseline's build.
 
     On an embedded server that build is served a second time, as another version. On a server that runs already both
-    arms are one version: nothing is loaded, unloaded or deployed there. That two arms are one is what rules forbid a
-    canary, so the copy is not validated again. Raises UsageError for an operation, which has no arms.
+    arms are one version: nothing is loaded, unloaded or deployed there, and no user's traffic is moved. That two arms
+    are one is what rules forbid a canary, so the copy is not validated again. Raises UsageError for an operation, which
+    has no arms.
     """
     if isinstance(scenario, Operation):
         raise UsageError(f"{scenario.name}: compares no two arms, so there is nothing to calibrate")
@@ -22,7 +23,7 @@ def against_itself(scenario: Scenario | Operation) -> Scenario:
     return scenario.model_copy(
         update={
             "candidate": twin, "stable": None, "store": None, "deploy": None, "on_fail": None, "on_promote": None,
-            "name": f"{scenario.name}-calibration",
+            "ingress": None, "name": f"{scenario.name}-calibration",
         }
     )  # fmt: skip
 

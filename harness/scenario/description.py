@@ -15,7 +15,7 @@ from harness.scenario.model import Scenario
 from harness.scenario.operations import Operation
 from harness.scenario.places import StoreConfig
 from harness.scenario.plan import expected, plan
-from harness.scenario.sections import ArmConfig, LoadConfig
+from harness.scenario.sections import ArmConfig, IngressConfig, LoadConfig, OnFailConfig
 from harness.scenario.synthetic import counted_by
 from harness.scenario.units import format_duration, format_percent, format_points, format_rate
 from harness.types import ArmName, Gate, StagePlan
@@ -107,6 +107,9 @@ def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...
     steps = [f"start a Triton that serves {baseline}" if embedded else f"check that {baseline} is served"]
     if scenario.stable is not None and not embedded:
         steps.append(f"check that {_arm(scenario.stable)} is served, which is stable")
+    steps += _own_server(scenario, candidate)
+    if scenario.ingress is not None:
+        steps.append(_ingress(scenario.ingress))
     if scenario.store is not None:
         steps.append(_published(scenario.store, candidate))
     if scenario.target.swap:
@@ -114,12 +117,43 @@ def _steps(scenario: Scenario, stages: tuple[StageFacts, ...]) -> tuple[str, ...
     elif scenario.candidate.version is not None and scenario.deploy is None:
         steps.append(f"load {candidate} beside it, unless it is served already")
     steps += [facts.sentence for facts in stages]
-    if scenario.on_promote is not None and scenario.on_promote.then == "unload":
-        steps.append(f"on promote: unload {baseline}")
+    if scenario.on_promote is not None and scenario.on_promote.then is not None:
+        leaves = f"unload {baseline}" if scenario.on_promote.then == "unload" else f"stop the server of {baseline}"
+        steps.append(f"on promote: {leaves}")
     if scenario.on_fail is not None:
-        unload = f", unload {candidate}" if scenario.on_fail.unload else ""
-        steps.append(f"on rollback, at any stage: all traffic to {baseline}{unload}")
+        steps.append(f"on rollback, at any stage: all traffic to {baseline}{_leaving(scenario.on_fail, candidate)}")
     return tuple(steps)
+
+
+def _own_server(scenario: Scenario, candidate: str) -> list[str]:
+    arm = scenario.candidate
+    if arm.server is not None:
+        return [f"start a second Triton, for {candidate} alone"]
+    return [f"run {arm.start[0]}, which starts the server of {candidate}"] if arm.start else []
+
+
+def _ingress(ingress: IngressConfig) -> str:
+    if ingress.server is not None:
+        name = {"haproxy": "a HAProxy", "envoy": "an Envoy"}[ingress.server]
+        return f"start {name} in front: split stages send to it, and it decides who gets a request"
+    return f"split stages send to {ingress.url}; its split is changed at {', '.join(ingress.control or ())}"
+
+
+def _leaving(on_fail: OnFailConfig, candidate: str) -> str:
+    """What follows the traffic, as it goes on in the sentence."""
+    parts = []
+    if on_fail.scale is not None and on_fail.scale.up is not None:
+        parts.append(f"run {on_fail.scale.up[0]} to scale it up meanwhile")
+    if on_fail.drain_s is not None:
+        rest = ", then cut what is left" if on_fail.cut else ""
+        parts.append(f"wait until the candidate has answered, {format_duration(on_fail.drain_s)} at most{rest}")
+    if on_fail.scale is not None and on_fail.scale.down is not None:
+        parts.append(f"run {on_fail.scale.down[0]} to scale the candidate down")
+    if on_fail.unload:
+        parts.append(f"unload {candidate}")
+    if on_fail.stop:
+        parts.append(f"stop the server of {candidate}")
+    return "".join(f", {part}" for part in parts)
 
 
 def _published(store: StoreConfig, candidate: str) -> str:

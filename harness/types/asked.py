@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.types.words import Api, ArmName, Arrival, Mode, Purpose
+from harness.types.words import Api, ArmName, Arrival, Assignment, Mode, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +150,12 @@ class PlannedRequest:
     `due_ns` counts from the start of the stage; -1 in a closed loop (due when a slot is free).
     `prompt` is an index into the prompts. `pair_id` is unique within the run: stage << 32 | number. Where requests
     leave `together`, all of `arms` are the baseline, and the others have the numbers that follow.
+    `unit`: whose request it is in an A/B test, and `assignment`: how that unit came to its arm.
     """
 
     pair_id: int
     due_ns: int
     prompt: int
     arms: tuple[ArmName, ...]
+    unit: str = ""
+    assignment: Assignment = "plan"

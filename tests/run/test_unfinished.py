@@ -149,10 +149,7 @@ def test_a_run_of_another_machine_is_put_back_there(
         alone(scenario, new(tmp_path), lambda _: None)
 
 
-def test_a_run_that_is_still_alive_is_not_put_back(
-    tmp_path: Path, router: Router, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.run.recover.WIND_DOWN_S", 0.1)
+def test_a_run_that_is_still_alive_is_not_put_back(tmp_path: Path, router: Router, scenario: Scenario) -> None:
     old = killed(tmp_path, router)
     alive = RunFolder(old, {})
     alive.lock()

@@ -65,7 +65,7 @@ def test_what_ships_is_explained() -> None:
         (["target.repository="], "target.repository: a store is synced into the server's model repository"),
         (["store={server: embedded}"], "store: the embedded server and the embedded store go together"),
         (["candidate.model=other"], "candidate.model: a deploy brings another version of the baseline's model, llm"),
-        (["candidate.url=grpc://b:1"], "candidate.url: a deploy takes place on one server"),
+        (["candidate.url=grpc://b:1"], "candidate.url: a deploy onto the candidate's own server needs its repository"),
         (["deploy.rate=1/s"], "deploy.in_flight: give rate or in_flight, not both"),
         (["deploy={within: 10s}"], "deploy: give rate (such as rate: 1/s) or in_flight"),
         (["deploy.within=1s"], "deploy.within: expected 5s to 1d, found 1s"),
@@ -83,13 +83,13 @@ def test_what_does_not_fit(mine: Path, arguments: list[str], expected: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["candidate.url=grpc://b:1"], "on_fail.unload: a candidate with a url of its own is compared, not operated"),
+        (["candidate.url=grpc://b:1"], "on_fail.unload: a candidate with a url of its own and no repository is compared"),
         (
             [
                 "baseline.url=grpc://b:1", "on_promote={then: unload}",
                 "stages=[{mode: split, candidate: 100%, rate: 1/s, for: 9s}]",
             ],
-            "on_promote.then: a baseline with a url of its own is compared, not operated",
+            "on_promote.then: a baseline with a url of its own and no repository is compared",
         ),
     ],
 )  # fmt: skip

@@ -122,8 +122,8 @@ def rollback(view: StageView) -> Finding | None:
     return Finding(
         metric="traffic.rollback",
         outcome="pass",
-        reason=f"for information: all traffic was at {v1} {words.time(seconds)} after the first bad answer of {v2}; from "
-        f"then on {kept}",
+        reason=f"for information: all traffic was at {v1} {words.time(seconds)} after the first bad answer of {v2}; "
+        f"from then on {kept}",
         kind=view.role,
         stage=view.index,
         unit="s",

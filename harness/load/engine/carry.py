@@ -37,7 +37,7 @@ class Reference(NamedTuple):
 class Flight:
     """A request, or a pair, on its way. `over` is None once it was called."""
 
-    __slots__ = ("assignment", "due_ns", "exchanges", "left", "over", "pair_id", "prompt", "said", "stage")
+    __slots__ = ("assignment", "due_ns", "exchanges", "left", "over", "pair_id", "prompt", "said", "stage", "unit")
 
     def __init__(self, stage: StagePlan, pair_id: int, prompt: int, due_ns: int, assignment: str, over: Over) -> None:
         self.stage, self.pair_id, self.prompt, self.due_ns = stage, pair_id, prompt, due_ns
@@ -45,6 +45,7 @@ class Flight:
         self.over: Over | None = over
         self.exchanges: dict[ArmName, Exchange] = {}
         self.left = 0
+        self.unit = ""
         self.said: Sequence[int] = ()
         """Of requests that left together: the tokens of the answer."""
 
@@ -112,7 +113,8 @@ class Carrier:
         if stage.together > 1 and len(arms) == stage.together:
             self._beside_itself(stage, request, due_ns, over)
             return
-        flight = Flight(stage, request.pair_id, request.prompt, due_ns, "plan", over)
+        flight = Flight(stage, request.pair_id, request.prompt, due_ns, request.assignment, over)
+        flight.unit = request.unit
         templates = self._templates
         self._launch(flight, {arm: templates[arm][request.prompt] for arm in arms})
 
@@ -247,11 +249,15 @@ class Carrier:
         status, error, code = (failure.status, failure.error, failure.code) if failure else ("ok", "", "")
         score, due_ns = flight.assignment == "score", flight.due_ns
         isl = reply.isl if reply.isl >= 0 or self._count is None else self._asked(flight, lane)
+        server, model = self._places[lane]
+        if flight.unit and self._routed is not None:
+            # Not every server has a version of its own: what the ingress calls the arm is the other thing that tells.
+            server = exchange.fields.get(self._routed.header, server)
         self._recorder.sample(
             Sample(
-                arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, lane, score=score), "",
+                arm, flight.stage.index, flight.pair_id, request_id(flight.pair_id, lane, score=score), flight.unit,
                 flight.assignment, due_ns, exchange.sent_ns, reply.first_ns, exchange.done_ns, status, error, code,
-                reply.finish_reason, *self._places[lane], reply.version, isl, reply.osl, self._spec.worker,
+                reply.finish_reason, server, model, reply.version, isl, reply.osl, self._spec.worker,
             )
         )  # fmt: skip
         if not score and reply.chunks_ns:

@@ -15,7 +15,7 @@ from harness.load.engine.http import HttpSender
 from harness.load.engine.loop import Loop
 from harness.load.recorder import Recorder
 from harness.load.spec import LoadSpec, wire_of
-from harness.types import ArmName, PlannedRequest, Reading, StagePlan
+from harness.types import ArmName, Experiment, PlannedRequest, Reading, StagePlan
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -34,8 +34,9 @@ class Requests(Protocol):
     """The plan: a stage to this worker's share of its requests."""
 
     def __call__(
-        self, stage: StagePlan, seed: int, prompts: int, trace_ns: tuple[int, ...], *, worker: int, workers: int
-    ) -> Iterator[PlannedRequest]: ...
+        self, stage: StagePlan, seed: int, prompts: int, trace_ns: tuple[int, ...], *, worker: int, workers: int,
+        experiment: Experiment | None = None,
+    ) -> Iterator[PlannedRequest]: ...  # fmt: skip
 
 
 class Engine:
@@ -140,8 +141,9 @@ class Engine:
             return
         spec = self._spec
         requests = self._requests(
-            plan, spec.seed, spec.payloads, spec.trace_ns, worker=spec.worker, workers=spec.workers
-        )
+            plan, spec.seed, spec.payloads, spec.trace_ns, worker=spec.worker, workers=spec.workers,
+            experiment=spec.experiment,
+        )  # fmt: skip
         stage = Stage(
             plan, requests, lambda request, due_ns, over: self._carrier.carry(plan, request, due_ns, over),
             self._loop, lambda: self._done(stage), spec.worker, spec.workers,

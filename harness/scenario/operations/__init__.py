@@ -3,6 +3,8 @@
 The same rules as in `model`: frozen, strict, the field descriptions are the reference of the format.
 """
 
+from harness.scenario.operations.ab import AbTest
+from harness.scenario.operations.ab_sections import AbArm, AbIngress
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.find import FindMaxLoad
 from harness.scenario.operations.load import SentLoad
@@ -19,12 +21,16 @@ KINDS: dict[str, type[Operation]] = {
     "multi-model-server": MultiModelServer,
     "night-batch": NightBatch,
     "find-max-load": FindMaxLoad,
+    "ab-test": AbTest,
 }
 """By the word that the file's `kind:` key takes; without that key a file is a canary."""
 
 __all__ = [
     "KINDS",
     "MOST_DELAY_S",
+    "AbArm",
+    "AbIngress",
+    "AbTest",
     "BatchSetting",
     "FindMaxLoad",
     "MultiModelServer",

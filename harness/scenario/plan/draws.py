@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _PERIODS = 1 << 20  # beyond the index of any stage
-_STREAMS = {"due": 0, "arms": 1, "prompts": 2}
+_STREAMS = {"due": 0, "arms": 1, "prompts": 2, "units": 3}
 
 
 def stream(stage: StagePlan) -> int:
@@ -31,7 +31,7 @@ def stream(stage: StagePlan) -> int:
 class Draws:
     """`draws(n)`: the next n numbers of the stream, in [0, 1), multiples of 2^-53."""
 
-    def __init__(self, seed: int, stage: int, purpose: Literal["due", "arms", "prompts"]) -> None:
+    def __init__(self, seed: int, stage: int, purpose: Literal["due", "arms", "prompts", "units"]) -> None:
         self._bits = np.random.PCG64(np.random.SeedSequence([seed, stage, _STREAMS[purpose]]))
 
     def __call__(self, count: int) -> Floats:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from harness.scenario.fields import MODEL, ControlUrl, Section, Wrong
+from harness.scenario.fields import HEADER, MODEL, ControlUrl, Section, Wrong
 from harness.scenario.units import found
 from harness.types import Api
 
@@ -60,7 +60,7 @@ class IngressConfig(Section):
     )
     served_by: str = Field(
         "x-served-by",
-        pattern=r"^[A-Za-z0-9-]+$",
+        pattern=HEADER,
         description="the field of its answers that says who had the request, by the names of `control`",
     )
 
