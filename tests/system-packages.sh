@@ -4,7 +4,7 @@ set -euo pipefail
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)   # the fake NVML is a small C library
-PATH="$PATH:/usr/sbin" command -v haproxy >/dev/null || missing+=(haproxy)   # TLS before Triton's HTTP
+PATH="$PATH:/usr/sbin" command -v haproxy >/dev/null || missing+=(haproxy)   # an ingress, and TLS before Triton's HTTP
 # Debian keeps the library that Triton's Python stub needs apart from Python; `available` names its package.
 libpython=$(.venv/bin/python -c 'from harness.embedded import available; print(available() or "")' |
   sed -n 's/.*apt-get install \(libpython3\.[0-9]*\),.*/\1/p')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness.cli.command import Commands, add
@@ -25,7 +26,7 @@ from harness.judge import (
     second_opinion,
     verdict_json,
 )
-from harness.recording import Recording, is_operation, read_meta, read_observations
+from harness.recording import Recording, is_operation, read_meta, read_observations, read_table
 from harness.report import draw_opinion, looks_table, operation_summary, render, render_operation, terminal
 from harness.types import Gate, Look, Verdict
 
@@ -156,7 +157,8 @@ def _judge_operation(args: argparse.Namespace) -> int:
 
 def _report_operation(folder: Path) -> int:
     observations = read_observations(folder)
-    for path in render_operation(read_meta(folder), observations, judge_operation(observations), folder):
+    verdict = judge_operation(observations, partial(read_table, folder))
+    for path in render_operation(read_meta(folder), observations, verdict, folder):
         stderr().print(str(path), markup=False)
     return 0
 

@@ -1,72 +1,86 @@
-"""HTTP requests to a router's own interface: answered within the deadline, as JSON, or one line that says why not."""
+"""HTTP requests to a router's own interface: answered within a deadline, as JSON, or one line that says why not."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from harness.errors import Unreachable, WorldError
+from harness.errors import Unreachable, UsageError, WorldError
 
 TIMEOUT_S = 5.0
-_MOST = 64 * 2**20
+MOST_BYTES = 64 * 2**20
 
 
 class Asking:
-    """`where`: how the router is named in errors; `base`: where its paths begin. No redirect is followed: whoever
-    answers is whom the address names, and a token goes nowhere else. Loopback or not, no proxy is asked.
+    """`where`: how the router is named in errors; `base`: what its paths are appended to; `token`: a bearer token.
+
+    No redirect is followed and no proxy asked: whoever answers is whom the address names, and nobody else gets the
+    token. It is in no error either, also where the answer repeats it. Trusted is what the system trusts, or the
+    environment's SSL_CERT_FILE. Raises UsageError for what is no URL.
     """
 
-    def __init__(self, where: str, base: str, headers: Mapping[str, str] | None = None) -> None:
-        self.where, self._base = where, base
-        self._client = httpx.Client(headers=dict(headers or {}), timeout=TIMEOUT_S, trust_env=False)
+    def __init__(self, where: str, base: str, token: str = "") -> None:
+        self.where, self._base, self._token = where, base, token
+        try:
+            secure = httpx.URL(base).scheme == "https"
+        except httpx.InvalidURL as error:
+            raise UsageError(f"{where}: {error}") from error
+        self._client = httpx.Client(
+            headers={"authorization": f"Bearer {token}"} if token else None,
+            timeout=TIMEOUT_S,
+            trust_env=False,
+            verify=ssl.create_default_context() if secure else False,
+        )
 
     def close(self) -> None:
         self._client.close()
 
     def answer(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
-        """Status and body, whatever they are. Raises Unreachable, within twice the timeout also where it drips."""
+        """Status and body, whatever they are. Raises Unreachable: none, or none that ends in time."""
+        asked = f"{method} {path.partition('?')[0]}".rstrip()
         deadline, parts, size = time.monotonic() + TIMEOUT_S, list[bytes](), 0
         try:
             with self._client.stream(method, f"{self._base}{path}", json=body) as answer:
                 for part in answer.iter_bytes():
                     parts.append(part)
                     size += len(part)
-                    if size > _MOST or time.monotonic() > deadline:
-                        raise Unreachable(f"{self.where}: its answer to {method} {_plain(path)} does not end")
-                return answer.status_code, b"".join(parts).decode(errors="replace")
+                    if size > MOST_BYTES or time.monotonic() > deadline:
+                        raise Unreachable(f"{self.where}: the answer to {asked} does not end")
         except httpx.TimeoutException as error:
-            raise Unreachable(f"{self.where}: no answer to {method} {_plain(path)} in {TIMEOUT_S:.0f} s") from error
+            raise Unreachable(f"{self.where}: no answer to {asked} in {TIMEOUT_S:.0f} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise Unreachable(f"{self.where}: nobody answers: {str(error) or type(error).__name__}") from error
+            raise Unreachable(f"{self.where}: {asked}: {self._plain(str(error)) or type(error).__name__}") from error
+        return answer.status_code, self._plain(b"".join(parts).decode(errors="replace"))
 
-    def json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """Raises WorldError where it is not 200 with a JSON object."""
-        text = self.text(method, path, body)
+    def text(self, method: str, path: str, body: Any = None) -> str:
+        """Raises WorldError where the status is not 2xx."""
+        status, text = self.answer(method, path, body)
+        if not 200 <= status < 300:
+            asked = f"{method} {path.partition('?')[0]}".rstrip()
+            raise WorldError(f"{self.where}: {asked} is answered {status}: {short(text)}")
+        return text
+
+    def json(self, path: str) -> Mapping[str, Any]:
+        """What GET answers. Raises WorldError where that is no JSON object."""
+        text = self.text("GET", path)
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise WorldError(f"{self.where}: expected a JSON object from {method} {_plain(path)}, found {short(text)}")
+            raise WorldError(f"{self.where}: expected a JSON object, found {short(text)}")
         return found
 
-    def text(self, method: str, path: str, body: Any = None) -> str:
-        """Raises WorldError where it is not 2xx."""
-        status, text = self.answer(method, path, body)
-        if not 200 <= status < 300:
-            raise WorldError(f"{self.where}: {method} {_plain(path)} is answered {status}: {short(text)}")
-        return text
+    def _plain(self, text: str) -> str:
+        return text.replace(self._token, "(the token)") if self._token else text
 
 
-def short(text: str) -> str:
+def short(value: Any) -> str:
     """On one line, as far as it is worth reading."""
-    line = " ".join(text.split())
+    line = " ".join(str(value).split())
     return f"{line[:157]}..." if len(line) > 160 else line or "nothing"
-
-
-def _plain(path: str) -> str:
-    return path.partition("?")[0] or "/"

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from harness.errors import UsageError, WorldError
 from harness.ingress.address import Address
 from harness.ingress.asking import Asking, short
+from harness.ingress.envoy_runtime import share_of, value_of
 from harness.ingress.port import Drained, Pattern, Split
 from harness.types import ArmName
 
@@ -26,11 +27,6 @@ _DEFAULTS = {
 }
 _EXAMPLE = "scenarios/ingress/envoy.yaml"
 _POLL_S = 0.02
-_DENOMINATORS = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000}
-_NUMBER = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?")
-_FRACTION = re.compile(
-    r'\{\s*"?numerator"?\s*:\s*([0-9]+)\s*(?:,\s*"?denominator"?\s*:\s*"?([A-Z_]+)"?\s*)?\}', re.ASCII
-)
 _GIVEN = ("total", "pending_active", "pending_failure_eject", "pending_overflow", "cancelled")
 """Counted for a request that the arm was given, whatever became of it: sent on, waiting for a connection, refused
 one, one too many, or its client gone while it waited. `retry` is in `total` once too often.
@@ -77,7 +73,7 @@ class Envoy:
 
     def set(self, candidate_share: float) -> None:
         """In steps of one in a million. Raises UsageError: not a share, or a finer one."""
-        value = fraction(candidate_share)
+        value = value_of(candidate_share)
         wanted = share_of(value)
         if share_of(self._runtime()[self._key]) == wanted:
             return
@@ -114,6 +110,7 @@ class Envoy:
 
         Envoy's admin interface ends no stream of one cluster: what is left at the deadline goes on, `cut` or not.
         """
+        del cut
         begun = time.monotonic()
         if arm not in self._names:
             raise UsageError(f"{self._asking.where}: the baseline or the candidate is drained, not {arm}")
@@ -137,7 +134,7 @@ class Envoy:
 
     def _runtime(self) -> dict[str, str]:
         """Each key's value in force. Raises WorldError where ours is not among them: it is never 0 for that."""
-        entries = self._asking.json("GET", "/runtime").get("entries")
+        entries = self._asking.json("/runtime").get("entries")
         if not isinstance(entries, dict):
             raise WorldError(f"{self._asking.where}: its /runtime has no entries: no admin interface of an Envoy?")
         found = {key: str(row["final_value"]) for key, row in entries.items() if _has(row, "final_value")}
@@ -153,19 +150,21 @@ class Envoy:
         share = share_of(runtime[self._key])
         if share is None:
             raise WorldError(
-                f"{self._asking.where}: {self._key} is {short(runtime[self._key])}, from which Envoy reads no share: "
-                "its routes take their default"
+                f"{self._asking.where}: {self._key} is {short(runtime[self._key])}: expected a percentage, or "
+                "{numerator: 5, denominator: TEN_THOUSAND}"
             )
         return share
 
     def _rules(self, runtime: Mapping[str, str]) -> list[_Rule]:
-        found = []
-        for key in runtime:
-            value, _, last = key.removeprefix(self._headers).rpartition(".")
-            for arm in self._names:
-                if key.startswith(self._headers) and value and last == arm:
-                    found.append(_Rule(key, value, arm))
-        return found
+        split = {
+            key: key.removeprefix(self._headers).rpartition(".") for key in runtime if key.startswith(self._headers)
+        }
+        return [
+            _Rule(key, value, arm)
+            for key, (value, _, last) in split.items()
+            for arm in self._names
+            if value and last == arm
+        ]
 
     def _routed(self, runtime: Mapping[str, str]) -> dict[str, ArmName]:
         routed: dict[str, ArmName] = {}
@@ -196,7 +195,7 @@ class Envoy:
         names = {arm: name.replace(":", "_") for arm, name in self._names.items()}
         which = "|".join(re.escape(name) for name in names.values())
         wanted = quote(rf"^cluster\.({which})\.upstream_rq_({'|'.join((*_GIVEN, 'retry', 'active'))})$", safe="")
-        rows = self._asking.json("GET", f"/stats?format=json&filter={wanted}").get("stats")
+        rows = self._asking.json(f"/stats?format=json&filter={wanted}").get("stats")
         if not isinstance(rows, list):
             raise WorldError(f"{self._asking.where}: its /stats has no list of statistics")
         found = {row["name"]: row["value"] for row in rows if _has(row, "name") and type(row.get("value")) is int}
@@ -216,11 +215,13 @@ class Envoy:
         """Arms of which a cluster has no host that Envoy holds for able to serve."""
         clusters = self._clusters()
         return tuple(
-            arm for arm, name in self._names.items() if any(not _serves(row) for row in clusters if _called(row) == name)
+            arm
+            for arm, name in self._names.items()
+            if any(not _serves(row) for row in clusters if _called(row) == name)
         )
 
     def _clusters(self) -> list[dict[str, Any]]:
-        rows = self._asking.json("GET", "/clusters?format=json").get("cluster_statuses")
+        rows = self._asking.json("/clusters?format=json").get("cluster_statuses")
         clusters = [row for row in rows if _has(row, "name")] if isinstance(rows, list) else []
         called = [_called(row) for row in clusters]
         for name in self._names.values():
@@ -237,36 +238,6 @@ class _Rule:
     key: str
     value: str
     arm: ArmName
-
-
-def fraction(share: float) -> str:
-    """The runtime value of a share: whole percents as a number, which people read; else its numerator of a million.
-
-    Raises UsageError for what is no share, or one that a millionth cannot tell from none or all.
-    """
-    if not 0.0 <= share <= 1.0:
-        raise UsageError(f"a split gives the candidate between 0 % and 100 %, not {share:.0%}")
-    millionths = round(share * 1_000_000)
-    if millionths in (0, 1_000_000) and share != millionths / 1_000_000:
-        raise UsageError(f"Envoy draws in steps of one in a million: {share!r} cannot be told from {round(share)}")
-    for name, denominator in _DENOMINATORS.items():
-        numerator, rest = divmod(millionths * denominator, 1_000_000)
-        if not rest:
-            break
-    return str(numerator) if name == "HUNDRED" else f'{{"numerator":{numerator},"denominator":"{name}"}}'
-
-
-def share_of(value: str) -> float | None:
-    """The share that Envoy 1.40 reads from a runtime value; None: none, and routes take their default.
-
-    A number is a percentage, of which it takes the whole part; a fraction is of a hundred unless it says otherwise.
-    """
-    if match := _NUMBER.fullmatch(value):
-        return min(int(match[1]), 100) / 100
-    match = _FRACTION.fullmatch(value.strip())
-    if match is None or (match[2] or "HUNDRED") not in _DENOMINATORS:
-        return None
-    return min(int(match[1]) / _DENOMINATORS[match[2] or "HUNDRED"], 1.0)
 
 
 def _has(row: Any, name: str) -> bool:

@@ -129,7 +129,7 @@ class HaProxy:
         for backend, arms in self._rows().items():
             if arms[arm].weight:
                 share = _share(arms) if arm == "candidate" else 1 - _share(arms)
-                raise UsageError(f"{where}: an arm is drained at 0 %, but {backend} gives the {arm} {share:.2%}")
+                raise UsageError(f"{where}: an arm is drained at 0 %, but {backend} gives the {arm} {_percent(share)}")
         if self._map and (led := [value for value, to in self._routed().items() if to == arm]):
             raise UsageError(f"{where}: the header's value {led[0]} still leads to the {arm}, which is to drain")
         left = self._await(arm, begun + deadline_s)
@@ -206,10 +206,14 @@ def weights(candidate_share: float) -> tuple[int, int]:
         least = 1 / (HEAVIEST + 1)
         none, some = (0.0, least) if candidate_share < 0.5 else (1.0, 1 - least)
         raise UsageError(
-            f"HAProxy's weights, 0 to {HEAVIEST}, cannot give the candidate {candidate_share:.4%}: "
-            f"{none:.0%} and {some:.4%} are the nearest"
+            f"HAProxy's weights, 0 to {HEAVIEST}, cannot give the candidate {_percent(candidate_share)}: "
+            f"{_percent(none)} and {_percent(some)} are the nearest"
         )
     return (more, less) if candidate_share <= 0.5 else (less, more)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
 
 
 def _share(arms: Mapping[ArmName, ServerRow]) -> float:

@@ -59,8 +59,9 @@ class Evidence:
     `workers`: the load workers that run.json lists. `pipelines`: the steps of the arms that are ensembles. `plans`: the
     stages of the whole plan, () unknown. `calibrated`: what is to be said of the rig's last calibration, None: nothing.
     `marks`: what scorers gave the outputs. `imported`: where the recording is another tool's. `gaps`: between
-    chunks, where their times were kept. `ingress`: what the stages that are routed went through. `settled_ns`: when, from
-    the run's start, a rollback had all traffic at the baseline.
+    chunks, where their times were kept.
+    `ingress`: what the stages that are routed went through. `settled_ns`: when, from the run's start, a rollback had
+    all traffic at the baseline.
     """
 
     samples: Columns

@@ -63,8 +63,8 @@ class LoadSpec:
     of their own answer. `vectors`: keep the numbers of answers that are short vectors.
     `chunks`: keep the arrival time of every streamed chunk.
     `routed`: where stages go through an ingress; its address is then that of the arm "unknown".
-    `experiment`: each request is a unit's, which is recorded with how it came to its arm. Where it is `routed`, too, the
-    arms' own addresses are the ingress's, and what that calls the arm that answered is recorded as the server.
+    `experiment`: each request is a unit's, which is recorded with how it came to its arm. Where it is `routed`, too,
+    the arms' own addresses are the ingress's, and what that calls the arm that answered is recorded as the server.
     `tokenizer`: what a tokenizer.json holds, to count with where an engine does not; another host has no such file.
     """
 

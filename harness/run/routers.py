@@ -88,10 +88,10 @@ def _front(
     baseline = arms["baseline"]
     api: Api = baseline.api if url.startswith("http") else "kserve"
     entry = replace(baseline, url=url, model=config.model or baseline.model, version=None, api=api)
-    return Front(routers, entry, Routed(config.served_by.lower(), _names(control), _versions(arms)), config.api)
+    return Front(routers, entry, Routed(config.served_by.lower(), names_of(control), _versions(arms)), config.api)
 
 
-def _names(control: Sequence[str]) -> dict[str, ArmName]:
+def names_of(control: Sequence[str]) -> dict[str, ArmName]:
     """What the routers call the arms, as their addresses say. Raises UsageError where they contradict each other."""
     names: dict[str, ArmName] = {}
     for address in control:

@@ -33,8 +33,7 @@ class Scoring:
 
     @classmethod
     def of(cls, scenario: Scenario, folder: Path, prompts: Sequence[Prompt], say: Say) -> Scoring:
-        specs = [spec_of(name, config) for name, config in scenario.scorers.items()]
-        return cls(folder, {spec.name: (_made(spec), spec.expects) for spec in specs}, prompts, say)
+        return cls(folder, make_scorers(scenario.scorers), prompts, say)
 
     def stages(self, indices: Iterable[int]) -> None:
         """Score what these stages have on disk and was not scored yet. Raises RecordingError (disk full)."""
@@ -74,6 +73,12 @@ class Scoring:
     def _case(self, row: Mapping[str, Any]) -> Case:
         prompt = self._prompts[row["prompt"]]
         return Case(prompt.text, row["text"], prompt.expected, row["tool_calls"])
+
+
+def make_scorers(wanted: Mapping[str, ScorerConfig]) -> dict[str, tuple[Scorer, bool]]:
+    """By name, with whether it scores only what the prompts expect. Raises UsageError where one cannot be made."""
+    specs = [spec_of(name, config) for name, config in wanted.items()]
+    return {spec.name: (_made(spec), spec.expects) for spec in specs}
 
 
 def _made(spec: ScorerSpec) -> Scorer:

@@ -63,6 +63,7 @@ def describe_operation(scenario: Operation) -> dict[str, Any]:
     """The same of an operation. Its repositories are kept: `recover` has to find them."""
     wanted = scenario.model_dump(mode="json")
     called = [wanted, *wanted["models"].values()] if isinstance(wanted.get("models"), dict) else [wanted]
+    called += [wanted[arm] for arm in ("a", "b") if isinstance(wanted.get(arm), dict)]
     for one in called:
         one.pop("headers", None)
         one.pop("tls", None)

@@ -66,6 +66,7 @@ def _use_workers(document: Document, workers: int) -> None:
         None: [("load",)],
         "find-max-load": [()],
         "night-batch": [("realtime",), ("batch",)],
+        "ab-test": [("load",)],
         "multi-model-server": [("models", name) for name in models] if isinstance(models, dict) else [],
     }
     for load in loads.get(kind, []):
@@ -84,6 +85,9 @@ def _use_server(document: Document, url: str) -> None:
         # Builds are made by the embedded server only; a server of one's own has its versions already.
         _put(document, ("baseline", "build"), None, source)
         _put(document, ("candidate", "build"), None, source)
+    elif document.data["kind"] == "ab-test":
+        for arm, key in ((arm, key) for arm in ("a", "b") for key in ("build", "over")):
+            _put(document, (arm, key), None, source)
     elif document.data["kind"] == "find-max-load":
         for key in ("build", "over"):
             _put(document, (key,), None, source)
@@ -222,7 +226,7 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
         started = {"haproxy": HAPROXY, "envoy": ENVOY}
         needs.append(started.get(str(ingress.get("server")), "an ingress that runs already (its url and control)"))
     several = data.get("models")
-    models = [data, data.get("baseline"), data.get("candidate")]
+    models = [data, *(data.get(arm) for arm in ("baseline", "candidate", "a", "b"))]
     models += list(several.values()) if isinstance(several, dict) else []
     names = {str(one.get("model")) for one in models if isinstance(one, dict)}
     if needs[0] == EMBEDDED_TRITON:

@@ -16,8 +16,8 @@ A_MORE, B_MORE = "A higher", "B higher"
 MIXED = "A better in some, B better in others"
 NOTHING = "nothing can be said"
 ANSWERS = (A_BETTER, B_BETTER, NO_DIFFERENCE, NOT_ENOUGH, A_MORE, B_MORE, MIXED, NOTHING)
-"""The reason of an A/B test's verdict, and of each effect, begins with one of these and a colon. "A higher" is said of a
-metric of which neither more nor less is better; "nothing can be said" where the experiment itself is broken.
+"""The reason of an A/B test's verdict, and of each effect, begins with one of these and a colon. "A higher" is said of
+a metric of which neither more nor less is better; "nothing can be said" where the experiment itself is broken.
 """
 
 

@@ -348,7 +348,7 @@ def test_every_share_from_4_in_a_thousand_on_can_be_given() -> None:
 
 @pytest.mark.parametrize(
     ("share", "nearest"),
-    [(0.001, r"0% and 0\.3891%"), (0.0038, r"0% and 0\.3891%"), (0.9995, r"100% and 99\.6109%")],
+    [(0.001, r"0 % and 0\.3891 %"), (0.0038, r"0 % and 0\.3891 %"), (0.9995, r"100 % and 99\.61 %")],
 )  # fmt: skip
 def test_a_share_that_no_weights_give_is_refused_with_the_nearest(share: float, nearest: str) -> None:
     with pytest.raises(UsageError, match=nearest):

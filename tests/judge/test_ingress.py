@@ -1,4 +1,4 @@
-"""What is judged of requests that went through an ingress: who had them, how they were split, how fast they came back."""
+"""What is judged of requests that went through an ingress: who had them, how they were split, and the way back."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ def split(
     mine = np.zeros(of, bool)
     mine[:candidates] = True
     mine = np.random.default_rng(1).permutation(mine)
-    parts = [bulk(arm, due[rows], np.full(int(rows.sum()), 0.005)) for arm, rows in (("candidate", mine), ("baseline", ~mine))]
-    counts = [Reading(t, "ingress", arm, ROUTED, float(value), "1")
-              for t, scale in ((-1, 0), (int(END_S * S) + 1, 1))
-              for arm, value in (("baseline", 7 + scale * (of - candidates + foreign)), ("candidate", 3 + scale * candidates))]
+    parts = [
+        bulk(arm, due[rows], np.full(int(rows.sum()), 0.005))
+        for arm, rows in (("candidate", mine), ("baseline", ~mine))
+    ]
+    counts = [
+        Reading(t, "ingress", arm, ROUTED, float(value), "1")
+        for t, scale in ((-1, 0), (int(END_S * S) + 1, 1))
+        for arm, value in (("baseline", 7 + scale * (of - candidates + foreign)), ("candidate", 3 + scale * candidates))
+    ]
     stage = plan(0, "split", END_S, share, rate=20.0, routed=routed)
     evidence = Evidence.from_tables(
         pa.concat_tables([*parts, table(more)]), stages=[StageRecord(stage, 0, end_ns=int(END_S * S))], gates=[ERRORS],

@@ -47,9 +47,7 @@ def one_triton(folder: Path, kind: Kind, build: Any = "same", serve: tuple[int, 
     with ExitStack() as stack:
         blue = _triton(stack, folder / "blue", {1: "fp16", 2: build}, serve)
         hosts = {"baseline": _host(blue.http_url), "candidate": _host(blue.http_url)}
-        router = stack.enter_context(
-            ROUTERS[kind](folder / "ingress", hosts, versions={"baseline": 1, "candidate": 2})
-        )
+        router = stack.enter_context(ROUTERS[kind](folder / "ingress", hosts, versions={"baseline": 1, "candidate": 2}))
         yield Place(blue, blue, router)
 
 

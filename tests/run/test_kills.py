@@ -40,7 +40,7 @@ PLACES: dict[str, Any] = {
     "own": own,
     "haproxy": partial(canary_through, kind=EmbeddedHaproxy),
     "envoy": partial(canary_through, kind=EmbeddedEnvoy),
-    "emergency": partial(canary_through, kind=EmbeddedHaproxy, text=EMERGENCY, build={"fail": 0.5}),
+    "emergency": partial(canary_through, kind=EmbeddedHaproxy, text=EMERGENCY, build="fp16", candidate={"fail": 0.5}),
     "blue-green": partial(blue_green, kind=EmbeddedHaproxy),
 }
 

@@ -83,7 +83,7 @@ def test_what_does_not_fit(mine: Path, arguments: list[str], expected: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["candidate.url=grpc://b:1"], "on_fail.unload: a candidate with a url of its own and no repository is compared"),
+        (["candidate.url=grpc://b:1"], "on_fail.unload: a candidate with a url of its own and no repository is"),
         (
             [
                 "baseline.url=grpc://b:1", "on_promote={then: unload}",

@@ -29,7 +29,7 @@ name: mine
 store: {url: "s3://models/prod"}
 ingress: {url: "grpc://envoy:8443", control: ["envoy+http://a:9901", "envoy+http://b:9901"]}
 baseline: {model: llm, version: 1, url: "grpc://blue:8001", stop: [stop, blue]}
-candidate: {model: llm, version: 2, url: "grpc://green:8001", repository: green, start: [start, green], stop: [stop, it]}
+candidate: {model: llm, version: 2, url: "grpc://green:8001", repository: green, start: [start, it], stop: [stop, it]}
 deploy: {rate: 10/s}
 stages:
   - {mode: paired, in_flight: 1, for: 60s}
@@ -69,7 +69,9 @@ def test_split_stages_go_through_it_and_no_others(one: Path, green: Path) -> Non
 
 def test_what_will_be_done_is_said(one: Path, green: Path) -> None:
     steps = describe(load(one)).steps
-    assert any(step.startswith("split stages send to http://haproxy:8080; its split is changed at haproxy+") for step in steps)
+    assert any(
+        step.startswith("split stages send to http://haproxy:8080; its split is changed at haproxy+") for step in steps
+    )
     assert steps[-1] == (
         "on rollback, at any stage: all traffic to llm version 1, run kubectl to scale it up meanwhile, wait until the "
         "candidate has answered, 10s at most, then cut what is left, run kubectl to scale the candidate down, "
@@ -96,7 +98,10 @@ def test_the_built_in_ones_run_behind_either(name: str, server: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["ingress.control="], "ingress: give server: haproxy or envoy, or the control and url of a running one; no control"),
+        (
+            ["ingress.control="],
+            "ingress: give server: haproxy or envoy, or the control and url of a running one; no control",
+        ),
         (["ingress.url="], "ingress: give server: haproxy or envoy, or the control and url of a running one; no url"),
         (["ingress.control=haproxy://x"], "ingress.control: expected haproxy+unix:///path/admin.sock?backend=NAME"),
         (["ingress.control=[]"], "ingress.control: expected haproxy+unix:///path/admin.sock?backend=NAME"),

@@ -6,11 +6,14 @@ seen; `rollback` that something is proven to be wrong; everything else, also an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
+
 from harness.errors import RecordingError
+from harness.judge.operations import ab as ab
 from harness.judge.operations import find as find
 from harness.judge.operations import night as night
 from harness.judge.operations import regions as regions
@@ -30,17 +33,27 @@ _KINDS = {
     "multi-model-server": server,
     "night-batch": night,
     "find-max-load": find,
+    "ab-test": ab,
 }
 
+Tables = Callable[[str], pa.Table | None]
+"""The recording's tables by name; None of what it does not have."""
 
-def judge_operation(observations: Mapping[str, Any]) -> Verdict:
-    """The verdict of an observations.json. Raises RecordingError: it is damaged, or of an unknown kind."""
+
+def judge_operation(observations: Mapping[str, Any], tables: Tables = lambda _: None) -> Verdict:
+    """The verdict of an observations.json, and of an ab-test's recording beside it. Raises RecordingError: it is
+    damaged, or of an unknown kind.
+    """
     kind = observations.get("kind")
     if kind not in _KINDS:
         raise RecordingError(f"observations.json: expected a kind of {', '.join(_KINDS)}, found {kind!r}")
     try:
-        findings = _KINDS[kind].findings(observations)
-        decision, reason = _decide(_KINDS[kind], observations, findings)
+        if kind == "ab-test":
+            findings = ab.findings(observations, tables)
+            decision, reason = ab.decide(observations, findings)
+        else:
+            findings = _KINDS[kind].findings(observations)
+            decision, reason = _decide(_KINDS[kind], observations, findings)
         needs = _needs(_KINDS[kind], observations, findings) if decision == "inconclusive" else ""
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise RecordingError(f"observations.json: is damaged: {type(error).__name__}: {error}") from error
@@ -65,6 +78,8 @@ def _decide(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[F
 def _needs(kind: ModuleType, observations: Mapping[str, Any], findings: tuple[Finding, ...]) -> str:
     if not observations.get("finished"):
         return "an operation that comes to its end: run it again"
+    if kind is ab:
+        return ab.needs(findings)
     if hasattr(kind, "needs"):
         return str(kind.needs(observations))
     missing = [finding for finding in findings if finding.outcome != "pass"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.judge import judge_operation, verdict_json
-from harness.recording import atomic_write, read_meta, read_observations
+from harness.recording import atomic_write, read_meta, read_observations, read_table
 from harness.report import render_operation
 from harness.types import Verdict
 
@@ -21,6 +22,6 @@ def conclude_operation(folder: Path) -> Verdict:
 def judge_again(folder: Path) -> tuple[Verdict, dict[str, Any]]:
     """The verdict and run.json of an operation's folder; writes verdict.json. Raises RecordingError."""
     facts, meta = read_observations(folder), read_meta(folder)
-    verdict = judge_operation(facts)
+    verdict = judge_operation(facts, partial(read_table, folder))
     atomic_write(folder / "verdict.json", verdict_json(verdict, meta).encode())
     return verdict, meta

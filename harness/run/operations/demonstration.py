@@ -8,8 +8,25 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import EmbeddedServer, available, build_repository, model_available, s3_available
-from harness.scenario import FindMaxLoad, MultiModelServer, MultiRegion, NightBatch, Operation, RepoSync, RetireModel
+from harness.embedded import (
+    EmbeddedServer,
+    available,
+    build_repository,
+    envoy,
+    haproxy,
+    model_available,
+    s3_available,
+)
+from harness.scenario import (
+    AbTest,
+    FindMaxLoad,
+    MultiModelServer,
+    MultiRegion,
+    NightBatch,
+    Operation,
+    RepoSync,
+    RetireModel,
+)
 from harness.store import MANIFEST, Store
 
 Build = Any
@@ -20,6 +37,9 @@ def missing(scenario: Operation) -> str:
     problem = available()
     if isinstance(scenario, RepoSync | MultiRegion):
         problem = problem or s3_available()
+    if isinstance(scenario, AbTest) and scenario.ingress is not None:
+        router = haproxy if scenario.ingress.server == "haproxy" else envoy
+        problem = problem or router.available()
     for model in _models(scenario):
         problem = problem or model_available(model)
     return problem or ""
@@ -28,6 +48,8 @@ def missing(scenario: Operation) -> str:
 def _models(scenario: Operation) -> tuple[str, ...]:
     if isinstance(scenario, MultiModelServer):
         return tuple(model.model for model in scenario.models.values())
+    if isinstance(scenario, AbTest):
+        return (scenario.a.model, scenario.b.model)
     if isinstance(scenario, NightBatch):
         return (scenario.model, *([scenario.separate.model] if scenario.separate else []))
     return (scenario.model,) if isinstance(scenario, MultiRegion | RetireModel | FindMaxLoad) else ()

@@ -75,11 +75,13 @@ class Drive:
     generator: Generator
     sampler: Sampler
     stages: dict[int, _Stage] = field(default_factory=dict)
+    share: float = 0.0
+    """What a second arm gets."""
 
     def begin(self, index: int, seconds: float) -> None:
         """Send for `seconds`; another stage of it ends."""
         self.stages[index] = _Stage()
-        self.generator.stage(self.asked.load.stage(index, seconds))
+        self.generator.stage(replace(self.asked.load.stage(index, seconds), candidate_share=self.share))
 
     def poll(self) -> None:
         """Take in what the generator said. Raises WorldError, ServerDied."""

@@ -11,11 +11,12 @@ from harness.errors import CanaryError, UsageError
 from harness.run.execute import Result
 from harness.run.folder import RunFolder
 from harness.run.operations import demonstration
+from harness.run.operations.ab import observe as observe_ab
 from harness.run.operations.conclude import conclude_operation
 from harness.run.operations.course import Course, Say
 from harness.run.operations.find import observe as observe_find
 from harness.run.operations.night import observe as observe_night
-from harness.run.operations.recover import undo_what_was_cut_off
+from harness.run.operations.recover import undo_routes, undo_what_was_cut_off
 from harness.run.operations.regions import observe as observe_regions
 from harness.run.operations.retire import observe as observe_retire
 from harness.run.operations.server import observe as observe_server
@@ -31,6 +32,7 @@ _OBSERVE: dict[str, Callable[[Course], None]] = {
     "multi-model-server": observe_server,
     "night-batch": observe_night,
     "find-max-load": observe_find,
+    "ab-test": observe_ab,
 }
 
 
@@ -56,7 +58,7 @@ def operate(scenario: Operation, out: Path, say: Say) -> Result:
                 _finish(course)
             except BaseException as caught:
                 signals.ignore()
-                failures = undo_what_was_cut_off(course.places, say)
+                failures = undo_what_was_cut_off(course.places, say) + undo_routes(course.journal, say)
                 if not isinstance(caught, CanaryError):
                     raise
                 error = caught

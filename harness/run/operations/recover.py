@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import CanaryError
+from harness.run.journal import Journal
 from harness.run.models import Site, open_site, restore
 from harness.run.models.history import history, models
 from harness.run.models.hold import holds
+from harness.run.owed import ROUTES, pending
+from harness.run.put_back import put_back
 from harness.triton import access
 
 if TYPE_CHECKING:
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
 def undo_what_was_cut_off(places: Iterable[Place], say: Say) -> list[str]:
     """Of the servers that are not the run's own; one line for each thing that could not be undone."""
     return [line for place in places if place.server is None for line in _undo(place.site, say, place.known)]
+
+
+def undo_routes(journal: Journal, say: Say) -> list[str]:
+    """Of routers that are not the run's own: where a header led before. The same lines."""
+    if not any(entry.action in ROUTES for entry in pending(journal.entries())):
+        return []
+    return put_back(journal, say)
 
 
 def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]:
@@ -37,7 +47,7 @@ def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]
                 failures += _undo(site, say)
         except CanaryError as error:
             failures.append(f"{place['url']}: {error}; to finish: triton-canary recover {folder}")
-    return failures
+    return failures + undo_routes(Journal(folder), say)
 
 
 def _undo(site: Site, say: Say, known: int = 0) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ from harness.scenario.plan.experiment import drawn, of_prompts
 from harness.scenario.prompts import read_units
 from harness.scenario.sections import ScorerConfig
 from harness.scenario.units import format_duration, format_percent
-from harness.types import Arm, ArmName, Experiment, StagePlan
+from harness.types import Arm, ArmName, Experiment
 
 MOST_UNITS = 1_000_000
 ARMS: dict[ArmName, Literal["A", "B"]] = {"baseline": "A", "candidate": "B"}
@@ -170,10 +169,6 @@ class AbTest(Operation):
             return of_prompts(self._named, salt, self.split)
         assert self.units is not None
         return drawn(self.units, salt, self.split, self.labelled, self.activity)
-
-    def stage(self) -> StagePlan:
-        """Who gets a request is the unit's matter; the share is only told."""
-        return replace(self.load.stage(0, self.warm_up_s + self.duration_s), candidate_share=self.split)
 
     @property
     def steps(self) -> tuple[str, ...]:

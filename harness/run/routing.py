@@ -1,0 +1,224 @@
+"""Routers changed by hand: what they say, the split everywhere, and back to the baseline.
+
+A rollback needs no journal: it goes by what the routers say. It leaves one, of each router a journal of its own, and
+goes on where that cannot be written. Guarantee: every router that can be reached gets its turn, at the same time as the
+others; each one that still gives the candidate anything is named, with the command that finishes it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import CanaryError, RecordingError, UsageError
+from harness.ingress import Ingress, Pattern, Split, open_ingress
+from harness.run.journal import Journal, not_put_back
+from harness.run.lease import held_by_another
+from harness.run.models.site import state_folder
+from harness.run.owed import ROUTES
+from harness.run.world import route
+from harness.types import ArmName
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one router says; `error`: why it does not."""
+
+    address: str
+    split: Split | None = None
+    pattern: Pattern | None = None
+    error: str = ""
+
+
+@dataclass
+class Moved:
+    """What came of it at one router: a line for each thing that is so now, and why it is not as it should be."""
+
+    address: str
+    done: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def route_headers(journal: Journal, ingress: Ingress, values: Mapping[str, ArmName]) -> None:
+    """Make exactly `values` of the routed header lead to an arm. Nothing is written where it is so already."""
+    before = dict(ingress.read().headers)
+    if before == dict(values):
+        return
+    with journal.action("route.header", ingress.target, before=before, wanted=dict(values)):
+        ingress.header(values)
+
+
+def show(addresses: Sequence[str]) -> list[Shown]:
+    """All are asked, at the same time. Raises UsageError for what is no address."""
+
+    def one(router: Ingress) -> Shown:
+        try:
+            return Shown(router.target, router.read(), router.pattern)
+        except CanaryError as error:
+            return Shown(router.target, error=str(error))
+
+    with ExitStack() as stack:
+        return _each(_opened(addresses, stack), one)
+
+
+def set_share(addresses: Sequence[str], share: float) -> list[Moved]:
+    """Give the candidate `share` at every router, one after the other.
+
+    Raises CanaryError, and nothing was changed, where one of them cannot be read, or a run has it.
+    """
+    with ExitStack() as stack:
+        routers = _opened(addresses, stack)
+        before = {}
+        for router in routers:
+            if run := held_by_another(router.target):
+                back = f"triton-canary route rollback {shlex.quote(router.target)}"
+                raise UsageError(f"{run}: wait for its end, or stop it; in an emergency: {back}")
+            before[router.target] = router.read().candidate_share
+        return [_set(router, share, before[router.target]) for router in routers]
+
+
+def rollback(addresses: Sequence[str], say: Say, *, drain_s: float | None = None, cut: bool = False) -> list[Moved]:
+    """All to the baseline, header's values that led to the candidate included: first everywhere, then the candidate
+    may answer what it has, for `drain_s`; then what is left is ended, if `cut`.
+    """
+    with ExitStack() as stack:
+        routers = _opened(addresses, stack)
+        backs = [_Back(router, say) for router in routers]
+        moved = _each(backs, _Back.move)
+        if drain_s is not None:
+            _each([back for back in backs if not back.moved.failures], lambda back: back.drain(drain_s, cut))
+        return moved
+
+
+class _Back:
+    """One router's way back."""
+
+    def __init__(self, router: Ingress, say: Say) -> None:
+        self._router, self._say = router, say
+        self.moved = Moved(router.target)
+        self._journal: Journal | None = None
+        try:
+            if run := held_by_another(router.target):
+                say(f"WARNING: {run}: it may move the traffic again: end it")
+            self._journal = _journal(router)
+        except CanaryError as error:
+            self._unwritten(error)
+
+    def move(self) -> Moved:
+        before: Split | None = None
+        try:
+            before = self._router.read()
+        except CanaryError as error:
+            # What it cannot say, it may well do; and if not, that is one reason and not three.
+            self._attempt(self._split, None)
+            if self.moved.failures:
+                return self.moved
+            self._say(f"{self._router.target}: what was before is not known: {error}")
+            self._attempt(self._headers, None)
+            return self.moved
+        self._attempt(self._split, before)
+        self._attempt(self._headers, before)
+        return self.moved
+
+    def drain(self, deadline_s: float, cut: bool) -> None:
+        self._attempt(self._drain, deadline_s, cut)
+
+    def _attempt(self, step: Callable[..., None], *given: Any) -> None:
+        try:
+            step(*given)
+        except CanaryError as error:
+            self.moved.failures.append(str(error))
+
+    def _split(self, before: Split | None) -> None:
+        share = None if before is None else before.candidate_share
+        if share == 0.0:
+            self._router.set(0.0)  # it says, if it can, that the baseline does not serve
+            self.moved.done.append("100 % to the baseline already")
+            return
+        with self._action("route.set", before=share, wanted=0.0):
+            self._router.set(0.0)
+        self.moved.done.append(
+            f"100 % to the baseline{'' if share is None else f', the candidate had {percent(share)}'}"
+        )
+
+    def _headers(self, before: Split | None) -> None:
+        led = dict((before or self._router.read()).headers)
+        rest = {value: arm for value, arm in led.items() if arm != "candidate"}
+        if rest == led:
+            return
+        with self._action("route.header", before=led, wanted=rest):
+            self._router.header(rest)
+        gone = ", ".join(value for value in led if value not in rest)
+        self.moved.done.append(f"the header's value {gone} leads to the candidate no more")
+
+    def _drain(self, deadline_s: float, cut: bool) -> None:
+        with self._action("route.drain", wanted={"arm": "candidate", "cut": cut}):
+            drained = self._router.drain("candidate", deadline_s, cut=cut)
+        if drained.left is None:
+            said = f"waited {drained.took_s:.1f} s; what the candidate still has cannot be seen"
+        elif not drained.left:
+            said = f"the candidate has answered everything, after {drained.took_s:.1f} s"
+        else:
+            rest = drained.left - drained.cut
+            ended = f"{drained.cut} were ended" if drained.cut else "none was ended"
+            said = f"the candidate still had {drained.left} requests after {deadline_s:g} s: {ended}, {rest} go on"
+        self.moved.done.append(said)
+
+    def _action(self, action: str, *, before: Any = None, wanted: Any) -> Any:
+        """It lists what it puts back, also where that is nothing: then a full disk does not hold it up."""
+        if self._journal is None:
+            return nullcontext()
+        undoes: list[int] = []
+        if action in ROUTES:
+            undoes = [entry.seq for entry in not_put_back(self._journal.entries()) if entry.action == action]
+        return self._journal.action(action, self._router.target, before=before, wanted=wanted, undoes=undoes)
+
+    def _unwritten(self, error: CanaryError) -> None:
+        self._say(f"{self._router.target}: goes on without a journal: {error}")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.6g} %"
+
+
+def _set(router: Ingress, share: float, before: float) -> Moved:
+    moved = Moved(router.target)
+    try:
+        journal = _journal(router)
+        route(journal, router, share)
+        now = router.read().candidate_share
+        was = "as before" if now == before else f"was {percent(before)}"
+        moved.done.append(f"{percent(now)} to the candidate ({was})")
+    except CanaryError as error:
+        moved.failures.append(str(error))
+    return moved
+
+
+def _opened(addresses: Sequence[str], stack: ExitStack) -> list[Ingress]:
+    """Each once. Raises UsageError before anything is sent."""
+    routers = [open_ingress(address) for address in dict.fromkeys(addresses)]
+    for router in routers:
+        stack.callback(router.close)
+    return routers
+
+
+def _journal(router: Ingress) -> Journal:
+    """Raises WorldError where it cannot be written or read."""
+    folder = state_folder([router.target])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordingError(f"{folder}: cannot be written: {error.strerror}") from error
+    return Journal(folder)
+
+
+def _each(things: Sequence[Any], call: Callable[[Any], Any]) -> list[Any]:
+    """At the same time: one that does not answer does not keep the others waiting."""
+    with ThreadPoolExecutor(max(len(things), 1)) as pool:
+        return list(pool.map(call, things))
