@@ -22,8 +22,8 @@ from harness.types import ArmName
 
 _EXAMPLE = """triton-canary route rollback envoy+http://127.0.0.1:9901 --drain 10s
 
-ADDRESS says which router, and what it calls the arms (baseline and candidate if it does not say):
-  haproxy+unix:///run/haproxy/admin.sock?backend=canary&baseline=v1&candidate=v2
+ADDRESS says which router, and what it calls the arms (baseline and candidate if it does not say). Quote it:
+  haproxy+unix:///run/haproxy/admin.sock?backend=canary&baseline=v1&candidate=v2&headers=/etc/haproxy/experiment.map
   haproxy+tcp://127.0.0.1:9999?backend=canary
   envoy+http://127.0.0.1:9901?key=canary.candidate&baseline=v1&candidate=v2&headers=canary.header
   webhook+https://router.example/split      (a token for it: TRITON_CANARY_INGRESS_TOKEN)"""
@@ -44,7 +44,7 @@ def add_commands(commands: Commands) -> None:
 
     change = add(
         actions, "set", _set, "give the candidate a share at every router named",
-        "triton-canary route set envoy+http://127.0.0.1:9901 --candidate 10%%",
+        "triton-canary route set envoy+http://127.0.0.1:9901 --candidate 10%",
     )  # fmt: skip
     _addresses(change)
     change.add_argument(
@@ -101,7 +101,7 @@ def _tell(moved: Sequence[Moved], command: list[str], options: list[str]) -> int
     for each in moved:
         if each.failures:
             finish = shlex.join(["triton-canary", "route", *command, each.address, *options])
-            _fail(f"{each.address}: {'; '.join(each.failures)}; to finish: {finish}")
+            _fail(f"{'; '.join(each.failures)}; to finish: {finish}")
     return WorldError.exit_code if any(each.failures for each in moved) else 0
 
 
@@ -110,8 +110,8 @@ def _fail(line: str) -> None:
 
 
 def _document(shown: Shown) -> dict[str, Any]:
-    split = asdict(shown.split) if shown.split is not None else {}
-    return {"address": shown.address, "pattern": shown.pattern, **split, "error": shown.error or None}
+    said = asdict(shown.split) if shown.split is not None else {"candidate_share": None}
+    return {"address": shown.address, "pattern": shown.pattern, **said, "error": shown.error or None}
 
 
 def _print(shown: Shown) -> None:

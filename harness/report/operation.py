@@ -1,31 +1,33 @@
 """An operation's report: HTML, Markdown and JUnit from its verdict and observations, and from nothing else.
 
 In verdict.json an operation has a canary's words, so that machines know them; for people promote is "done", rollback
-"failed".
+"failed", and an A/B test says its answer.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.recording import atomic_write
-from harness.report import facts, words
+from harness.report import facts, operation_ab, words
 from harness.report.about import title
 from harness.report.junit import clean, document
 from harness.report.markdown import escape
 from harness.report.operation_tables import tables
 from harness.report.terminal import COLOR, outcome_text
-from harness.types import Decision, Finding, Verdict
+from harness.types import Decision, Finding, Verdict, answer_in
 
 WORD: dict[Decision, str] = {"promote": "done", "rollback": "failed", "inconclusive": "inconclusive"}
+TONE: dict[Decision, str] = {"promote": "pass", "rollback": "fail", "inconclusive": "inconclusive"}
 SENTENCE: dict[Decision, str] = {
     "promote": "All of it was done, and seen to be done.",
     "rollback": "Something is proven to be wrong.",
@@ -49,22 +51,46 @@ def render_operation(
 
 def operation_summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> RenderableType:
     """What the terminal shows at the end."""
-    head = Text(f"{words.SIGN[verdict.verdict]} {WORD[verdict.verdict]}", style=f"bold {COLOR[verdict.verdict]}")
+    head = Text(f"{words.SIGN[verdict.verdict]} {_word(verdict)}", style=f"bold {COLOR[verdict.verdict]}")
     head.append(f"  {words.one_line(title(meta))}", style="bold not dim default")
-    parts: list[RenderableType] = [Text(), head, Text(words.one_line(verdict.reason))]
+    parts: list[RenderableType] = [Text(), head, Text(words.one_line(operation_ab.because(verdict.reason)))]
     if verdict.needs:
         parts.append(Text(f"What it would take: {words.one_line(verdict.needs)}"))
+    if effects := operation_ab.effects(verdict):
+        parts += [Text(), _effects(effects)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("outcome", "finding"):
         table.add_column(name, no_wrap=True)
     table.add_column("because")
+    in_figures = operation_ab.measured(verdict)
     for finding in _ordered(verdict):
-        table.add_row(outcome_text(finding.outcome), Text(finding.metric), Text(words.one_line(finding.reason)))
+        if finding not in in_figures:
+            said = words.one_line(operation_ab.because(finding.reason))
+            table.add_row(outcome_text(finding.outcome), Text(finding.metric), Text(said))
+    if table.row_count:
+        parts += [Text(), table]
     if verdict.findings:
-        parts += [Text(), table, Text()]
+        parts.append(Text())
     if folder is not None:
         parts.append(Text(f"report: {folder / 'report.html'}", overflow="fold"))
     return Group(*parts)
+
+
+def _word(verdict: Verdict) -> str:
+    return operation_ab.word(verdict, WORD[verdict.verdict])
+
+
+def _effects(rows: Sequence[tuple[str, ...]]) -> Table:
+    """Of an A/B test; the units are in the report."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    left_out = operation_ab.COLUMNS.index("units")
+    for number, name in enumerate(operation_ab.COLUMNS):
+        if number != left_out:
+            plain = name in ("metric", "answer")
+            table.add_column(name, justify="left" if plain else "right", no_wrap=plain)
+    for row in rows:
+        table.add_row(*(Text(cell) for number, cell in enumerate(row) if number != left_out))
+    return table
 
 
 def _ordered(verdict: Verdict) -> list[Finding]:
@@ -86,10 +112,11 @@ def _page(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Ver
     template = environment.get_template("operation.html.j2")
     scenario = meta.get("scenario")
     return template.render(
-        words=words, verdict=verdict, word=WORD, sentence=SENTENCE[verdict.verdict], title=title(meta),
+        words=words, verdict=verdict, word=_word(verdict), tone=TONE[verdict.verdict], ab=operation_ab,
+        sentence=operation_ab.sentence(verdict, SENTENCE[verdict.verdict]), title=title(meta), figure=_figure(verdict),
         description=scenario.get("description", "") if isinstance(scenario, Mapping) else "",
-        started=str(meta.get("started_utc", "")), finished=bool(observations.get("finished")),
-        findings=_ordered(verdict), tables=tables(observations),
+        source=operation_ab.source(verdict), started=str(meta.get("started_utc", "")), finished=bool(observations.get("finished")),
+        findings=_ordered(verdict), effects=operation_ab.effects(verdict), tables=tables(observations),
         facts=[
             (heading, facts.flat(meta.get(key, {})))
             for heading, key in (("Scenario", "scenario"), ("Versions", "software"), ("Host", "host"))
@@ -97,16 +124,26 @@ def _page(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Ver
     ) + "\n"  # fmt: skip
 
 
+def _figure(verdict: Verdict) -> Markup:
+    if not operation_ab.measured(verdict):
+        return Markup("")
+    # matplotlib takes half a second to import; only those who draw pay for it.
+    from harness.report.figures import two_sided
+
+    return Markup(two_sided(operation_ab.measured(verdict)))
+
+
 def _markdown(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Verdict) -> str:
-    lines = [f"## {words.SIGN[verdict.verdict]} {WORD[verdict.verdict]}: {escape(title(meta))}", ""]
-    lines += [f"**{escape(verdict.reason)}**", ""]
+    lines = [f"## {words.SIGN[verdict.verdict]} {_word(verdict)}: {escape(title(meta))}", ""]
+    lines += [f"**{escape(operation_ab.because(verdict.reason))}**", ""]
     if verdict.needs:
         lines += [f"What it would take: {escape(verdict.needs)}", ""]
     lines += ["| finding | outcome | because |", "|---|---|---|"]
     for finding in _ordered(verdict):
-        cells = [finding.metric, f"{words.SIGN[finding.outcome]} {finding.outcome}", finding.reason]
+        said = f"{words.SIGN[finding.outcome]} {operation_ab.outcome(finding)}"
+        cells = [finding.metric, said, operation_ab.because(finding.reason)]
         lines.append("| " + " | ".join(map(escape, cells)) + " |")
-    for table in tables(observations):
+    for table in (*operation_ab.effects_table(verdict), *tables(observations)):
         lines += ["", f"### {escape(table.title)}", ""]
         lines += ["| " + " | ".join(table.columns) + " |", "|---" * len(table.columns) + "|"]
         lines += ["| " + " | ".join(map(escape, row)) + " |" for row in table.rows]
@@ -122,7 +159,7 @@ def _junit(meta: Mapping[str, Any], verdict: Verdict) -> str:
         element = ET.SubElement(suite, "testcase", classname=f"triton-canary.{name}", name=clean(label))
         tag = {"pass": "", "promote": "", "fail": "failure", "rollback": "failure"}.get(outcome, "error")
         if tag:
-            ET.SubElement(element, tag, message=clean(message), type=outcome)
+            ET.SubElement(element, tag, message=clean(message), type=answer_in(message) or outcome)
         else:
             ET.SubElement(element, "system-out").text = clean(message)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.report import words
 from harness.report.fact_table import FactTable
+from harness.report.operation_ab import ab_tables
 from harness.report.operation_find import find_tables
 from harness.report.operation_loads import night_tables, server_tables
 
@@ -22,6 +23,7 @@ def tables(observations: Facts) -> list[FactTable]:
         "multi-model-server": server_tables,
         "night-batch": night_tables,
         "find-max-load": find_tables,
+        "ab-test": ab_tables,
     }
     return [table for table in make[str(observations["kind"])](observations) if table.rows]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,25 +104,27 @@ class _Back:
         self.moved = Moved(router.target)
         self._journal: Journal | None = None
         try:
-            if run := held_by_another(router.target):
-                say(f"WARNING: {run}: it may move the traffic again: end it")
             self._journal = _journal(router)
         except CanaryError as error:
-            self._unwritten(error)
+            say(f"{router.target}: goes on without a journal: {error}")
+        with suppress(CanaryError):
+            if run := held_by_another(router.target):
+                say(f"WARNING: {run}: it may move the traffic again: end it")
 
     def move(self) -> Moved:
-        before: Split | None = None
+        before, unknown = None, ""
         try:
             before = self._router.read()
         except CanaryError as error:
-            # What it cannot say, it may well do; and if not, that is one reason and not three.
-            self._attempt(self._split, None)
-            if self.moved.failures:
-                return self.moved
-            self._say(f"{self._router.target}: what was before is not known: {error}")
-            self._attempt(self._headers, None)
-            return self.moved
+            # It may well do what it cannot tell; and where it is dead, that is one reason and not three.
+            unknown = str(error)
         self._attempt(self._split, before)
+        if before is None and self.moved.failures:
+            return self.moved
+        if before is None:
+            self._say(f"{self._router.target}: what was before is not known: {unknown}")
+        elif "baseline" in before.down:
+            self._say(f"WARNING: {self._router.target}: holds the baseline for unable to serve")
         self._attempt(self._headers, before)
         return self.moved
 
@@ -136,26 +138,30 @@ class _Back:
             self.moved.failures.append(str(error))
 
     def _split(self, before: Split | None) -> None:
-        share = None if before is None else before.candidate_share
-        if share == 0.0:
+        if before is not None and before.candidate_share == 0.0:
             self._router.set(0.0)  # it says, if it can, that the baseline does not serve
             self.moved.done.append("100 % to the baseline already")
             return
+        share = None if before is None else before.candidate_share
         with self._action("route.set", before=share, wanted=0.0):
             self._router.set(0.0)
-        self.moved.done.append(
-            f"100 % to the baseline{'' if share is None else f', the candidate had {percent(share)}'}"
-        )
+        had = "" if share is None else f", the candidate had {percent(share)}"
+        self.moved.done.append(f"100 % to the baseline{had}")
 
     def _headers(self, before: Split | None) -> None:
-        led = dict((before or self._router.read()).headers)
-        rest = {value: arm for value, arm in led.items() if arm != "candidate"}
-        if rest == led:
+        if before is None:
+            with suppress(CanaryError):
+                before = self._router.read()
+        if before is None:
+            with self._action("route.header", wanted={}):
+                self._router.header({})
+            self.moved.done.append("no value of the header leads anywhere")
             return
-        with self._action("route.header", before=led, wanted=rest):
-            self._router.header(rest)
-        gone = ", ".join(value for value in led if value not in rest)
-        self.moved.done.append(f"the header's value {gone} leads to the candidate no more")
+        rest = {value: arm for value, arm in before.headers.items() if arm != "candidate"}
+        if gone := [value for value in before.headers if value not in rest]:
+            with self._action("route.header", before=dict(before.headers), wanted=rest):
+                self._router.header(rest)
+            self.moved.done.append(f"the header's value {', '.join(gone)} leads to the candidate no more")
 
     def _drain(self, deadline_s: float, cut: bool) -> None:
         with self._action("route.drain", wanted={"arm": "candidate", "cut": cut}):
@@ -170,17 +176,13 @@ class _Back:
             said = f"the candidate still had {drained.left} requests after {deadline_s:g} s: {ended}, {rest} go on"
         self.moved.done.append(said)
 
-    def _action(self, action: str, *, before: Any = None, wanted: Any) -> Any:
+    def _action(self, action: str, *, before: Any = None, wanted: Any) -> AbstractContextManager[Any]:
         """It lists what it puts back, also where that is nothing: then a full disk does not hold it up."""
         if self._journal is None:
             return nullcontext()
-        undoes: list[int] = []
-        if action in ROUTES:
-            undoes = [entry.seq for entry in not_put_back(self._journal.entries()) if entry.action == action]
+        pending = not_put_back(self._journal.entries()) if action in ROUTES else []
+        undoes = [entry.seq for entry in pending if entry.action == action]
         return self._journal.action(action, self._router.target, before=before, wanted=wanted, undoes=undoes)
-
-    def _unwritten(self, error: CanaryError) -> None:
-        self._say(f"{self._router.target}: goes on without a journal: {error}")
 
 
 def percent(share: float) -> str:
@@ -190,8 +192,8 @@ def percent(share: float) -> str:
 def _set(router: Ingress, share: float, before: float) -> Moved:
     moved = Moved(router.target)
     try:
-        journal = _journal(router)
-        route(journal, router, share)
+        if share != before:
+            route(_journal(router), router, share)
         now = router.read().candidate_share
         was = "as before" if now == before else f"was {percent(before)}"
         moved.done.append(f"{percent(now)} to the candidate ({was})")

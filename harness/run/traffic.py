@@ -43,11 +43,14 @@ class Traffic:
         return max(router.read().candidate_share for router in self.routers)
 
     def requests(self) -> dict[ArmName, int]:
-        """Given to each arm so far, of whomever, over all routers; {} where one does not tell."""
+        """Given to each arm so far by the split, of whomever, over all routers; {} where one does not tell, or routes by a
+        header as well: those take no part in the split.
+        """
         found: dict[ArmName, int] = {}
         for router in self.routers:
-            requests = router.read().requests
-            if requests is None:
+            split = router.read()
+            requests = split.requests
+            if requests is None or split.headers:
                 return {}
             for arm, count in requests.items():
                 found[arm] = found.get(arm, 0) + count

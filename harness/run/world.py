@@ -38,8 +38,13 @@ def apply_versions(control: Control, model: str, wanted: Sequence[int], reposito
 
 
 def route(journal: Journal, ingress: Ingress, candidate_share: float) -> None:
-    """Change the split."""
-    before = ingress.read().candidate_share
+    """Change the split. To give the baseline everything it need not be known: then that is what to go back to, too."""
+    try:
+        before = ingress.read().candidate_share
+    except WorldError:
+        if candidate_share:
+            raise
+        before = 0.0
     with journal.action("route.set", ingress.target, before=before, wanted=candidate_share):
         ingress.set(candidate_share)
 

@@ -61,10 +61,10 @@ def test_a_split_that_is_as_planned_passes() -> None:
     [
         (430, False, 0, True),  # by chance: 2.1 standard deviations
         (460, False, 0, False),
-        (403, True, 0, True),
-        (405, True, 0, False),  # in turns that is no chance
-        (430, True, 500, True),  # others took turns, too
-        (460, True, 500, False),
+        (406, True, 0, True),
+        (407, True, 0, False),  # in turns that is no chance
+        (800, True, 800, True),  # others took turns, too: all of ours may be the same arm's
+        (430, True, 500, False),  # but what the ingress gave is not what it was told
     ],
 )
 def test_the_test_fits_the_ingress(candidates: int, turns: bool, foreign: int, fits: bool) -> None:

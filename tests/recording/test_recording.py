@@ -112,7 +112,7 @@ def test_a_missing_column_is_named(tmp_path: Path, missing: str) -> None:
         ({"osl": [1, 1 << 40]}, "column osl: expected int32"),
         (
             {"arm": ["baseline", "canary"]},
-            "column arm: row 1: expected one of stable, baseline, candidate, found 'canary'",
+            "column arm: row 1: expected one of stable, baseline, candidate, unknown, found 'canary'",
         ),
         ({"status": ["OK", "ok"]}, "column status: row 0: expected one of ok, error"),
     ],

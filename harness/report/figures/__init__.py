@@ -8,5 +8,6 @@ from harness.report.figures.forest import forest
 from harness.report.figures.latency import distributions, over_time
 from harness.report.figures.outcomes import divergence, errors_over_time
 from harness.report.figures.resources import readings
+from harness.report.figures.two_sided import two_sided
 
-__all__ = ["TimeAxis", "distributions", "divergence", "errors_over_time", "forest", "over_time", "readings"]
+__all__ = ["TimeAxis", "distributions", "divergence", "errors_over_time", "forest", "over_time", "readings", "two_sided"]

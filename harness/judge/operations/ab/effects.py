@@ -42,7 +42,7 @@ def effects(rows: Rows, scores: pa.Table | None, observations: Facts, void: str,
             found.append(fact(name, "inconclusive", f"{NOTHING}: {void}"))
         elif load.outcome != "pass" and _is_time(name):
             found.append(
-                fact(name, "inconclusive", f"{NOT_ENOUGH}: it does not count, because of the load: {load.reason}")
+                fact(name, "inconclusive", f"{NOT_ENOUGH}: it does not count: {load.reason}")
             )
         else:
             found.append(_effect(rows, scores, metric, alpha, int(observations["seed"]), observations["analyse"]))
