@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -28,12 +29,15 @@ class Asking:
         self.where, self._base, self._token = where, base, token
         try:
             secure = httpx.URL(base).scheme == "https"
-        except httpx.InvalidURL as error:
+            urlsplit(base).port  # noqa: B018 - it is looked at
+        except (httpx.InvalidURL, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
         self._client = httpx.Client(
             headers={"authorization": f"Bearer {token}"} if token else None,
             timeout=TIMEOUT_S,
             trust_env=False,
+            # a connection that was kept may be one to a router that was restarted meanwhile
+            limits=httpx.Limits(max_keepalive_connections=0),
             verify=ssl.create_default_context() if secure else False,
         )
 

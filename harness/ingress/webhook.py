@@ -79,9 +79,10 @@ class Webhook:
         share = found.get("candidate_share")
         if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
             raise self._wrong("candidate_share", "a number from 0 to 1", share)
-        self._pattern = found.get("pattern", "random")
-        if self._pattern not in _PATTERNS:
-            raise self._wrong("pattern", "turns or random", found["pattern"])
+        pattern = found.get("pattern", "random")
+        if pattern not in _PATTERNS:
+            raise self._wrong("pattern", "turns or random", pattern)
+        self._pattern = pattern
         down = found.get("down", [])
         if not isinstance(down, list) or any(arm not in _ARMS for arm in down):
             raise self._wrong("down", "a list of baseline and candidate", down)

@@ -115,7 +115,8 @@ def _page(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Ver
         words=words, verdict=verdict, word=_word(verdict), tone=TONE[verdict.verdict], ab=operation_ab,
         sentence=operation_ab.sentence(verdict, SENTENCE[verdict.verdict]), title=title(meta), figure=_figure(verdict),
         description=scenario.get("description", "") if isinstance(scenario, Mapping) else "",
-        source=operation_ab.source(verdict), started=str(meta.get("started_utc", "")), finished=bool(observations.get("finished")),
+        started=str(meta.get("started_utc", "")), finished=bool(observations.get("finished")),
+        source=operation_ab.source(verdict),
         findings=_ordered(verdict), effects=operation_ab.effects(verdict), tables=tables(observations),
         facts=[
             (heading, facts.flat(meta.get(key, {})))

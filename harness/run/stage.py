@@ -64,7 +64,7 @@ class Walk:
     def _until_decided(self, plan: StagePlan, over: Callable[[], bool]) -> StageVerdict:
         asked_ns = self.stages[-1].begin_ns
         overdue_ns = asked_ns + int((plan.duration_s + self.timeout_s + OVERDUE_S) * 1e9)
-        next_look_ns, looked_ns = asked_ns + int(LOOK_S * 1e9), asked_ns
+        next_look_ns, looked_ns, took_ns = asked_ns + int(LOOK_S * 1e9), asked_ns, 0
         leaning: StageVerdict | None = None
         ending = False
         failed = 0
@@ -79,7 +79,7 @@ class Walk:
             failing = self.watch.failed("candidate", plan.index)
             if failing > failed:
                 failed = failing
-                next_look_ns = min(next_look_ns, max(now_ns, looked_ns + int(HURRY_S * 1e9)))
+                next_look_ns = min(next_look_ns, looked_ns + max(int(HURRY_S * 1e9), int(took_ns / LOOK_SHARE)))
             due = now_ns >= next_look_ns and self.watch.seen_ns > self.stages[-1].begin_ns
             if alarm_ns is not None or (due and not decided):
                 # The look is dated by the last thing on disk, so that it can be repeated from the disk.

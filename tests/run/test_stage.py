@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from harness.run import stage as staging
 from harness.run.folder import RunFolder
-from harness.run.stage import LOOK_S, LOOK_SHARE, Walk
+from harness.run.stage import HURRY_S, LOOK_S, LOOK_SHARE, Walk
 from harness.types import ArmStatus, StagePlan, StageVerdict
 
 PLAN = StagePlan(0, "paired", "poisson", 300.0, 0.5, rate=50.0)
@@ -33,6 +34,7 @@ class Load:
         self._clock = clock
         self.roster = SimpleNamespace(lost=[], records=[])
         self.ended_s: float | None = None
+        self.failures: Callable[[float], int] = lambda _: 0
 
     def stage(self, plan: StagePlan) -> None:
         self._over_s = self._clock.s + plan.duration_s
@@ -52,6 +54,9 @@ class Load:
 
     def arm_status(self, *_: Any) -> ArmStatus:
         return ArmStatus()
+
+    def failed(self, *_: Any) -> int:
+        return self.failures(self._clock.s)
 
     @property
     def seen_ns(self) -> int:
@@ -80,6 +85,35 @@ def test_looks_take_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pyt
     gap_s = max(LOOK_S, cost_s / LOOK_SHARE) + cost_s
     assert len(looks) == pytest.approx(PLAN.duration_s / gap_s, rel=0.15)
     assert cost_s * len(looks) <= LOOK_SHARE * PLAN.duration_s
+
+
+@pytest.mark.parametrize(("cost_s", "looks_more"), [(0.0, True), (0.02, True), (2.0, False)])
+def test_a_candidate_that_fails_is_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost_s: float, looks_more: bool
+) -> None:
+    """But no more of the time is spent on looks than ever."""
+    clock = Clock()
+    looks: list[float] = []
+
+    def judge_stage(_: Any, index: int, now_ns: int | None = None) -> StageVerdict:
+        if now_ns is not None:
+            looks.append(now_ns / 1e9)
+            clock.s += cost_s
+        return StageVerdict(index, "inconclusive" if now_ns is not None else "promote", "all is well", ())
+
+    monkeypatch.setattr(staging, "time", clock)
+    monkeypatch.setattr(staging, "judge_stage", judge_stage)
+    load: Any = Load(clock)
+    load.failures = lambda s: max(0, round(4 * (s - 101))) if s < 121 else 80  # four a second, for 20 s
+    folder = RunFolder.create(tmp_path, "stage", {"scenario": {"name": "stage"}})
+    plan: Any = SimpleNamespace(stages=(PLAN,))
+    Walk(folder, plan, load, load, 0, lambda _: None, 30.0, lambda: None).stage(PLAN)
+    during = [at for at in looks if 101 <= at <= 121]
+    assert cost_s * len(looks) <= LOOK_SHARE * PLAN.duration_s
+    if looks_more:
+        assert len(during) >= 20 / HURRY_S / 2
+        assert during[0] < 101 + 4 * HURRY_S
+        assert len([at for at in looks if 140 <= at <= 160]) <= 20 / LOOK_S + 1, "and no more once it is over"
 
 
 def test_a_look_that_promotes_ends_the_stage_and_awaits_what_is_under_way(

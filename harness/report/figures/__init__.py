@@ -10,4 +10,6 @@ from harness.report.figures.outcomes import divergence, errors_over_time
 from harness.report.figures.resources import readings
 from harness.report.figures.two_sided import two_sided
 
-__all__ = ["TimeAxis", "distributions", "divergence", "errors_over_time", "forest", "over_time", "readings", "two_sided"]
+__all__ = [
+    "TimeAxis", "distributions", "divergence", "errors_over_time", "forest", "over_time", "readings", "two_sided",
+]  # fmt: skip

@@ -67,6 +67,9 @@ def decide(observations: Facts, found: Sequence[Finding]) -> tuple[Decision, str
     if not compared:
         return "inconclusive", f"{NOT_ENOUGH}: Nothing was compared"
     open_ones = [one for one in compared if answer_in(one.reason) not in _SAID]
+    load = next((one for one in found if one.metric == LOAD and one.outcome != "pass"), None)
+    if load is not None and open_ones:
+        return "inconclusive", f"{NOT_ENOUGH}: {load.reason}"
     answer = NOT_ENOUGH if open_ones else _answer(compared)
     shown = sorted(compared, key=lambda one: answer_in(one.reason) != answer)
     return ("inconclusive" if open_ones else "promote"), f"{answer}: {_told(shown, answer)}"

@@ -41,9 +41,7 @@ def effects(rows: Rows, scores: pa.Table | None, observations: Facts, void: str,
         if void:
             found.append(fact(name, "inconclusive", f"{NOTHING}: {void}"))
         elif load.outcome != "pass" and _is_time(name):
-            found.append(
-                fact(name, "inconclusive", f"{NOT_ENOUGH}: it does not count: {load.reason}")
-            )
+            found.append(fact(name, "inconclusive", f"{NOT_ENOUGH}: it does not count, because of the load"))
         else:
             found.append(_effect(rows, scores, metric, alpha, int(observations["seed"]), observations["analyse"]))
     return found
@@ -155,17 +153,18 @@ def _is_time(name: str) -> bool:
 def _sentence(name: str, effect: Effect, metric: Facts, alpha: float, a: Side, b: Side) -> str:
     """`response_time.p50 8.31 ms of A, 6.32 ms of B: B is 23.9 % lower (-26.1 % to -21.6 %, 98.3 % sure; ...)`."""
     margin, sure = words.margin(metric["margin"]), words.confidence(alpha)
+    units = f"{a.units:,} units of A, {b.units:,} of B"
     shown: Callable[[float], str]
     if metric["in_points"]:
         shown, low, high = words.percent, f"{100 * effect.low:+.2g}", f"{100 * effect.high:+.2g} points"
-        change, margin = f"B - A is {100 * effect.value:+.2g} percentage points", f"{margin.removesuffix(' %')} points"
+        change, margin = f"B - A is {100 * effect.value:+.2g} points", words.points(metric["margin"])
     else:
         shown = words.number if name == "osl" else words.time
         low, high, change = _signed(effect.low), _signed(effect.high), f"B is {words.change(effect.value)}"
     exact = ", exact: too few units fail to resample them" if effect.exact else ""
     return (
         f"{name} {shown(effect.a)} of A, {shown(effect.b)} of B: {change} ({low} to {high}, {sure} sure{exact}; "
-        f"margin {margin}; {a.units:,} units of A, {b.units:,} of B)"
+        f"margin {margin}; {units})"
     )
 
 
