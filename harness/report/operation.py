@@ -7,7 +7,7 @@ In verdict.json an operation has a canary's words, so that machines know them; f
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def operation_summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | 
     parts: list[RenderableType] = [Text(), head, Text(words.one_line(operation_ab.because(verdict.reason)))]
     if verdict.needs:
         parts.append(Text(f"What it would take: {words.one_line(verdict.needs)}"))
-    if effects := operation_ab.effects(verdict):
-        parts += [Text(), _effects(effects)]
+    if operation_ab.measured(verdict):
+        parts += [Text(), _effects(verdict)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("outcome", "finding"):
         table.add_column(name, no_wrap=True)
@@ -80,16 +80,16 @@ def _word(verdict: Verdict) -> str:
     return operation_ab.word(verdict, WORD[verdict.verdict])
 
 
-def _effects(rows: Sequence[tuple[str, ...]]) -> Table:
-    """Of an A/B test; the units are in the report."""
+def _effects(verdict: Verdict) -> Table:
+    """Of an A/B test, to fit 80 columns; the units are in the report."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    left_out = operation_ab.COLUMNS.index("units")
-    for number, name in enumerate(operation_ab.COLUMNS):
-        if number != left_out:
-            plain = name in ("metric", "answer")
-            table.add_column(name, justify="left" if plain else "right", no_wrap=plain)
-    for row in rows:
-        table.add_row(*(Text(cell) for number, cell in enumerate(row) if number != left_out))
+    for name in ("metric", "A", "B", "change", "interval", "margin", "answer"):
+        plain = name in ("metric", "answer")
+        table.add_column(name, justify="left" if plain else "right", no_wrap=plain)
+    for finding, row in zip(operation_ab.measured(verdict), operation_ab.effects(verdict), strict=True):
+        metric, a, b, change, interval, margin, *_ = row
+        said = Text(operation_ab.outcome(finding), style=COLOR[finding.outcome])
+        table.add_row(*map(Text, (metric, a, b, change, interval, margin)), said)
     return table
 
 
@@ -117,7 +117,8 @@ def _page(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Ver
         description=scenario.get("description", "") if isinstance(scenario, Mapping) else "",
         started=str(meta.get("started_utc", "")), finished=bool(observations.get("finished")),
         source=operation_ab.source(verdict),
-        findings=_ordered(verdict), effects=operation_ab.effects(verdict), tables=tables(observations),
+        effects=list(zip(operation_ab.measured(verdict), operation_ab.effects(verdict), strict=True)),
+        findings=_ordered(verdict), tables=tables(observations),
         facts=[
             (heading, facts.flat(meta.get(key, {})))
             for heading, key in (("Scenario", "scenario"), ("Versions", "software"), ("Host", "host"))

@@ -14,10 +14,10 @@ from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import ROUTED, judge
 from harness.load import Generator, Listen
-from harness.run.act import Act, named
+from harness.run.act import Act
+from harness.run.bring import Bring
 from harness.run.calibrations import last_calibration
 from harness.run.conclude import conclude
-from harness.run.deploy import Deploy
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.run.put_back import Live, Say, put_back
@@ -26,15 +26,12 @@ from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.spec import load_spec
 from harness.run.stage import Observe, Walk
-from harness.run.strays import Guard, counted, refuse_to_take_over
 from harness.run.swap import Swap, refuse_to_take_away
-from harness.run.target import access_of, open_target
+from harness.run.target import open_target
 from harness.run.traffic import Traffic
 from harness.run.watch import Watch
-from harness.run.world import set_versions
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, Value, sources
-from harness.triton import Control
 from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdict
 
 JOIN_S = 600.0
@@ -115,7 +112,6 @@ class _Run:
         self.journal = Journal(folder.path)
         self.t0_ns = time.monotonic_ns()
         self.live = Live()
-        self.guard: Guard | None = None
         self.swap: Swap | None = None
         self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
         self._said_lost: set[str] = set()
@@ -131,7 +127,6 @@ class _Run:
         stack.callback(_quietly, self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
-        self._served_before = self._serves("candidate")
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
         self.sampler = sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid, [arm.url for arm in self.target.arms.values()]),
@@ -140,10 +135,13 @@ class _Run:
         )  # fmt: skip
         sampler.start()
         stack.callback(_quietly, sampler.stop)
+        begun = None if self.listen is not None else lambda arm: self._begun_so_far(arm)
+        self.bring = Bring(self.scenario, self.target, self.journal, self.folder, sampler, self.say, begun)
+        self.bring.refuse_traffic(Traffic(self.journal, self.target.routers, self.say))
         if self.scenario.target.swap:
             self._prepare_swaps()
         elif self.scenario.deploy is None:
-            self._load_candidate(stack)
+            self.bring.load(stack)
         self.generator = self._generator(stack)
         self._begun_so_far = self.generator.begun
         watch = Watch(self.folder)
@@ -152,7 +150,7 @@ class _Run:
         self.walk = Walk(
             self.folder, self.plan, self.generator, watch, self.t0_ns, self.observe,
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
-            lambda: self.guard.alarm_ns if self.guard else None,
+            lambda: self.bring.guard.alarm_ns if self.bring.guard else None,
             stop_on_loss=self.scenario.load.on_worker_lost == "stop", score=self._stages_over,
         )  # fmt: skip
         decision = self._stages(stack)
@@ -167,8 +165,8 @@ class _Run:
         if decision != "promote":
             self._see_baseline_answer(since_ns)
         self._stop_load()
-        if self.guard:
-            self.guard.stop()
+        if self.bring.guard:
+            self.bring.guard.stop()
         sampler.stop()
         self._tell_rollback()
         self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
@@ -182,14 +180,6 @@ class _Run:
         self.scoring.stages(stage.plan.index for stage in self.walk.stages if stage.decided_ns is None)
         self.walk.watch.poll()
         return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
-
-    def _serves(self, name: ArmName) -> tuple[int | None, ...]:
-        """The versions of an arm's model that are served; of one that names none, None if any is."""
-        control, arm = self.target.controls.get(name), self.target.arms[name]
-        if control is None:
-            return (arm.version,)
-        served = control.loaded(arm.model)
-        return (*served, None) if served else ()
 
     def _stop_load(self) -> None:
         self.generator.stop()
@@ -207,8 +197,8 @@ class _Run:
         """Raises what ends the run, whatever its traffic does."""
         interrupted()
         self.target.check()
-        if self.guard:
-            self.guard.check()
+        if self.bring.guard:
+            self.bring.guard.check()
         what = "the stage ends" if self.scenario.load.on_worker_lost == "stop" else "the others go on"
         for lost in self.generator.roster.lost:
             if lost not in self._said_lost:
@@ -223,51 +213,6 @@ class _Run:
         if self.scenario.target.server is None:
             refuse_to_take_away(control, arm, self.say)
         self.swap = Swap(self.journal, control, self.target.arms, self.target.repositories["baseline"], self.say)
-
-    def _load_candidate(self, stack: ExitStack) -> None:
-        """The candidate joins while the baseline serves. A server that is only gated is left as it is."""
-        arm, control = self.target.arms["candidate"], self.target.controls.get("candidate")
-        if control is None:
-            return
-        served = control.loaded(arm.model)
-        if arm.version in served or (arm.version is None and served):
-            return
-        if arm.version is None or not self.target.ours_to_change:
-            raise UsageError(f"{named(arm)} is not served on {arm.url}: ready are {list(served)}")
-        wanted = self.scenario.target
-        if wanted.server is None and not wanted.versioned_clients:  # nobody knows the address of our own
-            refuse_to_take_over(control, arm, served, self.say, self._routed("baseline"))
-        self._watch_strays(stack)
-        self.say(f"loading {named(arm)} beside {list(served)}")
-        set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repositories["candidate"])
-
-    def _watch_strays(self, stack: ExitStack) -> None:
-        """From now on requests at the candidate that are not ours are noticed. Only for one that this run loads."""
-        arm = self.target.arms["candidate"]
-        assert arm.version is not None
-        control = stack.enter_context(Control(arm.url, access_of(arm)))
-        count = counted(control, arm.model, arm.version, self._begun("candidate"), self.say)
-        if count is None:
-            return
-        device = f"{arm.model}/{arm.version}"
-        self.folder.meta["guarded"] = device
-        self.folder.save()
-        self.guard = Guard(count, device, self.sampler)
-        stack.callback(self.guard.stop)
-        self.guard.start()
-
-    def _begun(self, arm: ArmName | None) -> Callable[[], int] | None:
-        """How many requests of ours an arm's server can have counted, None where nobody here knows."""
-        if self.listen is not None:
-            return None
-        routed = self._routed(arm) if arm else None
-        if arm and self.target.front and routed is None:
-            return None
-        return lambda: (self._begun_so_far(arm) if arm else 0) + (routed() if routed else 0)
-
-    def _routed(self, arm: ArmName) -> Callable[[], int] | None:
-        """How many requests the ingress has given to an arm from now on: they name the version that it rewrites to."""
-        return Traffic(self.journal, self.target.routers, self.say).counted(arm) if self.target.front else None
 
     def _open_traffic(self, watch: Watch) -> None:
         """The users' traffic: at the ingress, or at the harness's own split."""
@@ -285,18 +230,12 @@ class _Run:
             self.scenario, self.target, self.journal, self.traffic, self.say,
             lambda: time.monotonic_ns() - self.t0_ns,
         )  # fmt: skip
-        if front is None:
-            return
-        self.folder.meta["ingress"] = {
-            "routers": [router.target for router in routers], "pattern": routers[0].pattern, "url": front.entry.url,
-        }  # fmt: skip
-        self.folder.save()
-        share = self.traffic.share
-        if share and self.target.arms["candidate"].version not in self._served_before:
-            raise UsageError(
-                f"the ingress gives the candidate {share:.1%} of the traffic, and it did not serve: "
-                f"{self.traffic.way_back}"
-            )
+        if front is not None:
+            self.folder.meta["ingress"] = {
+                "routers": [router.target for router in routers], "pattern": routers[0].pattern,
+                "url": front.entry.url,
+            }  # fmt: skip
+            self.folder.save()
 
     def _tell_rollback(self) -> None:
         """When the traffic was back at the baseline: the judge holds it against the first bad answer."""
@@ -357,12 +296,17 @@ class _Run:
                 self._note_routed()
             if self.swap is not None:
                 self.swap.to("candidate" if stage.candidate_share else "baseline")
-            verdict = self._deploy(stage, stack) if stage.purpose == "deploy" else self.walk.stage(stage)
+            verdict = self._walk(stage, stack)
             if verdict.verdict != "promote":
                 return verdict.verdict
             if stage.purpose == "warm-up":
                 self._tell_plan(verdict)
         return "promote"
+
+    def _walk(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
+        if stage.purpose != "deploy":
+            return self.walk.stage(stage)
+        return self.bring.deploy(stage, self.generator.spec.models["baseline"], stack, self.walk.stage)
 
     def _stages_over(self, indices: Iterable[int]) -> None:
         """Before a stage is judged as a whole."""
@@ -382,28 +326,6 @@ class _Run:
             if finding.metric.startswith("plan."):
                 self.say(finding.reason.removeprefix("for information: "))
 
-    def _deploy(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
-        """The candidate is brought and loaded while the baseline gets all traffic."""
-        target, arm = self.target, self.target.arms["candidate"]
-        assert arm.version is not None
-        served = target.controls["candidate"].loaded(arm.model)
-        if arm.version in served:
-            raise UsageError(f"{named(arm)} is served on {arm.url} already: there is nothing to deploy")
-        control = stack.enter_context(Control(arm.url, access_of(arm), load_timeout_s=max(stage.duration_s, 1.0)))
-        asked = None
-        if served and arm.version > max(served) and not self.scenario.target.versioned_clients:
-            own: ArmName | None = "baseline" if target.arms["baseline"].version == max(served) else None
-            asked = counted(control, arm.model, max(served), self._begun(own), self.say)
-        self._watch_strays(stack)
-        with Deploy(
-            self.journal, control, arm, self.generator.spec.models["baseline"], target.repositories["candidate"],
-            target.store, asked, self.say,
-        ) as deploy:  # fmt: skip
-            verdict = self.walk.stage(stage, deploy.over)
-            if verdict.verdict == "promote" and not deploy.over():
-                raise WorldError(f"{named(arm)} was not synced and loaded within {stage.duration_s:g} s")
-        return verdict
-
     def _fail(self) -> None:
         """Not promoted, so back to the baseline. Without `on_fail`: all as before."""
         self.generator.route(0.0)
@@ -411,9 +333,10 @@ class _Run:
             for failure in put_back(self.journal, self.say, self.live):
                 raise WorldError(failure)
             return
-        if self.guard:
-            self.guard.stop()
-        self.act.back(alarm=self.guard is not None and self.guard.alarm_ns is not None)
+        guard = self.bring.guard
+        if guard:
+            guard.stop()
+        self.act.back(alarm=guard is not None and guard.alarm_ns is not None)
 
     def _see_baseline_answer(self, since_ns: int) -> None:
         """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""

@@ -113,7 +113,7 @@ class Lease:
         self._over.set()
         self._thread.join()
         mine = Left(self._me.folder, self._me.host)
-        owed = (mine,) if self._folder.is_dir() and not is_operation(self._folder) and _leaves(self._folder) else ()
+        owed = (mine,) if self._owes() else ()
         with suppress(CanaryError), _locked(self._home):
             for path, target in self._paths.items():
                 with suppress(CanaryError):
@@ -121,6 +121,12 @@ class Lease:
                     if record.holder and record.holder.token == self._me.token:
                         rest = tuple(each for each in record.left if each != mine)
                         write_record(path, Record(target, None, rest + owed))
+
+    def _owes(self) -> bool:
+        try:
+            return self._folder.is_dir() and owes(read(self._folder))
+        except CanaryError:
+            return True
 
     def _take(self) -> None:
         with _locked(self._home):

@@ -13,7 +13,7 @@ from harness.run.folder import RunFolder
 from harness.run.journal import FILE, Journal
 from harness.run.lease import Lease, forget
 from harness.run.operations.recover import recover_operation
-from harness.run.owed import owes, pending, targets
+from harness.run.owed import pending, targets
 from harness.run.put_back import Live, Say, put_back
 from harness.types import Verdict
 
@@ -65,11 +65,7 @@ def _put_back(folder: RunFolder, say: Say, held: Sequence[str]) -> list[str]:
     journal = Journal(path)
     entries = journal.entries()
     ended = any(entry.action == "run.end" and entry.state == "done" for entry in entries)
-    changed: Sequence[str] = ()
-    if operation and not ended:
-        changed = _places(folder.meta)
-    elif owes(entries):
-        changed = targets(pending(entries))
+    changed = [*targets(pending(entries)), *(_places(folder.meta) if operation and not ended else ())]
     lease = _taken([target for target in changed if target not in held], path, say)
     try:
         if operation:

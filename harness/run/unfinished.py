@@ -11,16 +11,16 @@ from harness.run.holder import Left
 from harness.run.lease import Lease
 from harness.run.put_back import Say
 from harness.run.recover import put_back_only
-from harness.scenario import Scenario
+from harness.scenario import Operation, PlaceConfig, Scenario
 
 
-def alone(scenario: Scenario, folder: Path, say: Say) -> Lease:
-    """A lease on everything that the scenario may change outside of `folder`, with nothing left there by other runs.
+def alone(wanted: Scenario | Operation, folder: Path, say: Say) -> Lease:
+    """A lease on everything that it may change outside of `folder`, with nothing left there by other runs.
 
     Raises UsageError where another run has it, and WorldError, with the command that finishes it, where what an earlier
     run had changed cannot be put back: its lease and ours are then as they were.
     """
-    lease = Lease.take(changes(scenario), folder)
+    lease = Lease.take(changes(wanted), folder)
     try:
         for left in lease.left:
             _put_back(lease, left, say)
@@ -30,19 +30,29 @@ def alone(scenario: Scenario, folder: Path, say: Say) -> Lease:
     return lease
 
 
-def changes(scenario: Scenario) -> list[str]:
-    """The servers and routers of others that a run of the scenario may change."""
-    if scenario.target.server is not None:
-        return []
+def changes(wanted: Scenario | Operation) -> list[str]:
+    """The servers and routers of others that a run of it may change."""
+    found = _arms(wanted) if isinstance(wanted, Scenario) else _places(wanted)
+    ingress = getattr(wanted, "ingress", None)
+    if ingress is not None:
+        found += [open_ingress(address).target for address in ingress.control or ()]
+    return list(dict.fromkeys(found))
+
+
+def _arms(scenario: Scenario) -> list[str]:
     found = []
-    for arm in scenario.arms.values():
+    for arm in scenario.arms.values() if scenario.target.server is None else ():
         url = scenario.target.url if arm.api == "openai" or arm.url is None else arm.url
         # An arm that only brings its address is compared, not operated.
         if url is not None and (arm.operated or arm.stoppable):
             found.append(url)
-    if scenario.ingress is not None:
-        found += [open_ingress(address).target for address in scenario.ingress.control or ()]
-    return list(dict.fromkeys(found))
+    return found
+
+
+def _places(operation: Operation) -> list[str]:
+    """Where it sends load and nothing else, it changes nothing."""
+    places = [*getattr(operation, "regions", ()), getattr(operation, "target", None)]
+    return [place.url for place in places if isinstance(place, PlaceConfig) and place.url is not None]
 
 
 def _put_back(lease: Lease, left: Left, say: Say) -> None:

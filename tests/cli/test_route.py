@@ -233,6 +233,7 @@ def test_what_cannot_be_read_can_be_rolled_back(call: Call, addresses: list[str]
         f"{router}: 100 % to the baseline",
         f"{router}: the header's value B leads to the candidate no more",
     ]
+    assert (ingress.read().candidate_share, ingress.read().headers) == (0.0, {})
     ingress.set(0.5)
     ingress.header({"A": "candidate"})
     done = call("route", "rollback", f"{router}?candidate=v2")

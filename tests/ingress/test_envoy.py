@@ -98,18 +98,18 @@ def test_20_changes_under_200_requests_a_second_lose_none(kind: str, request: py
             ingress.set(share)
             begun = time.monotonic()
             assert ingress.read().candidate_share == pytest.approx(share, abs=1e-6)
-            traffic.wait_for(200)
+            traffic.wait_for(120)
             stages.append((share, begun, time.monotonic()))
     assert traffic.failed() == []
     everything = traffic.answers()
-    assert len(everything) > 20 * 200
+    assert len(everything) > 20 * 120
     for answer in everything:
         assert (answer.version, answer.served_by) in zip(versions, ("baseline", "candidate"), strict=True)
     for share, begun, ended in stages:
         # sent once `set` has returned, whichever worker draws, and answered before the next one was called
         seen = [answer for answer in traffic.answers(begun) if answer.done < ended]
         got = sum(answer.served_by == "candidate" for answer in seen)
-        assert len(seen) >= 190
+        assert len(seen) >= 110
         assert binomtest(got, len(seen), share).pvalue > RARE / len(SHARES), (share, got, len(seen))
     split = ingress.read()
     assert first is not None

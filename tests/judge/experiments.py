@@ -60,7 +60,9 @@ class Users:
         lost = rng.random(self.units) < np.where(in_b, self.doomed[1], self.doomed[0])
         failed = lost[unit] | (rng.random(self.requests) < np.where(arm, self.fail[1], self.fail[0]))
         due = (1 + np.sort(rng.uniform(0, 20, self.requests))) * 1e9
-        osl = np.round(100 * np.exp(0.3 * habit[unit] + rng.normal(0, 0.2, self.requests)) * np.where(arm, self.longer, 1))
+        osl = np.round(
+            100 * np.exp(0.3 * habit[unit] + rng.normal(0, 0.2, self.requests)) * np.where(arm, self.longer, 1)
+        )
         size = self.requests
         columns = {
             "arm": np.array(["baseline", "candidate"])[arm], "stage": np.zeros(size, np.int32),
@@ -73,7 +75,9 @@ class Users:
             "version": np.where(failed, "", np.where(arm, "2", "1")), "isl": np.full(size, 8, np.int32),
             "osl": osl.astype(np.int32), "worker": np.zeros(size, np.int16),
         }  # fmt: skip
-        return pa.table({name: pa.array(list({**columns, **self.columns}[name])) for name in SAMPLES.names}).cast(SAMPLES)
+        return pa.table({name: pa.array(list({**columns, **self.columns}[name])) for name in SAMPLES.names}).cast(
+            SAMPLES
+        )
 
     def scores(self, samples: pa.Table) -> pa.Table:
         """Of answers that are right or wrong."""

@@ -115,8 +115,9 @@ def failing(rate: float, doomed: float, units: int = 200, more: float = 0.0) -> 
 
 
 @pytest.mark.parametrize(
-    ("rate", "doomed", "more"), [(0.001, 0.0, 0.0), (0.05, 0.0, 0.0), (0.0, 0.03, 0.0), (0.0, 0.2, 0.0), (0.02, 0.1, 0.05)]
-)  # fmt: skip
+    ("rate", "doomed", "more"),
+    [(0.001, 0.0, 0.0), (0.05, 0.0, 0.0), (0.0, 0.03, 0.0), (0.0, 0.2, 0.0), (0.02, 0.1, 0.05)],
+)
 def test_a_difference_of_shares_is_covered(rate: float, doomed: float, more: float) -> None:
     truth = (1 - doomed) * more
     world = failing(rate, doomed, more=more)

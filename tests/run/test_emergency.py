@@ -117,7 +117,7 @@ def test_a_candidate_that_had_traffic_before_it_serves_is_refused(tmp_path: Path
         )  # fmt: skip
         done = canary("run", file, "--out", tmp_path / "out")
         assert done.code == 2, done.stderr
-        assert "the ingress gives the candidate 25.0% of the traffic, and it did not serve" in done.stderr
+        assert "the ingress gives the candidate 25.0% of the traffic, and it does not serve" in done.stderr
         assert "triton-canary route rollback" in done.stderr
         assert place.split().candidate_share == 0.25, "nothing was changed"
         assert place.ready() == [1]

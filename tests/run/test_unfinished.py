@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError, WorldError
+from harness.recording import write_observations
 from harness.run import recover
 from harness.run.folder import RunFolder
+from harness.run.holder import record_file
 from harness.run.journal import Journal, read
 from harness.run.lease import Lease
 from harness.run.owed import owes
@@ -16,6 +19,7 @@ from harness.run.recover import put_back_only
 from harness.run.unfinished import alone, changes
 from harness.run.world import route
 from harness.scenario import Scenario, from_gate, load
+from tests.run.test_operations import RETIRE
 from tests.run.test_put_back_routers import Router
 
 ROUTER = "haproxy+tcp://127.0.0.1:9?backend=b&baseline=baseline&candidate=candidate"
@@ -179,3 +183,30 @@ def test_what_a_run_may_change(tmp_path: Path, text: str, expected: list[str]) -
 
 def test_arms_that_are_only_compared_are_not_held() -> None:
     assert changes(from_gate("grpc://a:8001/m:1", "grpc://b:8001/m:2")) == []
+
+
+def test_what_an_operation_may_change(tmp_path: Path) -> None:
+    path = tmp_path / "retire.yaml"
+    path.write_text(
+        RETIRE.format(url="grpc://127.0.0.1:8001", repository=tmp_path, model="tiny", more="version: 1\nwindow: 1s\n")
+    )
+    assert changes(load(path)) == ["grpc://127.0.0.1:8001"]
+    assert changes(load("retire-model")) == []
+    assert changes(load("max-rate", url="grpc://127.0.0.1:8001")) == [], "it only asks"
+
+
+def test_an_operation_that_was_killed_is_looked_after(tmp_path: Path) -> None:
+    """What it did is in a journal of its servers', so that its own cannot say that there is nothing to do."""
+    meta = {"scenario": {"name": "x", "target": {"url": "grpc://127.0.0.1:9", "repository": str(tmp_path)}}}
+    folder = RunFolder.create(tmp_path / "out", "operation", meta).path
+    write_observations(folder, {"format": 1, "kind": "retire-model", "finished": False})
+    with Lease.take(["grpc://127.0.0.1:9"], folder) as lease:
+        path = record_file(lease._home, "grpc://127.0.0.1:9")
+        told = path.read_text()
+    path.write_text(told.replace(f'"pid": {os.getpid()}', '"pid": 4194304'))
+    lines: list[str] = []
+    with Lease.take(["grpc://127.0.0.1:9"], new(tmp_path)) as second:
+        assert [left.folder for left in second.left] == [str(folder)]
+        assert put_back_only(folder, lines.append, second.targets) == []
+    with Lease.take(["grpc://127.0.0.1:9"], new(tmp_path)) as third:
+        assert third.left == ()

@@ -74,7 +74,7 @@ class AbTest(Operation):
         """Without them an arm that fails its slow requests would look fast."""
         if any(one.metric == "errors" for one in value):
             return value
-        return (AbMetric(metric="errors"), *value)
+        return (*value, AbMetric(metric="errors"))
 
     @model_validator(mode="after")
     def _fits(self) -> AbTest:

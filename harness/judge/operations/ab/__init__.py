@@ -112,12 +112,15 @@ def _told(compared: Sequence[Finding], answer: str) -> str:
 
 
 def _brief(finding: Finding) -> str:
-    """The metric, and how far B is from A."""
+    """The metric, and how far B is from A; where that is not known well enough, the interval."""
     if finding.effect is None or finding.interval is None:
         return finding.metric
-    if finding.unit == "pp":
-        return f"{finding.metric} {100 * finding.effect:+.2g} points"
-    return f"{finding.metric} {100 * (finding.effect - 1):+.1f} %"
+    low, high = finding.interval
+    shown = [low, high] if answer_in(finding.reason) == NOT_ENOUGH else [finding.effect]
+    zero, unit = (0.0, "points") if finding.unit == "pp" else (1.0, "%")
+    digits = "+.2g" if finding.unit == "pp" else "+.1f"
+    values = " to ".join(f"{100 * (one - zero):{digits}}" for one in shown if one is not None)
+    return f"{finding.metric} {values} {unit}"
 
 
 def _broken(checks: Sequence[Finding]) -> str:
