@@ -12,13 +12,14 @@ from rich.table import Table
 
 from harness import scenario
 from harness.cli.command import Commands, add
-from harness.cli.screen import Screen, stderr, stdout
+from harness.cli.console import stderr, stdout
+from harness.cli.screen import Screen
 from harness.errors import UsageError
 from harness.judge import normalise
 from harness.run.calibrate import calibrate, calibrate_recorded
 from harness.run.calibrations import keep
 from harness.scenario import Operation, Scenario
-from harness.scenario.units import parse_duration
+from harness.units import parse_duration
 
 RUNS, RESAMPLES, LOOK_S = 20, 100, 5.0
 

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from harness.units import parse_duration
+
 Commands = Any
 """argparse's sub-parsers action, which has no public type."""
 
@@ -23,3 +25,11 @@ def add(
     )
     command.set_defaults(call=call)
     return command
+
+
+def duration(text: str) -> float:
+    """Seconds, for argparse."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.cli.command import Commands, add
+from harness.cli.console import stderr, stdout
 from harness.cli.models_options import access_of, add_access
-from harness.cli.screen import stderr, stdout
 from harness.embedded import EmbeddedServer
 from harness.errors import UsageError
 from harness.run import interruptible

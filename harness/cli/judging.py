@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.cli.command import Commands, add
-from harness.cli.screen import stderr, stdout
+from harness.cli.console import stderr, stdout
 from harness.errors import UsageError
 from harness.judge import (
     MOST_SAMPLES,
@@ -129,7 +129,7 @@ def _recording(args: argparse.Namespace) -> Recording:
 
 def _step_ns(text: str) -> int:
     """Between two looks; UsageError if it is no duration, or too short for what a look takes."""
-    from harness.scenario.units import parse_duration
+    from harness.units import parse_duration
 
     try:
         step_s = parse_duration(text)

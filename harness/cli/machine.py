@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from harness.cli.command import Commands, add
-from harness.cli.screen import stderr, stdout
+from harness.cli.console import stderr, stdout
 from harness.embedded import (
     MODELS,
     EmbeddedServer,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from harness.cli.command import Commands, add
+from harness.cli.command import Commands, add, duration
+from harness.cli.console import stderr, stdout
 from harness.cli.models_options import (
     add_rules,
     add_site,
-    duration,
     needs_repository,
     rules_of,
     site_of,
@@ -20,7 +20,6 @@ from harness.cli.models_options import (
     versions,
     warn_of_load,
 )
-from harness.cli.screen import stderr, stdout
 from harness.errors import UsageError
 from harness.run import interruptible
 from harness.run.models import Changed, Cycles, Rules, cycles, load, restore, retire, tune, unload

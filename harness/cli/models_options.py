@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-from harness.cli.screen import stderr
+from harness.cli.command import duration
+from harness.cli.console import stderr
 from harness.errors import UsageError
 from harness.run.models import Rules, Site, open_site
-from harness.scenario.units import parse_duration
 from harness.triton import Access, access, probe_path
 
 
@@ -124,14 +124,6 @@ def warn_of_load(args: argparse.Namespace, site: Site) -> None:
             found = probe_path(control, args.probe_path)
             if found.verdict != "safe":
                 site.say(f"WARNING: --probe-path on {control.url}: {found}")
-
-
-def duration(text: str) -> float:
-    """Seconds, for argparse."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def version(text: str) -> int:

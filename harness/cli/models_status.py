@@ -8,8 +8,8 @@ import json
 from rich.table import Table
 
 from harness.cli.command import Commands, add
+from harness.cli.console import stdout
 from harness.cli.models_options import add_site, site_of
-from harness.cli.screen import stdout
 from harness.errors import Unreachable
 from harness.run.models import Status, status
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from harness.cli.command import Commands, add
-from harness.cli.models_options import add_rules, add_site, duration, rules_of, site_of, version, warn_of_load
-from harness.cli.screen import LINE_EVERY_S, stderr, stdout
+from harness.cli.command import Commands, add, duration
+from harness.cli.console import stderr, stdout
+from harness.cli.models_options import add_rules, add_site, rules_of, site_of, version, warn_of_load
+from harness.cli.screen import LINE_EVERY_S
 from harness.errors import CanaryError, UsageError
 from harness.run import Interrupted, interruptible
 from harness.run.models import Deployed, publish, sync_and_load

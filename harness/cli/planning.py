@@ -10,8 +10,8 @@ from rich.table import Table
 
 from harness import scenario
 from harness.cli.command import Commands, add
+from harness.cli.console import stdout
 from harness.cli.foreseeing import Known, known, lines
-from harness.cli.screen import stdout
 from harness.embedded import available, embedding_available, envoy, haproxy, s3_available, weights_available
 from harness.scenario import Description, GateFacts, Operation
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from rich.table import Table
 
-from harness.cli.command import Commands, add
-from harness.cli.models_options import duration
-from harness.cli.screen import stderr, stdout
+from harness.cli.command import Commands, add, duration
+from harness.cli.console import stderr, stdout
 from harness.errors import WorldError
 from harness.run import interruptible
 from harness.run.routing import Moved, Shown, percent, rollback, set_share, show
-from harness.scenario.units import parse_share
 from harness.types import ArmName
+from harness.units import parse_share
 
 _EXAMPLE = """triton-canary route rollback envoy+http://127.0.0.1:9901 --drain 10s
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness import scenario
 from harness.cli.command import Commands, add
-from harness.cli.screen import Screen, stderr, stdout
+from harness.cli.console import stderr, stdout
+from harness.cli.screen import Screen
 from harness.cli.working import TOKEN, token_of
 from harness.errors import UsageError
 from harness.load import DEFAULT_PORT, LOOPBACK, Listen, new_token

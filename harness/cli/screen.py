@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from contextlib import suppress
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 
+from harness.cli.console import stderr
 from harness.report import terminal
 from harness.types import RunStatus
 
 LINE_EVERY_S = 5.0
-
-
-class _Console(Console):
-    """A reader that has left (`| head`, a closed terminal) changes nothing about the run or its exit code."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())
-        os.close(nowhere)
-
-
-def stdout() -> Console:
-    """For results. rich honours NO_COLOR, and writes no escape codes to what is no terminal."""
-    return _Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-
-
-def stderr() -> Console:
-    """For progress."""
-    return _Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 class Screen:

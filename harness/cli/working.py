@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from harness.cli.command import Commands, add
-from harness.cli.screen import stderr
+from harness.cli.console import stderr
 from harness.errors import UsageError
 from harness.load import join
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.errors import UsageError, WorldError
+from harness.files import atomic_write
 from harness.ingress.port import Drained, Pattern, Split
-from harness.recording import atomic_write
 from harness.types import ArmName
 
 POLL_S = 0.05

@@ -1,7 +1,6 @@
 """The files of a run: written so that a kill loses nothing acknowledged, read with exact columns."""
 
 from harness.recording.blocks import Rows
-from harness.recording.files import atomic_write
 from harness.recording.observations import OBSERVATIONS, is_operation, read_observations, write_observations
 from harness.recording.parts import PartsTail, stream_parts, stream_path
 from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_plans, stage_records
@@ -24,7 +23,6 @@ __all__ = [
     "Sketcher",
     "StreamWriter",
     "Tail",
-    "atomic_write",
     "changed_files",
     "checksums",
     "complete_sketches",

@@ -1,9 +1,7 @@
-"""The small files of a run folder, whole or absent, and tables with exactly the columns that are documented."""
+"""Tables with exactly the columns that are documented."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import RecordingError
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Replaces `path`: after a crash it holds the old bytes or the new ones. Raises RecordingError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    except OSError as error:
-        discard(temporary)
-        raise RecordingError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def conform(table: pa.Table, schema: pa.Schema, path: Path, *, required: tuple[str, ...]) -> pa.Table:
@@ -94,20 +78,3 @@ def read_parquet(path: Path) -> pa.Table:
         raise RecordingError(f"{path}: is not a whole Parquet file") from error
     except (pa.ArrowException, OSError) as error:
         raise RecordingError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Renames a file that is whole and synced, and makes the new name durable. Raises OSError."""
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def discard(path: Path) -> None:
-    """Removes what could not be finished."""
-    # The error that brought us here is the one to report.
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordingError
-from harness.recording.files import atomic_write
+from harness.files import atomic_write
 
 OBSERVATIONS = "observations.json"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from harness.errors import RecordingError
+from harness.files import discard, publish
 from harness.recording.blocks import Rows
-from harness.recording.files import discard, publish
 from harness.recording.parts import part_number, stream_parts, stream_path
 from harness.recording.requests import COLUMNS
 from harness.recording.schema import CHUNKS, SAMPLES, SKETCHES, SUMS

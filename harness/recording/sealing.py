@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import RecordingError
-from harness.recording.files import conform, discard, publish, read_parquet
+from harness.files import discard, publish
+from harness.recording.files import conform, read_parquet
 from harness.recording.parts import part_number, stream_parts, stream_path
 from harness.recording.schema import LATER_COLUMNS, SCHEMAS
 from harness.recording.stream import read_batches

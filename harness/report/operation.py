@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.recording import atomic_write
+from harness.files import atomic_write
 from harness.report import facts, operation_ab, words
 from harness.report.about import title
 from harness.report.junit import clean, document

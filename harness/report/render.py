@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.recording import atomic_write
+from harness.files import atomic_write
 from harness.report.junit import junit
 from harness.report.markdown import markdown
 from harness.types import Verdict

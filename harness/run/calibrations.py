@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordingError
-from harness.recording import atomic_write
-from harness.run.models.site import state_home
+from harness.files import atomic_write
+from harness.run.state import state_home
 
 
 def name_of(meta: Mapping[str, Any]) -> str:

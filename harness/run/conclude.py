@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.files import atomic_write
 from harness.judge import evidence_of, judge, verdict_json
-from harness.recording import Recording, atomic_write, complete_sketches, is_operation, seal, stage_records
+from harness.recording import Recording, complete_sketches, is_operation, seal, stage_records
 from harness.report import render
 from harness.run.folder import RunFolder
 from harness.run.operations.conclude import conclude_operation

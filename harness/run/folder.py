@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordingError, UsageError
-from harness.recording import FORMAT_VERSION, META_NAME, atomic_write
+from harness.files import atomic_write
+from harness.recording import FORMAT_VERSION, META_NAME
 from harness.types import StageRecord
 
 

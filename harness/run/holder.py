@@ -16,7 +16,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from harness.errors import WorldError
-from harness.recording import atomic_write
+from harness.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)

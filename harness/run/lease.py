@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Self
 
 from harness.errors import CanaryError, UsageError, WorldError
-from harness.recording import is_operation
 from harness.run.holder import Holder, Left, Record, read_record, record_file, write_record
 from harness.run.journal import read
-from harness.run.models.site import state_home
 from harness.run.owed import owes
+from harness.run.state import state_home
 
 TTL_S = 30.0
 PATIENCE_S = 10.0
@@ -223,6 +222,9 @@ def _left(record: Record, folder: Path) -> tuple[Left, ...]:
 def _leaves(folder: Path) -> bool:
     """Whether a run that is over may have left something to put back. What cannot be read may have."""
     try:
+        # Here, because moving traffic back by hand must not wait for what reads recordings.
+        from harness.recording import is_operation
+
         if is_operation(folder):
             # What it did is in a journal of its servers'.
             return not any(entry.action == "run.end" and entry.state == "done" for entry in read(folder))

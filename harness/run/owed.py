@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harness.ingress import OwnSplit
 from harness.run.hooks import HOOK
 from harness.run.journal import Entry, not_put_back
-from harness.run.swap import SWAP
 
+SWAP = "models.swap"
 MODELS = ("models.set", SWAP)
 ROUTES = ("route.set", "route.header")
 SYNC = "repository.sync"

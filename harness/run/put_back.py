@@ -22,8 +22,7 @@ from harness.ingress import Ingress, OwnSplit, open_ingress
 from harness.recording import read_meta
 from harness.run.hooks import HOOK, call
 from harness.run.journal import Entry, Journal
-from harness.run.owed import MODELS, ROUTES, SYNC, pending
-from harness.run.swap import SWAP
+from harness.run.owed import MODELS, ROUTES, SWAP, SYNC, pending
 from harness.run.world import apply_versions
 from harness.triton import Control, access, write_config
 from harness.types import ArmName

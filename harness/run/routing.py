@@ -8,7 +8,7 @@ others; each one that still gives the candidate anything is named, with the comm
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -18,10 +18,9 @@ from harness.errors import CanaryError, RecordingError, UsageError
 from harness.ingress import Ingress, Pattern, Split, open_ingress
 from harness.run.journal import Journal, not_put_back
 from harness.run.lease import held_by_another
-from harness.run.models.site import state_folder
+from harness.run.moving import route
 from harness.run.owed import ROUTES
-from harness.run.world import route
-from harness.types import ArmName
+from harness.run.state import state_folder
 
 Say = Callable[[str], None]
 
@@ -43,15 +42,6 @@ class Moved:
     address: str
     done: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-
-
-def route_headers(journal: Journal, ingress: Ingress, values: Mapping[str, ArmName]) -> None:
-    """Make exactly `values` of the routed header lead to an arm. Nothing is written where it is so already."""
-    before = dict(ingress.read().headers)
-    if before == dict(values):
-        return
-    with journal.action("route.header", ingress.target, before=before, wanted=dict(values)):
-        ingress.header(values)
 
 
 def show(addresses: Sequence[str]) -> list[Shown]:

@@ -14,12 +14,11 @@ from pathlib import Path
 from harness.errors import UnsafeChange, UsageError
 from harness.run.journal import Journal
 from harness.run.models.traffic import Arrivals
+from harness.run.owed import SWAP
 from harness.run.strays import POLL_S, WINDOW_S, counted
 from harness.run.world import set_versions
 from harness.triton import Control
 from harness.types import Arm, ArmName
-
-SWAP = "models.swap"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from harness.errors import CanaryError, WorldError
 from harness.ingress import Drained, Ingress
 from harness.run.journal import Journal
-from harness.run.world import route
+from harness.run.moving import route
 from harness.types import ArmName
 
 Say = Callable[[str], None]
@@ -43,8 +43,8 @@ class Traffic:
         return max(router.read().candidate_share for router in self.routers)
 
     def requests(self) -> dict[ArmName, int]:
-        """Given to each arm so far by the split, of whomever, over all routers; {} where one does not tell, or routes by a
-        header as well: those take no part in the split.
+        """Given to each arm so far by the split, of whomever, over all routers; {} where one does not tell, or routes
+        by a header as well: those take no part in the split.
         """
         found: dict[ArmName, int] = {}
         for router in self.routers:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import WorldError
-from harness.ingress import Ingress
 from harness.run.journal import Journal
 from harness.triton import Control, persist_versions
 
@@ -35,18 +34,6 @@ def apply_versions(control: Control, model: str, wanted: Sequence[int], reposito
         control.set_versions(model, wanted, repository=repository)
     else:
         control.unload(model)
-
-
-def route(journal: Journal, ingress: Ingress, candidate_share: float) -> None:
-    """Change the split. To give the baseline everything it need not be known: then that is what to go back to, too."""
-    try:
-        before = ingress.read().candidate_share
-    except WorldError:
-        if candidate_share:
-            raise
-        before = 0.0
-    with journal.action("route.set", ingress.target, before=before, wanted=candidate_share):
-        ingress.set(candidate_share)
 
 
 def persist(journal: Journal, config: Path, versions: Sequence[int]) -> None:

@@ -17,8 +17,8 @@ from harness.scenario.places import StoreConfig
 from harness.scenario.plan import expected, plan
 from harness.scenario.sections import ArmConfig, IngressConfig, LoadConfig, OnFailConfig
 from harness.scenario.synthetic import counted_by
-from harness.scenario.units import format_duration, format_percent, format_points, format_rate
 from harness.types import ArmName, Gate, StagePlan
+from harness.units import format_duration, format_percent, format_points, format_rate
 
 _BLOCKS = 12
 # For blocks that are cut by count: of 5 pairs, or of 20 requests.

@@ -19,9 +19,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from harness.scenario import units
+from harness import units
 from harness.scenario.lengths import PATTERN, Lengths, format_lengths, parse_lengths
-from harness.scenario.units import found
+from harness.units import found
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MODEL = r"^[^/\s]+$"

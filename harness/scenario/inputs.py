@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.scenario.units import found
+from harness.units import found
 
 _EXPECTED = 'expected JSON lines of {"INPUT": [values]}, or {"data": [{"INPUT": [values]}]}'
 

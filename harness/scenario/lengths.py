@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from harness.scenario.units import found
+from harness.units import found
 
 MOST_TOKENS = 1_000_000
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from harness.scenario import quality
-from harness.scenario.units import (
+from harness.units import (
     format_bytes,
     format_duration,
     format_percent,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from harness.scenario.fields import HTTP, REGION, ControlUrl, Section, Wrong, path_of
-from harness.scenario.units import found
+from harness.units import found
 
 _STORE = "expected s3://bucket/prefix, artifactory+https://host/artifactory/repository/path, file:///path or a folder"
 

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 from harness.errors import ScenarioError
-from harness.scenario.units import found
 from harness.types import Prompt
+from harness.units import found
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from harness.scenario.units import (
+from harness.units import (
     format_percent,
     format_points,
     parse_number,

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from harness.errors import ScenarioError
-from harness.scenario.units import found
+from harness.units import found
 
 BLOCK_TOKENS = 512
 """Tokens that a hash of Mooncake's stands for; a request's last block may be cut short."""

@@ -15,8 +15,8 @@ from harness.scenario.fields import PATTERNS, Wrong
 from harness.scenario.model import Scenario
 from harness.scenario.operations import KINDS, Operation
 from harness.scenario.sections import GateConfig
-from harness.scenario.units import found
 from harness.types import Gate
+from harness.units import found
 
 _EXPECTED = {
     "int_type": "a whole number",

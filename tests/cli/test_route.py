@@ -22,8 +22,8 @@ from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.ingress import open_ingress
 from harness.run.journal import Journal, not_put_back, read
 from harness.run.lease import Lease
-from harness.run.models import state_folder
-from harness.run.routing import route_headers
+from harness.run.moving import route_headers
+from harness.run.state import state_folder
 from tests.cli.conftest import Call
 from tests.ingress.traffic import Traffic
 from tests.run.conftest import Done, canary

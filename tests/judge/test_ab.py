@@ -157,9 +157,14 @@ def test_answers_of_the_other_arm() -> None:
     """As of a router that does not know the header: the highest version answers everybody."""
     verdict = judged(dataclasses.replace(MANY, b=0.5, columns={"version": ["2"] * MANY.requests}))
     broken(verdict, "assignment.honoured")
-    assert "from A's units were answered by the other arm" in verdict.reason
+    assert "answers to A's units are not A's" in verdict.reason
     assert "x-experiment" in verdict.reason
     assert found(verdict, "assignment.sticky").outcome == "pass", "each unit saw one arm, if not its own"
+
+
+def test_answers_of_a_version_that_is_neither() -> None:
+    """A third version that serves, too, and is the highest."""
+    broken(judged(dataclasses.replace(MANY, columns={"version": ["3"] * MANY.requests})), "assignment.honoured")
 
 
 def test_a_single_answer_of_the_other_arm_is_enough() -> None:

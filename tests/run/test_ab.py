@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pyarrow as pa
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository, envoy, haproxy
-from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.errors import UsageError
 from harness.ingress import open_ingress
 from harness.recording import read_table
@@ -205,7 +205,7 @@ def test_a_real_router_that_is_started_for_it(tmp_path: Path, kind: str) -> None
     assert {(row["arm"], row["version"], row["server"]) for row in rows} == {
         ("baseline", "1", "baseline"), ("candidate", "2", "candidate"),
     }  # fmt: skip
-    assert f"with x-experiment: B" in (result.folder / "report.md").read_text()
+    assert "with x-experiment: B" in (result.folder / "report.md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "envoy"])
@@ -234,6 +234,7 @@ def test_two_servers_behind_somebody_elses_router_over_grpc(tmp_path: Path, kind
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_died_left_its_header_rules_which_recover_takes_back(tmp_path: Path, background: Any) -> None:
     if missing := haproxy.available():
         pytest.skip(missing)
@@ -265,12 +266,7 @@ def headers(control: str) -> dict[str, str]:
 
 
 def wait_for_header(control: str, wanted: dict[str, str]) -> None:
-    import time
-
     deadline = time.monotonic() + 120
     while headers(control) != wanted:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-assert EmbeddedHaproxy

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.recording import Recording
-from tests.run.conftest import CANARY, canary, journal, only_folder
+from tests.run.conftest import canary, journal, only_folder
 from tests.run.front import Kind, one_triton, two_tritons
 from tests.run.test_crash import wait_for_samples
 

@@ -13,8 +13,8 @@ import pytest
 from harness.errors import RecordingError
 from harness.ingress import OwnSplit
 from harness.run.journal import FILE, Journal, not_put_back, read
+from harness.run.moving import route
 from harness.run.put_back import Live, put_back
-from harness.run.world import route
 
 
 def moved(folder: Path) -> tuple[Journal, OwnSplit, list[float]]:

@@ -16,9 +16,9 @@ from harness.errors import Unreachable, WorldError
 from harness.ingress import Drained, Split
 from harness.run.hooks import run_hook
 from harness.run.journal import FILE, Journal, read
+from harness.run.moving import route
 from harness.run.owed import owes
 from harness.run.put_back import Live, put_back
-from harness.run.world import route
 from harness.types import ArmName
 
 URL, GREEN = "grpc://blue:8001", "grpc://green:8001"

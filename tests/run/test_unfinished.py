@@ -9,15 +9,14 @@ import pytest
 
 from harness.errors import UsageError, WorldError
 from harness.recording import write_observations
-from harness.run import recover
 from harness.run.folder import RunFolder
 from harness.run.holder import record_file
 from harness.run.journal import Journal, read
 from harness.run.lease import Lease
+from harness.run.moving import route
 from harness.run.owed import owes
-from harness.run.recover import put_back_only
+from harness.run.recover import put_back_only, recover
 from harness.run.unfinished import alone, changes
-from harness.run.world import route
 from harness.scenario import Scenario, from_gate, load
 from tests.run.test_operations import RETIRE
 from tests.run.test_put_back_routers import Router

@@ -7,8 +7,8 @@ import pytest
 
 from harness.errors import ScenarioError
 from harness.scenario import describe, load
-from harness.scenario.units import format_bytes, parse_bytes
 from harness.types import Gate
+from harness.units import format_bytes, parse_bytes
 
 GPUS = """\
 name: two-gpus

@@ -82,14 +82,12 @@ def share(view: StageView) -> Fault | None:
     total = sum(arms.values())
     if total == 0 or (view.plan.mode == "paired" and not view.final):
         return None
-    given = _given(view)
-    if given is not None and sum(given.values()):
-        alone = sum(given.values()) <= total
-        wanted = view.plan.candidate_share * sum(given.values())
-        bound = TURNS * view.evidence.ingress.routers if view.evidence.ingress else 0
-        if abs(given["candidate"] - wanted) > bound:
-            return _off(view, "candidate", given["candidate"], sum(given.values()), ", by the ingress's own count")
-        if not alone:
+    given, ingress = _given(view), view.evidence.ingress
+    if given is not None and ingress is not None:
+        whole = given["baseline"] + given["candidate"]
+        if abs(given["candidate"] - view.plan.candidate_share * whole) > TURNS * ingress.routers:
+            return _off(view, "candidate", given["candidate"], whole, ", by the ingress's own count")
+        if whole > total:
             return None
     if "stable" in planned:
         total += view.asked(STABLE)
@@ -107,8 +105,8 @@ def _off(view: StageView, name: ArmName, count: int, total: int, by: str = "") -
     return fault(
         view,
         "share",
-        f"{view.arm_name(ARMS.index(name))} got {words.percent(count / total)} of requests ({count} of {total}{by}), planned were "
-        f"{share}: the split is not the one of the plan",
+        f"{view.arm_name(ARMS.index(name))} got {words.percent(count / total)} of requests ({count} of {total}{by}), "
+        f"planned were {share}: the split is not the one of the plan",
     )
 
 

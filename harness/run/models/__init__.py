@@ -14,7 +14,7 @@ from harness.run.models.overview import ModelStatus, ServerStatus, Status, statu
 from harness.run.models.restoring import restore
 from harness.run.models.retiring import Retired, Then, retire
 from harness.run.models.rules import Changed, Rules
-from harness.run.models.site import Site, open_site, state_folder
+from harness.run.models.site import Site, open_site
 from harness.run.models.traffic import Strays, unversioned
 from harness.run.models.tune import Tuned, settings, tune
 
@@ -43,7 +43,6 @@ __all__ = [
     "restore",
     "retire",
     "settings",
-    "state_folder",
     "status",
     "sync_and_load",
     "tune",

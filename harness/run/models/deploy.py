@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import CanaryError, UsageError, WorldError
-from harness.recording import atomic_write
+from harness.files import atomic_write
 from harness.run.models.change import ModelChange
 from harness.run.models.history import Served
 from harness.run.models.loading import checked

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import UsageError, WorldError
 from harness.run.journal import Journal
+from harness.run.state import state_folder
 from harness.triton import Access, Control
 from harness.triton.fleet import addresses, named, waves
 
@@ -103,19 +101,6 @@ def open_site(
         say,
         fresh=not running,
     )
-
-
-def state_folder(urls: Sequence[str]) -> Path:
-    """Where the journal of these servers lies; the same for the same URLs in any order."""
-    name = "+".join(sorted({re.sub(r"[^A-Za-z0-9._-]+", "-", url).strip("-.") for url in urls}))
-    if len(name) > 120:
-        name = f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return state_home() / name
-
-
-def state_home() -> Path:
-    """What is kept between runs lies here."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "triton-canary"
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.files import atomic_write
 from harness.judge import judge_operation, verdict_json
-from harness.recording import atomic_write, read_meta, read_observations, read_table
+from harness.recording import read_meta, read_observations, read_table
 from harness.report import render_operation
 from harness.types import Verdict
 

@@ -16,8 +16,8 @@ from harness.scenario.operations.load import SentLoad
 from harness.scenario.plan.experiment import drawn, of_prompts
 from harness.scenario.prompts import read_units
 from harness.scenario.sections import ScorerConfig
-from harness.scenario.units import format_duration, format_percent
 from harness.types import Arm, ArmName, Experiment
+from harness.units import format_duration, format_percent
 
 MOST_UNITS = 1_000_000
 ARMS: dict[ArmName, Literal["A", "B"]] = {"baseline": "A", "candidate": "B"}

@@ -10,7 +10,7 @@ from harness.scenario import metrics, quality
 from harness.scenario.fields import ControlUrl, Section, Wrong
 from harness.scenario.sections import CalledConfig, TlsConfig
 from harness.scenario.sections.ingress import Controls
-from harness.scenario.units import format_percent
+from harness.units import format_percent
 
 TIMES = tuple(name for name in metrics.LATENCY if name.partition(".")[0] in metrics.REQUEST_TIMES)
 DEFAULT = {"errors": "1pp", "quality": "5pp"}

@@ -13,7 +13,7 @@ from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import AskingConfig, SentLoad
 from harness.scenario.sections import CalledConfig, TlsConfig
 from harness.scenario.sections.level import MOST_IN_FLIGHT, MOST_RATE
-from harness.scenario.units import format_duration, format_level, format_percent
+from harness.units import format_duration, format_level, format_percent
 
 TRIAL_OVER_LIMIT = 20
 """A trial is at least this much longer than the longest limit: a queue takes time to become as long as it gets."""

@@ -10,8 +10,8 @@ from harness.scenario.fields import Rate, Wrong, path_of
 from harness.scenario.prompts import read_prompts
 from harness.scenario.sections import SendingConfig
 from harness.scenario.sections.level import MOST_IN_FLIGHT, MOST_RATE
-from harness.scenario.units import format_rate
 from harness.types import Prompt, StagePlan
+from harness.units import format_rate
 
 
 class AskingConfig(SendingConfig):

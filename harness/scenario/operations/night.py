@@ -14,7 +14,7 @@ from harness.scenario.fields import DAY_S, MODEL, ControlUrl, Duration, Factor, 
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
 from harness.scenario.places import PlaceConfig, from_file
-from harness.scenario.units import format_duration, format_factor, format_percent, found
+from harness.units import format_duration, format_factor, format_percent, found
 
 SWITCH_S = 120.0
 """Left for a switch, beside what is measured: a load waits for the model to be initialised anew."""

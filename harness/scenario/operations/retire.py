@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from harness.scenario.fields import MODEL, Duration, Rate, Wrong, between, path_of
 from harness.scenario.operations.base import Operation
 from harness.scenario.places import PlaceConfig, from_file
-from harness.scenario.units import format_duration, format_rate
+from harness.units import format_duration, format_rate
 
 HOUR_S = 3600.0
 

@@ -11,7 +11,7 @@ from harness.scenario.fields import REGION, ControlUrl, Duration, Factor, Metric
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
 from harness.scenario.sections import CalledConfig, TlsConfig
-from harness.scenario.units import format_duration, format_factor, format_percent
+from harness.units import format_duration, format_factor, format_percent
 
 ORDER = ("first", "second", "both", "second", "first")
 """Forwards and backwards: what drifts evenly over the run is the same on average alone and together."""

@@ -10,8 +10,8 @@ from pydantic_core import core_schema
 from harness.scenario import metrics, quality
 from harness.scenario.fields import DAY_S, Duration, Section, Share, Wrong, between
 from harness.scenario.metrics import limit_parser, limit_text, margin_parser, margin_text, parse_metric
-from harness.scenario.units import format_duration, format_percent
 from harness.types import Gate
+from harness.units import format_duration, format_percent
 
 
 class GateConfig(Section):

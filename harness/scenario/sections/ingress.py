@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from harness.scenario.fields import HEADER, MODEL, ControlUrl, Section, Wrong
-from harness.scenario.units import found
 from harness.types import Api
+from harness.units import found
 
 _CONTROL = r"^(haproxy\+unix:///|haproxy\+tcp://|envoy\+https?://|webhook\+https?://)\S+$"
 _EXPECTED = (

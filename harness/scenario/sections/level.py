@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from harness.scenario.fields import Level, Levels, Section, Wrong
-from harness.scenario.units import format_level
+from harness.units import format_level
 
 MOST_IN_FLIGHT = 10_000
 MOST_RATE = 1_000_000.0

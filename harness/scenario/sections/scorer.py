@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario.fields import DAY_S, Duration, Section, Wrong, between, path_of
-from harness.scenario.units import found
+from harness.units import found
 
 BUILT_IN = ("exact", "contains", "regex", "json", "tool_call")
 EXPECTS = ("exact", "contains", "tool_call")

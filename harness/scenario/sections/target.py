@@ -8,8 +8,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario.fields import MODEL, Build, ControlUrl, Gpu, MetricsUrl, Section, Wrong, path_of
 from harness.scenario.sections.outcome import Command
-from harness.scenario.units import found
 from harness.types import Api, Arm, Tls
+from harness.units import found
 
 
 class TargetConfig(Section):

@@ -48,13 +48,14 @@ def _honoured(rows: Rows, observations: Facts) -> Finding:
     if wrong.any():
         units = len(np.unique(rows.unit[wrong]))
         parts = [
-            f"{int((wrong & (rows.arm == arm)).sum())} of {int((told & (rows.arm == arm)).sum())} from {name}'s units"
+            f"{int((wrong & (rows.arm == arm)).sum()):,} of {int((told & (rows.arm == arm)).sum()):,} answers to "
+            f"{name}'s units are not {name}'s"
             for arm, name in ((A, "A"), (B, "B"))
             if (wrong & (rows.arm == arm)).any()
         ]
         contradict = int((rows.answered == SEVERAL).sum())
-        more = f"; {contradict} answers name an arm and the other's version" if contradict else ""
-        said = f"{' and '.join(parts)} were answered by the other arm ({amount(units, 'unit')}){more}"
+        more = f"; {contradict:,} answers name an arm and the other's version" if contradict else ""
+        said = f"{' and '.join(parts)} ({amount(units, 'unit')}){more}"
         header = observations["header"]
         return fact(metric, "fail", f"The assignment was not honoured: {said}: what routes does not go by {header}")
     if not ok.any():

@@ -13,14 +13,14 @@ from harness.judge.columns import BASELINE, CANDIDATE, OK, Bools, Columns, Ints
 
 Facts = Mapping[str, Any]
 ARMS = {"baseline": BASELINE, "candidate": CANDIDATE}
-A, B, NOBODY, SEVERAL = BASELINE, CANDIDATE, -1, -2
+A, B, NOBODY, SEVERAL, OTHER = BASELINE, CANDIDATE, -1, -2, -3
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """One row a request. `unit`: an index into `units`. `hashed`: the hash assigned its unit; else its client's header
-    did. `answered`: the arm that its answer names, NOBODY where it names none (always so of what was not answered),
-    SEVERAL where it contradicts itself. `counted`: it was due in the time that is measured.
+    did. `answered`: the arm that its answer names, NOBODY where it names none, OTHER where that is neither A's version
+    nor B's, SEVERAL where it contradicts itself. `counted`: it was due in the time that is measured.
     """
 
     columns: Columns
@@ -65,15 +65,14 @@ def _answered(samples: pa.Table, columns: Columns, told: Facts) -> Ints:
 
     Whatever tells has to tell the same: an ingress that says A and has version 2 answer is no A.
     """
-    said = []
-    for column, names in (("server", told["names"]), ("version", told["versions"])):
-        if names:
-            codes, texts = _coded(samples[column])
-            said.append(np.array([ARMS.get(names.get(text, ""), NOBODY) for text in texts] or [NOBODY])[codes])
     if told["address"]:
         return np.where(columns.status == OK, columns.arm, NOBODY).astype(np.int64)
     found = np.full(len(columns), NOBODY, np.int64)
-    for one in said:
+    # A server that the ingress does not name is an address; a version that is neither arm's is somebody else's.
+    for column, names, unknown in (("server", told["names"], NOBODY), ("version", told["versions"], OTHER)):
+        codes, texts = _coded(samples[column])
+        arms = [ARMS.get(names.get(text, ""), unknown if text else NOBODY) for text in texts]
+        one = np.array(arms or [NOBODY])[codes] if names else np.full(len(columns), NOBODY)
         clash = (found != NOBODY) & (one != NOBODY) & (found != one)
         found = np.where(clash, SEVERAL, np.where(found == NOBODY, one, found))
     return found

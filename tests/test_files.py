@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import files
 from harness.errors import RecordingError
-from harness.recording import atomic_write, files
+from harness.files import atomic_write
 
 
 def names(folder: Path) -> list[str]:

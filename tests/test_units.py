@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.scenario import units
+from harness import units
 
 
 @pytest.mark.parametrize(
