@@ -92,7 +92,7 @@ def ab_tables(observations: Facts) -> list[FactTable]:
             name,
             arm["model"],
             str(arm["version"] or "any"),
-            f"{through} with {header}: {name}" if through else arm["url"],
+            f"{through} with {header}: {name}" if through else str(arm["url"]),
             arm["api"],
         )
         for name, arm in arms.items()
@@ -101,7 +101,7 @@ def ab_tables(observations: Facts) -> list[FactTable]:
     dealt = [
         (
             row["arm"],
-            _HOW.get(row["assignment"], row["assignment"]),
+            _HOW.get(row["assignment"], str(row["assignment"])),
             f"{row['units']:,}",
             f"{row['requests']:,}",
             words.number(row["requests"] / row["units"]) if row["units"] else words.NONE,

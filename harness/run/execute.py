@@ -29,6 +29,7 @@ from harness.run.stage import Observe, Walk
 from harness.run.swap import Swap, refuse_to_take_away
 from harness.run.target import open_target
 from harness.run.traffic import Traffic
+from harness.run.unfinished import alone
 from harness.run.watch import Watch
 from harness.scenario import Scenario, plan
 from harness.telemetry import Sampler, Value, sources
@@ -123,6 +124,10 @@ class _Run:
         return any(not entry.action.endswith(".start") for entry in self.journal.entries())
 
     def go(self, stack: ExitStack, interrupted: Callable[[], None]) -> None:
+        lease = alone(self.scenario, self.folder.path, self.say)
+        stack.callback(lease.release)
+        self.lease, self.journal.fence = lease, lease.check
+        self.live.fences.append(lease.fence)
         self.scoring = Scoring.of(self.scenario, self.folder.path, self.plan.prompts, self.say)
         stack.callback(_quietly, self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
@@ -196,6 +201,7 @@ class _Run:
     def _check(self, interrupted: Callable[[], None]) -> None:
         """Raises what ends the run, whatever its traffic does."""
         interrupted()
+        self.lease.check()
         self.target.check()
         if self.bring.guard:
             self.bring.guard.check()

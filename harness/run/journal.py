@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +44,8 @@ class Journal:
         self._path = folder / FILE
         self._lock = threading.Lock()
         self._seq = max((entry.seq for entry in read(folder)), default=0)
+        self.fence: Callable[[], None] = lambda: None
+        """Raises what forbids any further change: somebody else has the run's lease."""
 
     def entries(self) -> list[Entry]:
         return read(self.folder)
@@ -54,9 +56,11 @@ class Journal:
     ) -> Iterator[int]:
         """Write `begun`, run the body with the action's `seq`, write `done`; `failed` with the reason if it raises.
 
-        Raises RecordingError, and does not run the body, where `begun` cannot be written. An action that puts another
-        one back is done all the same: a full disk must not hold the traffic.
+        Raises RecordingError, and does not run the body, where `begun` cannot be written, and what `fence` raises. An
+        action that puts another one back is done all the same: a full disk must not hold the traffic.
         """
+        if undoes is None:
+            self.fence()
         with self._lock:
             self._seq += 1
             seq = self._seq

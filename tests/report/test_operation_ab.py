@@ -53,8 +53,7 @@ def test_the_answer_is_what_people_see(tmp_path: Path, answer: str) -> None:
     assert json.loads(verdict_json(verdict, META))["reason"].startswith(f"{answer}: ")
     suite = ET.fromstring(files["junit.xml"])
     red = {"not enough": (False, True), "nothing can be said": (True, True)}.get(answer, (False, False))
-    assert suite.attrib["failures"] == red[0] or answer == "nothing can be said"
-    assert (int(suite.attrib["failures"]) + int(suite.attrib["errors"]) > 0) == red[1]
+    assert (int(suite.attrib["failures"]) > 0, int(suite.attrib["errors"]) > 0) == red
     assert rendered(tmp_path, judged(CASES[answer], observations), observations) == files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.run import operate
 from harness.run.execute import Result
 from harness.scenario import AbTest, load
 from harness.types import answer_in
+from tests.load.openai_front_end import OpenAiFrontEnd
 from tests.run.conftest import canary, journal
 from tests.run.front import one_triton, two_tritons
 from tests.triton.proxy import HAPROXY, proxy
@@ -157,20 +159,42 @@ def test_a_version_that_does_not_serve_leaves_nothing_behind(server: EmbeddedSer
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_answers_are_scored_by_unit(tmp_path: Path) -> None:
+    """Two front ends that repeat what they are asked: all of it is right, and both are alike."""
+    lines = [{"prompt": f"say {number}", "unit": f"user-{number}", "expected": str(number)} for number in range(300)]
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    metrics = "{metric: quality.score.right, margin: 20pp}, {metric: osl, margin: 5%}, {metric: errors, margin: 20pp}"
+    with OpenAiFrontEnd() as a, OpenAiFrontEnd() as b:
+        text = written(a.url, metrics=metrics, seconds=6).replace("units: 400\nlabelled: 20%\n", "")
+        text = text.replace("model: tiny, version: 1", "model: echo, api: openai")
+        text = text.replace("model: tiny, version: 2", f'model: echo, api: openai, url: "{b.url}"')
+        text = text.replace("rate: 60/s", "rate: 60/s, prompts: asked.jsonl, max_tokens: 4")
+        result = run(tmp_path, text + "scorers: {right: {use: contains}}\n")
+        sound(result)
+        assert {headers.get("x-experiment") for headers, _ in a.seen} == {"A"}
+        assert {headers.get("x-experiment") for headers, _ in b.seen} == {"B"}
+    said = {one.metric: answer_in(one.reason) for one in result.verdict.findings}
+    assert said["quality.score.right"] == said["osl"] == "no difference within the margin", result.verdict
+    (score,) = [one for one in result.verdict.findings if one.metric == "quality.score.right"]
+    assert (score.baseline, score.candidate) == (1.0, 1.0)
+    # Each user asked once or twice; who asked what is in the file, and the arm follows from the name.
+    rows = samples_of(result)
+    assert {row["unit"] for row in rows} <= {line["unit"] for line in lines}
+    assert {row["assignment"] for row in rows} == {"hash"}
+
+
 # ---------------------------------------------------------------- routers
 
 
 def through(text: str, ingress: str) -> str:
-    head, _, rest = text.partition("units:")
-    target = head.partition("target: {")[2].partition("}")[0]
-    return head.replace(f"target: {{{target}}}", f"ingress: {ingress}") + f"units:{rest}"
+    return text.replace("units:", f"ingress: {ingress}\nunits:")
 
 
 @pytest.mark.skipif(HAPROXY is None, reason="needs HAProxy")
 def test_a_router_that_ignores_the_header_voids_the_experiment(server: EmbeddedServer, tmp_path: Path) -> None:
     """Everybody gets the highest version: the faster arm seems to be no better than the other."""
     with proxy(tmp_path, server.http_url.partition("://")[2]) as port:
-        result = run(tmp_path, through(written(""), f'{{url: "http://127.0.0.1:{port}"}}'))
+        result = run(tmp_path, through(written(server.http_url), f'{{url: "http://127.0.0.1:{port}"}}'))
     assert outcomes(result)["assignment.honoured"] == "fail"
     assert answer_in(result.verdict.reason) == "nothing can be said"
     assert result.exit_code == 1
@@ -185,7 +209,7 @@ def test_a_router_that_tosses_a_coin_shows_units_both_arms(server: EmbeddedServe
         for version, coin in ((SLOW, "eq 0"), (FAST, "ge 0"))
     ).replace("{ path_end /infer } { rand(2) ge 0 }", "{ path_end tiny/infer }")
     with proxy(tmp_path, server.http_url.partition("://")[2], rules=rules) as port:
-        result = run(tmp_path, through(written(""), f'{{url: "http://127.0.0.1:{port}"}}'))
+        result = run(tmp_path, through(written(server.http_url), f'{{url: "http://127.0.0.1:{port}"}}'))
     assert outcomes(result)["assignment.honoured"] == "fail", result.verdict
     assert outcomes(result)["assignment.sticky"] == "fail"
     assert result.exit_code == 1
@@ -196,9 +220,8 @@ def test_a_real_router_that_is_started_for_it(tmp_path: Path, kind: str) -> None
     missing = haproxy.available() if kind == "haproxy" else envoy.available()
     if missing:
         pytest.skip(missing)
-    text = through(written("", metrics=ERRORS, seconds=6), f"{{server: {kind}}}").replace(
-        "ingress:", "target: {server: embedded}\ningress:"
-    )
+    text = through(written("", metrics=ERRORS, seconds=6), f"{{server: {kind}}}")
+    text = text.replace('target: {url: ""}', "target: {server: embedded}")
     result = run(tmp_path, text)
     sound(result)
     rows = samples_of(result)
@@ -218,9 +241,9 @@ def test_two_servers_behind_somebody_elses_router_over_grpc(tmp_path: Path, kind
         router = open_ingress(place.router.control)
         router.header({"B": "baseline"})
         text = through(
-            written("", metrics=ERRORS, seconds=6),
+            written(place.blue.grpc_url, metrics=ERRORS, seconds=6),
             f'{{url: "{place.router.grpc_url}", control: "{place.router.control}"}}',
-        )
+        ).replace("b: {model: tiny, version: 2}", f'b: {{model: tiny, version: 2, url: "{place.green.grpc_url}"}}')
         result = run(tmp_path, text)
         sound(result)
         assert dict(router.read().headers) == {"B": "baseline"}
@@ -235,13 +258,37 @@ def test_two_servers_behind_somebody_elses_router_over_grpc(tmp_path: Path, kind
 
 
 @pytest.mark.slow
+def test_interrupted_it_takes_its_header_rules_back(tmp_path: Path, background: Any) -> None:
+    if missing := haproxy.available():
+        pytest.skip(missing)
+    with one_triton(tmp_path / "place", "haproxy", serve=(1, 2)) as place:
+        control = place.router.control
+        text = through(
+            written(place.blue.http_url, metrics=ERRORS, seconds=300),
+            f'{{url: "{place.router.http_url}", control: "{control}"}}',
+        )
+        (tmp_path / "tunes.yaml").write_text(text)
+        process = background("run", tmp_path / "tunes.yaml", "--out", tmp_path / "out")
+        wait_for_header(control, {"A": "baseline", "B": "candidate"})
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 3, stderr
+        assert headers(control) == {}
+    (folder,) = (tmp_path / "out").iterdir()
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert answer_in(verdict["reason"]) == "not enough"
+    assert "SIGTERM" in verdict["reason"]
+
+
+@pytest.mark.slow
 def test_a_run_that_died_left_its_header_rules_which_recover_takes_back(tmp_path: Path, background: Any) -> None:
     if missing := haproxy.available():
         pytest.skip(missing)
     with one_triton(tmp_path / "place", "haproxy", serve=(1, 2)) as place:
         control = place.router.control
         text = through(
-            written("", metrics=ERRORS, seconds=300), f'{{url: "{place.router.http_url}", control: "{control}"}}'
+            written(place.blue.http_url, metrics=ERRORS, seconds=300),
+            f'{{url: "{place.router.http_url}", control: "{control}"}}',
         )
         (tmp_path / "tunes.yaml").write_text(text)
         process = background("run", tmp_path / "tunes.yaml", "--out", tmp_path / "out")

@@ -17,11 +17,9 @@ from harness.run.operations.ab_arms import Arms, led, open_arms
 from harness.run.operations.course import Course
 from harness.run.operations.loads import HOST_S, Asked, Drive, measure
 from harness.run.scoring import Scoring, make_scorers
-from harness.run.target import access_of
 from harness.scenario import AbTest
 from harness.telemetry import Host, Sampler
-from harness.triton import Control
-from harness.types import Arm, ArmName, ModelInfo
+from harness.types import Arm, ArmName
 
 LOAD = "load"
 LETTERS: Mapping[ArmName, str] = {"baseline": "A", "candidate": "B"}
@@ -53,7 +51,7 @@ def _driving(course: Course, scenario: AbTest, arms: Arms, scorers: Any) -> Iter
     """The load's generator, ready. At the end the recording is whole, and its window is in the course's facts."""
     folder, load, t0_ns = course.folder.path, scenario.load, time.monotonic_ns()
     asked = {name: Asked(LETTERS[name], load, arm) for name, arm in arms.arms.items()}
-    infos = {name: _info(course, scenario, name, one) for name, one in asked.items()}
+    infos = {name: Asked(LETTERS[name], load, arm).info() for name, arm in arms.servers.items()}
     spec = LoadSpec(
         arms={name: one.called for name, one in asked.items()}, models=infos, seed=scenario.seed, prompts=load.texts,
         max_tokens=load.max_tokens, timeout_s=load.timeout_s, logprobs_k=0, chunks=False, t0_ns=t0_ns, folder=folder,
@@ -102,18 +100,6 @@ def seen(samples: pa.Table | None) -> list[dict[str, Any]]:
         for row in found.to_pylist()
     ]  # fmt: skip
     return sorted(rows, key=lambda row: (row["arm"], row["assignment"]))
-
-
-def _info(course: Course, scenario: AbTest, name: ArmName, asked: Asked) -> ModelInfo:
-    """What the server says of the model: behind an ingress the arm's own, where it is known, else by way of it."""
-    arm, version = asked.called, scenario.arms[name].version
-    if scenario.ingress is None or arm.api == "openai":
-        return asked.info()
-    if course.places:
-        return course.places[0].control.metadata(arm.model, version)
-    behind = scenario.target.url
-    with Control(behind or arm.url, access_of(arm)) as control:
-        return control.metadata(arm.model, version if behind else None)
 
 
 def _score(course: Course, scorers: Any, prompts: Any) -> None:

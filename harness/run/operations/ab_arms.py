@@ -25,11 +25,13 @@ COMPARED: tuple[ArmName, ArmName] = ("baseline", "candidate")
 
 @dataclass(frozen=True)
 class Arms:
-    """`told`: how an answer tells which arm it is from (see `judge.operations.ab.rows`). `routers`: those whose header
+    """`arms`: as they are called. `servers`: as they are asked what the model is, which is not by way of an ingress.
+    `told`: how an answer tells which arm it is from (see `judge.operations.ab.rows`). `routers`: those whose header
     rules are to be set. `routed`: None without an ingress.
     """
 
     arms: dict[ArmName, Arm]
+    servers: dict[ArmName, Arm]
     told: dict[str, Any]
     routers: tuple[Ingress, ...] = ()
     routed: Routed | None = None
@@ -43,7 +45,7 @@ def open_arms(course: Course, scenario: AbTest) -> Arms:
     arms = {name: scenario.arm(name, _url(scenario, name, server)) for name in COMPARED}
     a, b = arms["baseline"], arms["candidate"]
     apart = (a.url, a.model) != (b.url, b.model)
-    return Arms(arms, {"names": {}, "versions": {} if apart else _versions(scenario), "address": apart})
+    return Arms(arms, arms, {"names": {}, "versions": {} if apart else _versions(scenario), "address": apart})
 
 
 @contextmanager
@@ -91,7 +93,12 @@ def _through(course: Course, scenario: AbTest, server: EmbeddedServer | None) ->
     names: dict[str, ArmName] = names_of(control) if control else {str(name): name for name in COMPARED}
     routed = Routed(config.served_by.lower(), names)
     told = {"names": names, "versions": _versions(scenario), "address": False}
-    return Arms({name: scenario.arm(name, url) for name in COMPARED}, told, routers, routed)
+    arms = {name: scenario.arm(name, url) for name in COMPARED}
+    behind = {
+        name: scenario.arms[name].arm(arms[name].url if arms[name].api == "openai" else _url(scenario, name, server))
+        for name in COMPARED
+    }
+    return Arms(arms, behind, told, routers, routed)
 
 
 def _start(course: Course, scenario: AbTest) -> EmbeddedServer:
@@ -107,7 +114,7 @@ def _url(scenario: AbTest, name: ArmName, server: EmbeddedServer | None) -> str:
     config = scenario.arms[name]
     if server is not None:
         return server.grpc_url if config.over == "grpc" else server.http_url
-    url = config.url or scenario.target.url
+    url = scenario.server(config)
     assert url is not None
     return url
 

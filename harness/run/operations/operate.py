@@ -23,6 +23,7 @@ from harness.run.operations.server import observe as observe_server
 from harness.run.operations.sync import observe as observe_sync
 from harness.run.setting import describe_operation
 from harness.run.signals import interruptible
+from harness.run.unfinished import alone
 from harness.scenario import Operation
 
 _OBSERVE: dict[str, Callable[[Course], None]] = {
@@ -53,6 +54,7 @@ def operate(scenario: Operation, out: Path, say: Say) -> Result:
         with ExitStack() as stack:
             course = Course(scenario, folder, say, stack, facts)
             try:
+                course.journal.fence = stack.enter_context(alone(scenario, folder.path, say)).check
                 _OBSERVE[scenario.kind](course)
                 signals.ignore()
                 _finish(course)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,8 @@ from harness.types import Arm, ArmName, Experiment
 from harness.units import format_duration, format_percent
 
 MOST_UNITS = 1_000_000
+MISSES = 0.05
+"""How often any interval of an A/B test may miss (judge.operations.ab.effects.TOGETHER)."""
 ARMS: dict[ArmName, Literal["A", "B"]] = {"baseline": "A", "candidate": "B"}
 """The header's values, by what files of a run call the arms."""
 
@@ -96,26 +100,28 @@ class AbTest(Operation):
             for key in ("build", "over"):
                 if not self.embedded and getattr(arm, key) is not None:
                     raise Wrong("only the embedded server has it; remove it", name, key)
-            if self.ingress is not None:
-                if arm.url is not None or arm.over is not None:
-                    raise Wrong("requests go in at ingress.url; remove it", name, "url" if arm.url else "over")
-            elif not self.embedded and self._url(arm) is None:
-                raise Wrong("give target: {server: embedded}, or where it is called", name, "url")
-            arm.check_address(self.ingress.url if self.ingress else self._url(arm), name)
+            if self.ingress is not None and arm.over is not None:
+                raise Wrong("requests go in at the ingress, over HTTP; remove it", name, "over")
+            if not self.embedded and self.server(arm) is None and not (self.ingress and arm.api == "openai"):
+                what = (
+                    "the Triton behind the ingress, which is asked what the model is" if self.ingress else "where it is"
+                )
+                raise Wrong(f"give target: {{server: embedded}}, or target.url or url: {what}", name, "url")
+            arm.check_address(self.ingress.url if self.ingress else self.server(arm), name)
         if self.ingress is not None:
             self._check_ingress(self.ingress)
-        elif (self.a.model, self.a.version, self._url(self.a)) == (self.b.model, self.b.version, self._url(self.b)):
+        elif self._same(self.a) == self._same(self.b):
             raise Wrong("expected two versions, two models or two servers, found the same twice", "b")
 
     def _check_ingress(self, ingress: AbIngress) -> None:
         if (ingress.server is not None) != self.embedded:
             raise Wrong("the embedded server and an ingress that is started go together; or give both urls", "ingress")
         if self.a.model != self.b.model:
-            raise Wrong(
-                "an ingress routes requests for one model: both arms have it under the same name", "b", "model"
-            )
+            raise Wrong("an ingress routes requests for one model: both arms have it under the same name", "b", "model")
         if self.embedded and (self.a.version is None or self.b.version is None or self.a.version == self.b.version):
             raise Wrong("two versions of the embedded server's model are needed, by number", "b", "version")
+        if self.embedded and self.header.lower() != "x-experiment":
+            raise Wrong("the router that is started goes by x-experiment; remove it", "header")
 
     def _check_units(self) -> None:
         named = read_units(Path(self.load.prompts)) if self.load.prompts is not None else ()
@@ -186,8 +192,48 @@ class AbTest(Operation):
             f"warm-up, {through}; every request is recorded with its unit and assignment",
             "check that each answer came from its unit's arm, that no unit saw both, and that units and their requests "
             "are split as planned",
-            f"compare {', '.join(one.words for one in self.metrics)}, with intervals that resample units",
+            f"compare {', '.join(one.words for one in self.metrics)}, with intervals that resample units{self._few}",
         )
 
-    def _url(self, arm: AbArm) -> str | None:
+    @property
+    def _few(self) -> str:
+        """Whether there are too few units to rule out more failures than the margin allows, for people.
+
+        Where no request fails, n units bound the share of units that fail always by m where (1 - m)^n is as small as
+        the chance that any of the intervals may miss allows.
+        """
+        margin = next(one.allowed for one in self.metrics if one.metric == "errors")
+        needed = math.ceil(math.log(MISSES / 2 / len(self.metrics)) / math.log1p(-margin))
+        found = self._units_that_tell()
+        if found >= needed:
+            return ""
+        return (
+            f"; errors within {format_points(margin)} take about {needed} units of each arm without any failure, and "
+            f"these are worth about {round(found)}: not enough"
+        )
+
+    def _units_that_tell(self) -> float:
+        """Of the smaller arm, by Kish's effective number: as many that are as active as each other would tell as much."""
+        found = self.experiment()
+        active = [found.activity[number] if found.activity else 1.0 for number in range(len(found.units))]
+        if found.of_prompts:
+            counts = Counter(found.of_prompts)
+            active = [float(counts[number]) for number in range(len(found.units))]
+        mine: dict[ArmName, list[float]] = {"baseline": [], "candidate": []}
+        for arm, how, weight in zip(found.arms, found.assignments, active, strict=True):
+            if how == "hash" or self.analyse == "all":
+                mine[arm].append(weight)
+        sent = self.load.rate * self.duration_s if self.load.rate is not None else math.inf
+        each = sent / sum(active)
+        # Requests come by chance: to their squares that adds as many as there are.
+        return min(
+            (sum(arm) ** 2 / (sum(weight**2 for weight in arm) + sum(arm) / each) if arm else 0.0)
+            for arm in mine.values()
+        )
+
+    def server(self, arm: AbArm) -> str | None:
+        """Where it serves; None for the embedded server."""
         return None if self.embedded else arm.url or self.target.url
+
+    def _same(self, arm: AbArm) -> tuple[str, int | None, str | None]:
+        return arm.model, arm.version, self.server(arm)

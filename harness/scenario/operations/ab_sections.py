@@ -18,7 +18,7 @@ DEFAULT = {"errors": "1pp", "quality": "5pp"}
 
 
 class AbTarget(Section):
-    """Where the arms serve."""
+    """Where the arms serve, unless they have a url of their own."""
 
     server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
     url: ControlUrl | None = Field(None, description="a Triton that runs already, and serves each arm without a url")
@@ -33,7 +33,9 @@ class AbTarget(Section):
 class AbArm(CalledConfig):
     """A or B: a version, a model, or a server."""
 
-    url: ControlUrl | None = Field(None, description="this arm's own server; otherwise target.url")
+    url: ControlUrl | None = Field(
+        None, description="this arm's own server; otherwise target.url. With an ingress it is only asked of the model"
+    )
     over: Literal["http", "grpc"] | None = Field(None, description="embedded server only: the address to call it at")
 
     @field_validator("tls", mode="after")

@@ -10,8 +10,8 @@ sum n^2, less one: a few heavy users tell as little as a few users.
 Where so few units have a failure (or, of scores, are not at 1) that resampling says nothing of how many there could be,
 the interval is exact: in each arm Clopper and Pearson's for as many requests as there are effective units, as if a unit
 fails with all of its requests or with none (Korn and Graubard, Survey Methodology 24, 1998), the two arms' intervals
-joined by the square-and-add rule (Newcombe 1998; Zou and Donner 2008). Without any failure of 450 units of each arm the
-difference is within 1 percentage point, however many requests they sent.
+joined by the square-and-add rule (Newcombe 1998; Zou and Donner 2008). With 95 % and no failure at all it takes 370
+units of each arm to show a difference of less than 1 percentage point, however many requests they sent.
 """
 
 from __future__ import annotations
