@@ -17,7 +17,7 @@ from harness.cli.console import stderr, stdout
 from harness.cli.models_options import access_of, add_access
 from harness.embedded import EmbeddedServer
 from harness.errors import UsageError
-from harness.run import interruptible
+from harness.run.signals import interruptible
 from harness.triton.conformance import (
     GROUPS,
     REST_S,

@@ -88,7 +88,7 @@ def _judge(args: argparse.Namespace) -> int:
         verdict, looks, evidence = replayed.verdict, replayed.looks, replayed.evidence
     if args.path is not None and args.path.is_dir() and not args.rules and args.looks is None:
         # With other rules or looks it is a question about the run, not the run's verdict.
-        from harness.run import write_verdict
+        from harness.run.conclude import write_verdict
 
         write_verdict(args.path, verdict, recording)
     opinion = second_opinion(evidence, verdict) if args.second_opinion else None
@@ -145,7 +145,7 @@ def _judge_operation(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.path}: is an operation, and operations have no rules to choose")
     if args.looks is not None or args.second_opinion:
         raise UsageError(f"{args.path}: is an operation; --looks and --second-opinion are for runs that compare arms")
-    from harness.run import judge_again
+    from harness.run.operations.conclude import judge_again
 
     verdict, meta = judge_again(args.path)
     if args.json:

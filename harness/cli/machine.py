@@ -25,7 +25,7 @@ from harness.embedded import (
     weights_available,
 )
 from harness.errors import ServerDied, UsageError
-from harness.run import Interrupted, interruptible
+from harness.run.signals import Interrupted, interruptible
 from harness.telemetry import hardware
 
 

@@ -21,8 +21,8 @@ from harness.cli.models_options import (
     warn_of_load,
 )
 from harness.errors import UsageError
-from harness.run import interruptible
 from harness.run.models import Changed, Cycles, Rules, cycles, load, restore, retire, tune, unload
+from harness.run.signals import interruptible
 from harness.scenario import MOST_DELAY_S
 from harness.triton import versions_on_disk
 

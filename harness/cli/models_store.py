@@ -17,8 +17,8 @@ from harness.cli.console import stderr, stdout
 from harness.cli.models_options import add_rules, add_site, rules_of, site_of, version, warn_of_load
 from harness.cli.screen import LINE_EVERY_S
 from harness.errors import CanaryError, UsageError
-from harness.run import Interrupted, interruptible
 from harness.run.models import Deployed, publish, sync_and_load
+from harness.run.signals import Interrupted, interruptible
 from harness.store import Progress, open_store
 
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from harness.cli.command import Commands, add, duration
 from harness.cli.console import stderr, stdout
 from harness.errors import WorldError
-from harness.run import interruptible
 from harness.run.routing import Moved, Shown, percent, rollback, set_share, show
+from harness.run.signals import interruptible
 from harness.types import ArmName
 from harness.units import parse_share
 

@@ -14,7 +14,9 @@ from harness.errors import UsageError
 from harness.load import DEFAULT_PORT, LOOPBACK, Listen, new_token
 from harness.recording import Recording, is_operation, read_meta
 from harness.report import operation_summary, terminal
-from harness.run import execute, operate, recover
+from harness.run.execute import execute
+from harness.run.operations.operate import operate
+from harness.run.recover import recover
 from harness.scenario import Operation, Scenario
 from harness.types import Verdict
 

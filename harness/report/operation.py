@@ -23,7 +23,7 @@ from harness.report.about import title
 from harness.report.junit import clean, document
 from harness.report.markdown import escape
 from harness.report.operation_tables import tables
-from harness.report.terminal import COLOR, outcome_text
+from harness.report.terminal import COLOR
 from harness.types import Decision, Finding, Verdict, answer_in
 
 WORD: dict[Decision, str] = {"promote": "done", "rollback": "failed", "inconclusive": "inconclusive"}
@@ -66,7 +66,8 @@ def operation_summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | 
     for finding in _ordered(verdict):
         if finding not in in_figures:
             said = words.one_line(operation_ab.because(finding.reason))
-            table.add_row(outcome_text(finding.outcome), Text(finding.metric), Text(said))
+            outcome = f"{words.SIGN[finding.outcome]} {operation_ab.outcome(finding)}"
+            table.add_row(Text(outcome, style=COLOR[finding.outcome]), Text(finding.metric), Text(said))
     if table.row_count:
         parts += [Text(), table]
     if verdict.findings:

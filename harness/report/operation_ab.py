@@ -15,7 +15,7 @@ from harness.types import NO_DIFFERENCE, Decision, Finding, Verdict, answer_in
 
 Facts = Mapping[str, Any]
 
-COLUMNS = ("metric", "A", "B", "B against A", "interval", "margin", "units", "answer")
+COLUMNS = ("metric", "A", "B", "B against A", "interval", "margin", "units of A, B", "answer")
 _SENTENCE: dict[Decision, str] = {
     "promote": "The experiment was sound, and every metric has an answer.",
     "rollback": "The experiment itself is broken, so its figures mean nothing.",
@@ -70,7 +70,7 @@ def effects(verdict: Verdict) -> list[tuple[str, ...]]:
             words.effect(one),
             words.interval(one),
             f"±{words.margin(one).removeprefix('+')}",
-            f"{one.n_baseline:,} / {one.n_candidate:,}",
+            f"{one.n_baseline:,}, {one.n_candidate:,}",
             f"{words.SIGN[one.outcome]} {outcome(one)}",
         )
         for one in measured(verdict)

@@ -21,8 +21,8 @@ from harness.errors import CanaryError, WorldError
 from harness.ingress import Ingress, OwnSplit, open_ingress
 from harness.recording import read_meta
 from harness.run.hooks import HOOK, call
-from harness.run.journal import Entry, Journal
-from harness.run.owed import MODELS, ROUTES, SWAP, SYNC, pending
+from harness.run.journal import Entry, Journal, not_put_back
+from harness.run.owed import MODELS, ROUTES, SWAP, SYNC, pending, server, started, thing
 from harness.run.world import apply_versions
 from harness.triton import Control, access, write_config
 from harness.types import ArmName
@@ -64,6 +64,7 @@ class _PutBack:
         entries = journal.entries()
         self._pending = pending(entries, frozenset(live.ingresses))
         self._ending = {entry.target for entry in self._pending} - {entry.target for entry in pending(entries)}
+        self._started = started(not_put_back(entries))
         self._drained: set[str] = set()
         self._no_server = ""
         """The command that failed to start a server again, which the traffic would need."""
@@ -98,11 +99,12 @@ class _PutBack:
 
     def _oldest(self, action: str) -> list[Entry]:
         """The first pending action on each thing; `pending` lists the newest first."""
-        return list({_thing(entry): entry for entry in self._pending if entry.action == action}.values())
+        return list({thing(entry): entry for entry in self._pending if entry.action == action}.values())
 
     def _undone(self, oldest: Entry) -> list[int]:
-        same = (oldest.action, _thing(oldest))
-        return [entry.seq for entry in self._pending if (entry.action, _thing(entry)) == same]
+        same = (oldest.action, thing(oldest))
+        with_it = self._started.get(thing(oldest), []) if oldest.action == HOOK else []
+        return [entry.seq for entry in self._pending if (entry.action, thing(entry)) == same] + with_it
 
     def _step(self, entry: Entry, undoes: list[int], undo: Callable[[Entry], str]) -> bool:
         key = f"{entry.action} {entry.target}"
@@ -123,7 +125,7 @@ class _PutBack:
     def _hook(self, entry: Entry) -> None:
         if entry.before:
             baseline = self._baseline().get("url")
-            if not self._step(entry, self._undone(entry), self._run_undo) and _thing(entry) == baseline:
+            if not self._step(entry, self._undone(entry), self._run_undo) and thing(entry) == baseline:
                 self._no_server = entry.target
             return
         # Told of once: nobody knows when it is as before.
@@ -138,8 +140,10 @@ class _PutBack:
             raise WorldError(f"the journal has no command that undoes it: {entry.before!r}")
         if self._stuck:
             raise WorldError(f"left as it is while {self._stuck} is not back: traffic may go there")
+        if thing(entry) in self._started:
+            self._drain()
         call(f"undo {entry.target}", entry.before, self._journal.folder)
-        self._await_serving(_thing(entry))
+        self._await_serving(thing(entry))
         return f"{entry.target}: undone by {shlex.join(entry.before)}"
 
     def _await_serving(self, url: str) -> None:
@@ -267,18 +271,11 @@ class _PutBack:
 
 
 def _model(entry: Entry) -> tuple[str, str]:
-    url, _, model = entry.target.rpartition("/")
-    return url, model
+    return server(entry), entry.target.rpartition("/")[2]
 
 
 def _own(entry: Entry) -> bool:
     return entry.target.startswith(OwnSplit.SCHEME)
-
-
-def _thing(entry: Entry) -> str:
-    """What was changed. Commands that start and stop one server, "start grpc://host:8001", change that."""
-    url = entry.target.rpartition(" ")[2]
-    return url if entry.action == HOOK and "://" in url else entry.target
 
 
 def _recover(folder: Path) -> str:

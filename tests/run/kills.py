@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 
@@ -36,7 +37,7 @@ load: {{timeout: 20s}}
 gates:
   - {{metric: errors, margin: 20pp}}
 stages:
-  - {{mode: paired, in_flight: 4, for: 4s}}
+  - {{mode: paired, in_flight: 4, for: 2s}}
   - {{mode: split, candidate: 20%, rate: 10/s, for: 2s}}
   - {{mode: split, candidate: 100%, rate: 10/s, for: 2s}}
 on_fail: {{route: baseline, unload: candidate}}
@@ -66,7 +67,7 @@ load: {{timeout: 20s}}
 gates:
   - {{metric: errors, margin: 20pp}}
 stages:
-  - {{mode: paired, in_flight: 4, for: 4s}}
+  - {{mode: paired, in_flight: 4, for: 2s}}
   - {{mode: split, candidate: 100%, rate: 10/s, for: 2s}}
 on_fail: {{route: baseline, drain: 2s, stop: candidate}}
 on_promote: {{keep_baseline: 1s, then: stop}}
@@ -157,6 +158,14 @@ class Place:
         url = f"{self.router.http_url}/v2/models/tiny/infer"
         answers = [httpx.post(url, json={"inputs": [tensor]}, timeout=60) for _ in range(5)]
         return {answer.json()["model_version"] if answer.is_success else answer.text for answer in answers}
+
+    def start_router_again(self) -> None:
+        """As it was started first, at the same addresses."""
+        router = self.router
+        assert router is not None
+        ports, module = router._ports, sys.modules[type(router).__module__]
+        with mock.patch.object(module, "free_ports", lambda _count: ports):
+            router.start()
 
     def reset(self) -> None:
         """As before any run."""

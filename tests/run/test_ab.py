@@ -16,8 +16,8 @@ from harness.embedded import EmbeddedServer, build_repository, envoy, haproxy
 from harness.errors import UsageError
 from harness.ingress import open_ingress
 from harness.recording import read_table
-from harness.run import operate
 from harness.run.execute import Result
+from harness.run.operations.operate import operate
 from harness.scenario import AbTest, load
 from harness.types import answer_in
 from tests.load.openai_front_end import OpenAiFrontEnd

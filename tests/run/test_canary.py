@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.load import Generator
-from harness.run import execute
+from harness.run.execute import execute
 from harness.scenario import load
 from tests.processes import name
 from tests.run.conftest import CANARY, SCENARIO, Done, canary, journal, only_folder, processes_of

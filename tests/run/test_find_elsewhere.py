@@ -11,9 +11,10 @@ import pytest
 
 from harness.errors import WorldError
 from harness.recording import read_table, write_observations
-from harness.run import operate, recover
 from harness.run.folder import RunFolder
 from harness.run.operations.loads import Drive
+from harness.run.operations.operate import operate
+from harness.run.recover import recover
 from harness.run.setting import describe_operation
 from harness.scenario import Operation, load
 from tests.load.openai_front_end import OpenAiFrontEnd

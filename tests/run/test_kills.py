@@ -1,7 +1,8 @@
 """SIGKILL at every line of the journal: `recover` brings the traffic to v1 and the model set to what it was.
 
-`make test-slow` kills after each action was begun and before it is confirmed; with TRITON_CANARY_KILLS=all (`make
-kills`) before and after every line.
+Scenario 3 through HAProxy here, 5 and 9 in test_kills_switch.py. In `make test-slow` the run is killed after each
+action was begun and before it is confirmed; in `make kills` (TRITON_CANARY_KILLS=all) before and after every line, also
+through Envoy and with the harness's own split.
 """
 
 from __future__ import annotations
@@ -44,13 +45,20 @@ PLACES: dict[str, Any] = {
     "emergency": partial(canary_through, kind=EmbeddedHaproxy, text=EMERGENCY, build="fp16", candidate={"fail": 0.5}),
     "blue-green": partial(blue_green, kind=EmbeddedHaproxy),
 }
+TESTED: dict[str, tuple[str, ...]] = {
+    "test_at_every_step": ("haproxy", "emergency", "blue-green"),
+    "test_with_something_dead_at_that_moment": ("haproxy", "blue-green"),
+    "test_recover_itself_may_be_killed_anywhere": ("emergency",),
+    "test_the_next_run_puts_it_back_first": ("haproxy",),
+}
+"""Where, in `make test-slow`."""
 
 
 class Course:
     """A place, the journal lines of a run there that came to its end, and how things were before and after it."""
 
-    def __init__(self, place: Place, folder: Path) -> None:
-        self.place, self.folder, self.count = place, folder, 0
+    def __init__(self, name: str, place: Place, folder: Path) -> None:
+        self.name, self.place, self.folder, self.count = name, place, folder, 0
         place.reset()
         self.before = place.state()
         whole, done = self._whole()
@@ -77,12 +85,10 @@ class Course:
         for _ in range(ATTEMPTS):
             self.count += 1
             out = self.folder / f"{self.count}-{line}-{when}"
-            command = [sys.executable, "-m", "tests.run.killed", str(line), when, "--", "run"]
-            command += [str(self.place.scenario(out)), "--out", str(out)]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
+            done = command(line, when, "run", self.place.scenario(out), "--out", out)
             if done.returncode == -signal.SIGKILL:
                 return only_folder(out)
-            # A noisy machine may make it decide in another way, after fewer lines.
+            # It may also decide in another way, after fewer lines.
             assert done.returncode in (1, 3), done.stderr
             self.place.reset()
         raise AssertionError(done.stderr)
@@ -93,16 +99,48 @@ class Course:
             return [(line, when) for line in range(1, len(self.lines) + 1) for when in ("before", "after")]
         return [(n, "after" if line["state"] == "begun" else "before") for n, line in enumerate(self.lines, 1)]
 
+    def last(self, *actions: str) -> int:
+        """The last line of such an action."""
+        return max(number for number, line in enumerate(self.lines, 1) if line["action"] in actions)
 
-@pytest.fixture(scope="module", params=PLACES)
-def course(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
-    missing = {"own": None, "envoy": envoy.available()}.get(request.param, haproxy.available())
+    def kinds(self) -> list[int]:
+        """The line in which the last action of each kind that changes something is confirmed."""
+        known = {line["action"] for line in self.lines}
+        wanted = ["models.set", "route.set", "route.header", "config.write", "hook.run"]
+        if self.name == "blue-green" and not ALL:
+            wanted = ["models.set", "hook.run"]
+        return [self.last(action) for action in wanted if action in known]
+
+
+@pytest.fixture(scope="module", params=["own", "haproxy", "envoy"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def whole(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
+    missing = {"own": None, "envoy": envoy.available()}.get(name, haproxy.available())
     if missing:
         pytest.skip(missing)
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp(name)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
-        yield Course(stack.enter_context(PLACES[request.param](folder)), folder)
+        yield Course(name, stack.enter_context(PLACES[name](folder)), folder)
+
+
+@pytest.fixture
+def course(name: str, request: pytest.FixtureRequest) -> Course:
+    if not ALL and name not in TESTED[request.node.originalname]:
+        pytest.skip("in `make kills`")
+    found = request.getfixturevalue("whole")
+    assert isinstance(found, Course)
+    return found
+
+
+def command(line: int, when: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command, killed at that line of a journal."""
+    killed = [sys.executable, "-m", "tests.run.killed", str(line), when, "--", *map(str, arguments)]
+    return subprocess.run(killed, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -114,14 +152,16 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def as_it_should_be(course: Course, folder: Path) -> None:
     """As before the run; or as the run wanted, if it had said in its journal that it had come to its end."""
-    last = journal(folder)[-1]
-    ended = [line for line in journal(folder) if line["action"] == "run.end" and line["state"] == "done"]
-    assert course.place.state() == (course.after if ended else course.before), last
+    lines = journal(folder)
+    ended = any(line["action"] == "run.end" and line["state"] == "done" for line in lines)
+    assert course.place.state() == (course.after if ended else course.before), lines[-1]
+    promoted = ended and course.code == 0
     if course.place.router is None:
-        share = json.loads((folder / "split.json").read_text()) if (folder / "split.json").exists() else None
-        assert share is None or share["candidate_share"] == (1.0 if ended and course.code == 0 else 0.0)
+        split = folder / "split.json"
+        share = json.loads(split.read_text())["candidate_share"] if split.exists() else 0.0
+        assert share == (1.0 if promoted else 0.0)
     else:
-        assert course.place.answers() == {"2" if ended and course.code == 0 else "1"}, last
+        assert course.place.answers() == {"2" if promoted else "1"}, lines[-1]
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -139,77 +179,60 @@ def test_at_every_step(course: Course, part: int) -> None:
         course.place.reset()
 
 
-def kinds(course: Course) -> dict[str, int]:
-    """A line of each kind of action that changes something, the last `done` of it."""
-    wanted = ("models.set", "route.set", "route.header", "config.write", "hook.run")
-    found = {}
-    for number, line in enumerate(course.lines, 1):
-        if line["state"] == "done" and line["action"] in wanted:
-            found[line["action"]] = number
-    return found
-
-
 @pytest.mark.parametrize("dead", ["router", "triton"])
 def test_with_something_dead_at_that_moment(course: Course, dead: str) -> None:
     """It says what it could not put back, and the command that finishes it does so once the dead thing is there."""
-    place = course.place
-    if dead == "router" and place.router is None:
+    place, router = course.place, course.place.router
+    if dead == "router" and router is None:
         pytest.skip("the harness's own split is a file")
-    for action, line in kinds(course).items():
+    for line in course.kinds():
         folder = course.killed(line, "before")
         wait_for(lambda folder=folder: not processes_of(folder), "no process is left")
         changed = targets(pending(read(folder)))
         if dead == "router":
-            assert place.router is not None
-            place.router.stop()
+            assert router is not None
+            router.stop()
+            named = router.control
             hit = any(not target.startswith("grpc://") for target in changed)
         else:
-            running = [triton for triton in place.tritons.values() if triton.alive]
-            for triton in running:
+            for triton in place.tritons.values():
                 triton.stop()
-            hit = any(target.startswith("grpc://") for target in changed)
+            named = place.tritons["blue"].grpc_url
+            hit = named in changed
         recovered = canary("recover", folder)
-        if hit:
-            assert recovered.code == 4, (action, recovered.stderr)
-            said = [text for text in recovered.stderr.splitlines() if text.startswith("NOT PUT BACK: ")]
-            assert said, recovered.stderr
-            assert all(f"triton-canary recover {shlex.quote(str(folder))}" in text for text in said), said
-            named = place.router.control if dead == "router" and place.router else "grpc://"
-            assert any(named in text for text in said), said
+        assert recovered.code == (4 if hit else 0), (course.lines[line - 1], recovered.stderr)
+        said = [text for text in recovered.stderr.splitlines() if text.startswith("NOT PUT BACK: ")]
+        assert any(named in text for text in said) is hit, said
+        assert all(f"triton-canary recover {shlex.quote(str(folder))}" in text for text in said), said
         if dead == "router":
-            assert place.router is not None
-            place.router.start()
+            place.start_router_again()
         else:
-            for triton in running:
-                triton.up(bare=hit and triton is place.tritons["blue"] and "green" not in place.tritons)
+            # Green did not run before: it is blue that comes back, as after a crash with nothing loaded.
+            place.tritons["blue"].up(bare=hit)
         finished = canary("recover", folder)
-        assert finished.code == 0, (action, finished.stderr)
+        assert finished.code == 0, (course.lines[line - 1], finished.stderr)
         as_it_should_be(course, folder)
         course.place.reset()
 
 
 def test_recover_itself_may_be_killed_anywhere(course: Course) -> None:
-    """The worst moment of the run, and each line that its recovery writes."""
-    last = max(
-        number for number, line in enumerate(course.lines, 1) if line["action"] not in ("run.end", "route.drain")
-    )
+    """From the last moment of the run at which there is most to be put back, at each line that its recovery writes."""
+    at = course.last("models.set", "route.set", "config.write", "hook.run")
     line = 1
     while True:
-        folder = course.killed(last, "before")
-        command = [sys.executable, "-m", "tests.run.killed", str(line), "before", "--", "recover", str(folder)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
+        folder = course.killed(at, "before")
+        killed = command(line, "before", "recover", folder)
         recovered = canary("recover", folder)
         assert recovered.code == 0, recovered.stderr
         as_it_should_be(course, folder)
         course.place.reset()
-        if done.returncode != -signal.SIGKILL:
+        if killed.returncode != -signal.SIGKILL:
             return
-        line += 1 if ALL else 3
+        line += 1 if ALL else 2
 
 
 def test_the_next_run_puts_it_back_first(course: Course) -> None:
-    last = max(number for number, line in enumerate(course.lines, 1) if line["action"] == "route.set")
-    folder = course.killed(last, "after")
+    folder = course.killed(course.last("route.set"), "after")
     done = course.place.run(course.folder / "next")
     assert f"{folder}: this earlier run had left changes, put back now: " in done.stderr
     assert not owes(read(folder))

@@ -14,8 +14,8 @@ import pytest
 from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import UsageError
 from harness.recording import read_table
-from harness.run import operate
 from harness.run.execute import Result
+from harness.run.operations.operate import operate
 from harness.scenario import Operation, load
 from tests.processes import family, name
 from tests.run.conftest import Background, canary, only_folder

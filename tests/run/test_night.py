@@ -15,11 +15,11 @@ import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import UsageError
-from harness.run import operate
 from harness.run.execute import Result
 from harness.run.operations import operate as operating
 from harness.run.operations.clock import Clock
 from harness.run.operations.night import observe
+from harness.run.operations.operate import operate
 from harness.scenario import Operation, load
 from harness.triton import Batching, Control
 from tests.run.conftest import Background, canary, only_folder

@@ -16,10 +16,10 @@ import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import UsageError
-from harness.run import operate
 from harness.run.execute import Result
 from harness.run.operations import demonstration
 from harness.run.operations.demonstration import break_version
+from harness.run.operations.operate import operate
 from harness.scenario import Operation, load
 from harness.store import open_store, publish
 from harness.triton import Control

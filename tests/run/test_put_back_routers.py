@@ -217,17 +217,16 @@ def blue_green(tmp_path: Path, start_blue: list[str]) -> tuple[Journal, Router, 
     route(journal, router, 1.0)
     run_hook(journal, f"stop {URL}", touched(tmp_path, "blue-down"), undo=start_blue)
     (tmp_path / "ran").unlink()
-    green = Triton(told, 2)
-    green.unload = lambda _model: green.told.append(f"unloads {(tmp_path / 'ran').read_text()}")  # type: ignore[attr-defined]
-    return journal, router, Live({router.target: router}, {GREEN: green, URL: Triton(told, 1)})  # type: ignore[dict-item]
+    return journal, router, Live({router.target: router}, {URL: Triton(told, 1)})  # type: ignore[dict-item]
 
 
 def test_a_stopped_server_is_started_before_the_traffic_and_a_started_one_stops_after_it(tmp_path: Path) -> None:
     journal, router, live = blue_green(tmp_path, touched(tmp_path, "blue-up"))
     router.told.clear()
     assert put_back(journal, lambda _: None, live) == []
-    assert router.told == [f"{router.target} 0.0", f"{router.target} drains candidate", "unloads blue-up "]
+    assert router.told == [f"{router.target} 0.0", f"{router.target} drains candidate"], "green's models end with it"
     assert (tmp_path / "ran").read_text() == "blue-up green-down "
+    assert not owes(read(tmp_path))
     assert put_back(journal, lambda _: None, live) == []
     assert (tmp_path / "ran").read_text() == "blue-up green-down ", "and only once"
 
@@ -235,12 +234,12 @@ def test_a_stopped_server_is_started_before_the_traffic_and_a_started_one_stops_
 def test_traffic_stays_where_it_is_answered_if_its_server_cannot_be_started(tmp_path: Path) -> None:
     journal, router, live = blue_green(tmp_path, ["/no/such/program"])
     failures = put_back(journal, lambda _: None, live)
-    hook, split, *rest = failures
+    hook, split, green = failures
     assert hook.startswith(f"hook.run stop {URL}: ")
     assert "/no/such/program" in hook
     assert split.startswith(f"route.set {router.target}: left as it is while 'stop {URL}' is not undone")
     assert router.share == 1.0
-    assert [one.split(":")[0] for one in rest] == ["models.set grpc", "hook.run start grpc"]
+    assert green.startswith(f"hook.run start {GREEN}: left as it is while {router.target} is not back")
     assert not (tmp_path / "ran").exists(), "green serves on"
 
 

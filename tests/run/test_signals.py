@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from harness.run import Interrupted, interruptible
+from harness.run.signals import Interrupted, interruptible
 
 
 def test_an_interrupt_that_somebody_swallowed_is_raised_again() -> None:

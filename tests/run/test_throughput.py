@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import execute
+from harness.run.execute import execute
 from harness.scenario import Scenario, load
 
 SCENARIO = """

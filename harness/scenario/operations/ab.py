@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from harness.scenario import quality
 from harness.scenario.fields import Duration, Share, Wrong, between
 from harness.scenario.operations.ab_sections import AbArm, AbIngress, AbMetric, AbTarget
+from harness.scenario.operations.ab_units import too_few
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
 from harness.scenario.plan.experiment import drawn, of_prompts
@@ -22,8 +22,6 @@ from harness.types import Arm, ArmName, Experiment
 from harness.units import format_duration, format_percent
 
 MOST_UNITS = 1_000_000
-MISSES = 0.05
-"""How often any interval of an A/B test may miss (judge.operations.ab.effects.TOGETHER)."""
 ARMS: dict[ArmName, Literal["A", "B"]] = {"baseline": "A", "candidate": "B"}
 """The header's values, by what files of a run call the arms."""
 
@@ -192,44 +190,18 @@ class AbTest(Operation):
             f"warm-up, {through}; every request is recorded with its unit and assignment",
             "check that each answer came from its unit's arm, that no unit saw both, and that units and their requests "
             "are split as planned",
-            f"compare {', '.join(one.words for one in self.metrics)}, with intervals that resample units{self._few}",
+            f"compare {', '.join(one.words for one in self.metrics)}, with intervals that resample units"
+            + too_few(self.experiment(), self.analyse, self._sent, self._margin_of_errors, len(self.metrics)),
         )
 
     @property
-    def _few(self) -> str:
-        """Whether there are too few units to rule out more failures than the margin allows, for people.
+    def _sent(self) -> float:
+        """Requests that are counted, as far as the load says how many."""
+        return self.load.rate * self.duration_s if self.load.rate is not None else math.inf
 
-        Where no request fails, n units bound the share of units that fail always by m where (1 - m)^n is as small as
-        the chance that any of the intervals may miss allows.
-        """
-        margin = next(one.allowed for one in self.metrics if one.metric == "errors")
-        needed = math.ceil(math.log(MISSES / 2 / len(self.metrics)) / math.log1p(-margin))
-        found = self._units_that_tell()
-        if found >= needed:
-            return ""
-        return (
-            f"; errors within {format_points(margin)} take about {needed} units of each arm without any failure, and "
-            f"these are worth about {round(found)}: not enough"
-        )
-
-    def _units_that_tell(self) -> float:
-        """Of the smaller arm, by Kish's effective number: as many that are as active as each other would tell as much."""
-        found = self.experiment()
-        active = [found.activity[number] if found.activity else 1.0 for number in range(len(found.units))]
-        if found.of_prompts:
-            counts = Counter(found.of_prompts)
-            active = [float(counts[number]) for number in range(len(found.units))]
-        mine: dict[ArmName, list[float]] = {"baseline": [], "candidate": []}
-        for arm, how, weight in zip(found.arms, found.assignments, active, strict=True):
-            if how == "hash" or self.analyse == "all":
-                mine[arm].append(weight)
-        sent = self.load.rate * self.duration_s if self.load.rate is not None else math.inf
-        each = sent / sum(active)
-        # Requests come by chance: to their squares that adds as many as there are.
-        return min(
-            (sum(arm) ** 2 / (sum(weight**2 for weight in arm) + sum(arm) / each) if arm else 0.0)
-            for arm in mine.values()
-        )
+    @property
+    def _margin_of_errors(self) -> float:
+        return next(one.allowed for one in self.metrics if one.metric == "errors")
 
     def server(self, arm: AbArm) -> str | None:
         """Where it serves; None for the embedded server."""

@@ -11,10 +11,10 @@ import pytest
 
 from harness.embedded import EmbeddedServer
 from harness.errors import ChangedMeanwhile, LoadFailed, LoadMismatch, UnsafeChange, UsageError, VersionMissing
-from harness.run import Interrupted
 from harness.run.models import Rules, Site, load, open_site, restore, unload, unversioned
 from harness.run.models import loading as loading_module
 from harness.run.models.history import history
+from harness.run.signals import Interrupted
 from harness.triton import Control
 from tests.run.models.conftest import BAD, GOOD, LATE, MODEL, QUICK, Clients
 

@@ -50,19 +50,21 @@ def findings(observations: Facts, tables: Tables) -> tuple[Finding, ...]:
     rows = Rows.of(SAMPLES.empty_table() if samples is None else samples, observations)
     checks = assignment(rows, observations)
     load = _load(observations)
-    return (*checks, load, *effects(rows, tables("scores"), observations, _broken(checks), load))
+    broken = _broken(checks)
+    void = f"because of {broken.metric}" if broken is not None else ""
+    return (*checks, load, *effects(rows, tables("scores"), observations, void, load))
 
 
 def decide(observations: Facts, found: Sequence[Finding]) -> tuple[Decision, str]:
     """The verdict and its reason, which begins with the answer."""
-    checks = [one for one in found if one.metric.startswith("assignment.")]
-    if broken := [one for one in checks if one.outcome == "fail"]:
-        return "rollback", f"{NOTHING}: {broken[0].reason}"
+    broken = _broken([one for one in found if one.metric.startswith("assignment.")])
+    if broken is not None and broken.outcome == "fail":
+        return "rollback", f"{NOTHING}: {broken.reason}"
     if not observations.get("finished"):
         why = str(observations.get("error") or "")
         return "inconclusive", f"{NOT_ENOUGH}: The experiment did not come to its end{f': {why}' if why else ''}"
-    if why := _broken(checks):
-        return "inconclusive", f"{NOTHING}: {why}"
+    if broken is not None:
+        return "inconclusive", f"{NOTHING}: {broken.reason}"
     compared = [one for one in found if answer_in(one.reason)]
     if not compared:
         return "inconclusive", f"{NOT_ENOUGH}: Nothing was compared"
@@ -123,11 +125,13 @@ def _brief(finding: Finding) -> str:
     return f"{finding.metric} {values} {unit}"
 
 
-def _broken(checks: Sequence[Finding]) -> str:
-    """Why nothing can be said; "" if it can."""
-    return next((one.reason for one in checks if one.outcome == "fail"), "") or next(
-        (one.reason for one in checks if one.outcome != "pass"), ""
-    )
+def _broken(checks: Sequence[Finding]) -> Finding | None:
+    """Why nothing can be said: the first check that failed, or that could not be made."""
+    for outcomes in (("fail",), ("inconclusive", "no data")):
+        for one in checks:
+            if one.outcome in outcomes:
+                return one
+    return None
 
 
 def _load(observations: Facts) -> Finding:
