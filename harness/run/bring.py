@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from harness.errors import UsageError, WorldError
+from harness.errors import UnsafeChange, UsageError, WorldError
 from harness.run.act import named
-from harness.run.deploy import Deploy
+from harness.run.deploy import SETTLE_S, Deploy
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.run.strays import Guard, counted, refuse_to_take_over
@@ -61,11 +62,23 @@ class Bring:
             raise UsageError(f"{named(arm)} is not served on {arm.url}: ready are {list(served)}")
         wanted = self.scenario.target
         if wanted.server is None and not wanted.versioned_clients:  # nobody knows the address of our own
-            routed = self._routed("baseline") if self.target.front else None
+            routed = self._routed("baseline") if self.target.front and not self.target.apart else None
             refuse_to_take_over(control, arm, served, self.say, routed)
         self._watch_strays(stack)
         self.say(f"loading {named(arm)} beside {list(served)}")
         set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repositories["candidate"])
+        self._settle()
+
+    def _settle(self) -> None:
+        """Clients that are taken over show at once: those of an ingress that makes them name no version, too."""
+        if self.guard is None or self.target.front is None:
+            return
+        time.sleep(SETTLE_S)
+        if self.guard.alarm_ns is not None:
+            raise UnsafeChange(
+                f"requests reach {named(self.target.arms['candidate'])} that this run did not send: the ingress has to "
+                "make each request name the version of its arm"
+            )
 
     def deploy(
         self, stage: StagePlan, expects: ModelInfo, stack: ExitStack,
@@ -80,7 +93,8 @@ class Bring:
         control = stack.enter_context(Control(arm.url, access_of(arm), load_timeout_s=max(stage.duration_s, 1.0)))
         asked = None
         if served and arm.version > max(served) and not self.scenario.target.versioned_clients:
-            own: ArmName | None = "baseline" if target.arms["baseline"].version == max(served) else None
+            same = not target.apart and target.arms["baseline"].version == max(served)
+            own: ArmName | None = "baseline" if same else None
             asked = counted(control, arm.model, max(served), self._ours(own), self.say)
         self._watch_strays(stack)
         with Deploy(

@@ -116,6 +116,8 @@ class _Run:
         self.swap: Swap | None = None
         self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
         self._said_lost: set[str] = set()
+        self._moved: float | None = None
+        """The share that the run itself set last."""
         self.settled = False
         """What the verdict wanted is done: nothing that happens from here on undoes it."""
 
@@ -163,9 +165,10 @@ class _Run:
             decision = self._after_the_load()
         since_ns = self.walk.now_ns()
         if decision == "promote":
+            self._refuse_overruling()
             self.act.promote()
         else:
-            self._fail()
+            self._fail(decision)
         self._settle(decision)
         if decision != "promote":
             self._see_baseline_answer(since_ns)
@@ -238,7 +241,8 @@ class _Run:
         )  # fmt: skip
         if front is not None:
             self.folder.meta["ingress"] = {
-                "routers": [router.target for router in routers], "pattern": routers[0].pattern,
+                "routers": [router.target for router in routers],
+                "pattern": "turns" if all(router.pattern == "turns" for router in routers) else "random",
                 "url": front.entry.url,
             }  # fmt: skip
             self.folder.save()
@@ -283,8 +287,9 @@ class _Run:
         about: dict[str, Any] = {"url": arm.url, "model": arm.model, "version": arm.version}
         if own := self.scenario.arms[name].devices:
             about["gpus"] = list(own)
-        unseen = self.scenario.deploy or self.scenario.target.swap
-        steps = () if unseen else self.target.controls[name].steps(arm.model, arm.version)
+        control = self.target.controls.get(name)
+        unseen = self.scenario.deploy or self.scenario.target.swap or control is None
+        steps = () if unseen or control is None else control.steps(arm.model, arm.version)
         return {**about, "steps": [f"{model}/{version}" for model, version in steps]} if steps else about
 
     def _stages(self, stack: ExitStack) -> Decision:
@@ -294,10 +299,8 @@ class _Run:
             self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {name}")
             if stage.mode != "split" or stage.purpose == "alone":
                 self.generator.route(None)  # a comparison needs its arms, whatever the traffic's split is
-            elif not self.traffic.at(stage.candidate_share):
-                self.traffic.to(stage.candidate_share)
-                if stage.routed and stage.candidate_share:
-                    self.say(f"back with one command: {self.traffic.way_back}")
+            else:
+                self._move(stage)
             if stage.routed:
                 self._note_routed()
             if self.swap is not None:
@@ -308,6 +311,22 @@ class _Run:
             if stage.purpose == "warm-up":
                 self._tell_plan(verdict)
         return "promote"
+
+    def _move(self, stage: StagePlan) -> None:
+        """The users' traffic as the stage wants it; somebody who moved it by hand meanwhile is not overruled."""
+        self._refuse_overruling()
+        known = self._moved == stage.candidate_share
+        if not known and (stage.candidate_share or not self.traffic.at(0.0)):
+            self.traffic.to(stage.candidate_share)
+        self._moved = stage.candidate_share
+        if stage.routed and stage.candidate_share and not known:
+            self.say(f"back with one command: {self.traffic.way_back}")
+
+    def _refuse_overruling(self) -> None:
+        if self._moved is not None and not self.traffic.at(self._moved):
+            raise WorldError(
+                f"somebody changed the split since the run had set it to {self._moved:.3g}: it goes no further"
+            )
 
     def _walk(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
         if stage.purpose != "deploy":
@@ -332,17 +351,20 @@ class _Run:
             if finding.metric.startswith("plan."):
                 self.say(finding.reason.removeprefix("for information: "))
 
-    def _fail(self) -> None:
-        """Not promoted, so back to the baseline. Without `on_fail`: all as before."""
+    def _fail(self, decision: Decision) -> None:
+        """Not promoted, so back to the baseline. Without `on_fail`: all as before, but a bad version keeps no users."""
         self.generator.route(0.0)
         if self.scenario.on_fail is None:
             for failure in put_back(self.journal, self.say, self.live):
                 raise WorldError(failure)
+            if decision == "rollback" and self.target.front is not None:
+                self.act.back()
             return
+        self.act.back()
         guard = self.bring.guard
         if guard:
             guard.stop()
-        self.act.back(alarm=guard is not None and guard.alarm_ns is not None)
+        self.act.leave(alarm=guard is not None and guard.alarm_ns is not None)
 
     def _see_baseline_answer(self, since_ns: int) -> None:
         """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""

@@ -6,8 +6,10 @@ A command is a program and its arguments, no shell. Running it twice must do no 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import WorldError
@@ -36,16 +38,24 @@ def call(what: str, command: Sequence[str], folder: Path) -> None:
     log = folder / LOG
     try:
         with log.open("ab") as output:
-            done = subprocess.run(
-                list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT_S,
-                check=False, env={**os.environ, "TRITON_CANARY_RUN": str(folder)},
+            process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**os.environ, "TRITON_CANARY_RUN": str(folder)},
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
             )  # fmt: skip
+            try:
+                code = process.wait(TIMEOUT_S)
+            except BaseException:
+                # With all that it has started: nobody waits for it any more.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
     except subprocess.TimeoutExpired:
         raise WorldError(f"{what}: {command[0]} did not end within {TIMEOUT_S:g} s (log: {log})") from None
     except OSError as error:
         raise WorldError(f"{what}: {command[0]}: cannot be run: {error.strerror}") from error
-    if done.returncode:
+    if code:
         lines = log.read_text(errors="replace")[-_LAST:].strip().splitlines()
         last = f": {lines[-1]}" if lines else ""
-        raise WorldError(f"{what}: {command[0]} ended with exit code {done.returncode}{last} (log: {log})")
+        raise WorldError(f"{what}: {command[0]} ended with exit code {code}{last} (log: {log})")

@@ -87,7 +87,11 @@ def _front(
         stack.callback(router.close)
     baseline = arms["baseline"]
     api: Api = baseline.api if url.startswith("http") else "kserve"
-    entry = replace(baseline, url=url, model=config.model or baseline.model, version=None, api=api)
+    # What the arms' servers are told in headers is no business of the ingress.
+    entry = replace(
+        baseline, url=url, model=config.model or baseline.model, version=None, api=api, headers=config.headers,
+        tls=config.tls.tls() if config.tls else None,
+    )  # fmt: skip
     return Front(routers, entry, Routed(config.served_by.lower(), names_of(control), _versions(arms)), config.api)
 
 

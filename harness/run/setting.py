@@ -27,6 +27,9 @@ def describe(scenario: Scenario) -> dict[str, Any]:
         if wanted[arm]:
             wanted[arm].pop("headers", None)
             wanted[arm].pop("tls", None)
+    if wanted["ingress"]:
+        wanted["ingress"].pop("headers", None)
+        wanted["ingress"].pop("tls", None)
     for key in ("prompts", "trace", "inputs", "tokenizer"):
         if wanted["load"][key]:
             wanted["load"][key] = Path(wanted["load"][key]).name

@@ -77,6 +77,9 @@ class Walk:
                 raise WorldError(f"stage {plan.index + 1} did not end: requests are stuck beyond their deadline")
             decided = self.stages[-1].decided_ns is not None
             failing = self.watch.failed("candidate", plan.index)
+            if plan.routed:
+                # A candidate that hangs says nothing, not even who it is.
+                failing += self.watch.failed("unknown", plan.index)
             if failing > failed:
                 failed = failing
                 next_look_ns = min(next_look_ns, looked_ns + max(int(HURRY_S * 1e9), int(took_ns / LOOK_SHARE)))
@@ -88,7 +91,7 @@ class Walk:
                 looked_ns = self.now_ns()
                 took_ns = looked_ns - now_ns
                 next_look_ns = self.now_ns() + max(int(LOOK_S * 1e9), int(took_ns / LOOK_SHARE))
-                if leaning.verdict == "rollback":
+                if leaning.verdict == "rollback" or _nobodys(leaning):
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
                     return judge_stage(self.watch.evidence(), plan.index)
                 if leaning.verdict == "promote" and not ending:
@@ -149,3 +152,11 @@ class Walk:
                 leaning=leaning, done=tuple(self.verdicts),
             )
         )  # fmt: skip
+
+
+def _nobodys(verdict: StageVerdict) -> bool:
+    """Requests fail, and nobody says whose: they are not sent on until the stage is over."""
+    return any(
+        finding.metric == "validity.attribution" and finding.outcome != "pass" and "failed" in finding.reason
+        for finding in verdict.findings
+    )

@@ -15,6 +15,7 @@ from functools import cached_property
 from harness.errors import Unreachable, UnsafeChange
 from harness.judge import STRAYS
 from harness.run.models.traffic import Arrivals, Strays, unversioned
+from harness.run.traffic import BLIND
 from harness.telemetry import Sampler, Value
 from harness.triton import Control, Refused
 from harness.types import Arm
@@ -27,6 +28,10 @@ BLIND_S = 10.0
 """A guard that has seen nothing for this long is none."""
 
 
+class Blind(Refused):
+    """What is ours cannot be told from what is not."""
+
+
 class StrayCount:
     """Of one version on one server. To be made while none of our own requests is in flight there.
 
@@ -36,13 +41,18 @@ class StrayCount:
     def __init__(self, control: Control, model: str, version: int, own: Callable[[], int]) -> None:
         self._control, self._model, self.version, self._own = control, model, version, own
         self._own_before = own()
+        # Triton counts a request just after it has answered it.
+        time.sleep(POLL_S)
         self._before = self._total()
         self.seen = 0
 
     def look(self) -> int:
-        """Strays so far, at least; it never falls."""
+        """Strays so far, at least; it never falls. Raises Blind once nobody knows any more how many are no strays."""
         total = self._total() - self._before
-        self.seen = max(self.seen, total - (self._own() - self._own_before))
+        own = self._own()
+        if own >= BLIND:
+            raise Blind("an ingress began to count anew")
+        self.seen = max(self.seen, total - (own - self._own_before))
         return self.seen
 
     def _total(self) -> int:
@@ -97,6 +107,8 @@ class Guard:
         while not self._stopping.wait(POLL_S):
             try:
                 count = self._count.look()
+            except Blind:
+                return  # no further reading, so the judge sees that nobody looked
             except (Unreachable, Refused):
                 if time.monotonic() - seen_s > BLIND_S:
                     raise
@@ -121,7 +133,7 @@ def counted(
     if own is None:
         say(
             f"requests at {model} version {version} that are not ours cannot be told from ours: load workers on other "
-            "hosts send them"
+            "hosts send them, or an ingress that does not say how many it gave"
         )
         return None
     try:

@@ -89,7 +89,8 @@ def _running(scenario: Scenario, _: RunFolder, journal: Journal, stack: ExitStac
     candidate = scenario.candidate
     arms = {name: _arm(config, scenario.target.url) for name, config in scenario.arms.items()}
     front = user_ingress(scenario, arms, stack)
-    if candidate.start is not None:
+    if candidate.start is not None and not _lives(arms["candidate"]):
+        # One that lives has perhaps users, and is not ours to stop.
         run_hook(journal, f"start {candidate.url}", candidate.start, undo=candidate.stop)
         _await_live(arms["candidate"])
     common = scenario.target.repository
@@ -116,6 +117,15 @@ def _running(scenario: Scenario, _: RunFolder, journal: Journal, stack: ExitStac
         stop={name: stopper(name) for name, config in scenario.arms.items() if config.stop is not None},
         apart=candidate.url is not None,
     )
+
+
+def _lives(arm: Arm) -> bool:
+    with Control(arm.url, access_of(arm)) as control:
+        try:
+            control.live()
+        except WorldError:
+            return False
+    return True
 
 
 def _await_live(arm: Arm) -> None:

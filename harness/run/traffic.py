@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from harness.errors import CanaryError, WorldError
+from harness.errors import CanaryError, UsageError, WorldError
 from harness.ingress import Drained, Ingress
 from harness.run.journal import Journal
-from harness.run.moving import route
+from harness.run.moving import route, route_headers
 from harness.types import ArmName
 
 Say = Callable[[str], None]
-NEAR = 0.002
-"""Shares that differ by less are the same: a router's weights are whole numbers."""
+NEAR = 0.02
+"""A share that a router's whole weights can only come near to is off by at most this part of the smaller one."""
 BLIND = 1 << 60
 
 
 class Traffic:
-    """`routers` in the order in which they are changed. One that fails does not keep the others from their turn."""
+    """`routers` are changed at the same time: one that hangs or fails does not keep the others from their turn."""
 
     def __init__(self, journal: Journal, routers: Sequence[Ingress], say: Say) -> None:
         self._journal, self._say = journal, say
@@ -28,19 +29,32 @@ class Traffic:
         """Give the candidate that share everywhere. Raises WorldError, naming each router that does not have it."""
         self._each(lambda router: route(self._journal, router, candidate_share))
 
+    def back(self) -> None:
+        """Everything to the baseline, also what a header led to the candidate. Raises as `to`."""
+
+        def one(router: Ingress) -> None:
+            route(self._journal, router, 0.0)
+            headers = router.read().headers
+            route_headers(self._journal, router, {v: arm for v, arm in headers.items() if arm != "candidate"})
+
+        self._each(one)
+
     @property
     def way_back(self) -> str:
         """The command that gives all traffic to the baseline."""
         return f"triton-canary route rollback {' '.join(shlex.quote(router.target) for router in self.routers)}"
 
     def at(self, candidate_share: float) -> bool:
-        """Whether every router gives it that share already."""
-        return all(abs(router.read().candidate_share - candidate_share) < NEAR for router in self.routers)
+        """Whether every router gives it that share, as near as it can. Nothing and everything are exact."""
+        off = NEAR * min(candidate_share, 1 - candidate_share)
+        return all(abs(router.read().candidate_share - candidate_share) <= off for router in self.routers)
 
     @property
     def share(self) -> float:
-        """The candidate's, where it has most."""
-        return max(router.read().candidate_share for router in self.routers)
+        """The candidate's, where it has most; a header that leads to it counts as everything."""
+        splits = [router.read() for router in self.routers]
+        led = any("candidate" in split.headers.values() for split in splits)
+        return 1.0 if led else max((split.candidate_share for split in splits), default=0.0)
 
     def requests(self) -> dict[ArmName, int]:
         """Given to each arm so far by the split, of whomever, over all routers; {} where one does not tell, or routes
@@ -56,8 +70,30 @@ class Traffic:
                 found[arm] = found.get(arm, 0) + count
         return found
 
+    def refuse_to_lose(self, arm: ArmName) -> None:
+        """Raises WorldError where users would be without an answer if `arm` went."""
+        other: ArmName = "baseline" if arm == "candidate" else "candidate"
+
+        def one(router: Ingress) -> None:
+            split = router.read()
+            share = split.candidate_share if arm == "candidate" else 1 - split.candidate_share
+            led = [value for value, to in split.headers.items() if to == arm]
+            if share:
+                why = f"gives it {share:.4%} of the traffic"
+            elif led:
+                why = f"leads the header's value {led[0]} to it"
+            elif other in split.down:
+                why = f"holds the {other} for unable to serve"
+            else:
+                return
+            raise WorldError(f"the {arm} stays: {router.target} {why}")
+
+        self._each(one)
+
     def drain(self, arm: ArmName, deadline_s: float, *, cut: bool = False) -> list[Drained]:
-        """Wait at each router until `arm` has answered what it has; what could not be waited for is said."""
+        """Wait at each router until `arm` has answered what it has; what could not be waited for is said. Raises
+        UsageError where it still gets traffic.
+        """
         found: list[Drained] = []
 
         def one(router: Ingress) -> None:
@@ -66,7 +102,7 @@ class Traffic:
 
         try:
             self._each(one)
-        except CanaryError as error:
+        except WorldError as error:
             # Nothing that follows is safer for waiting longer.
             self._say(f"not drained: {error}")
         for drained in found:
@@ -74,19 +110,25 @@ class Traffic:
         return found
 
     def counted(self, arm: ArmName) -> Callable[[], int] | None:
-        """How many requests the routers have given to `arm` from now on, of whomever; None where one does not tell."""
-        if any((requests := router.read().requests) is None or arm not in requests for router in self.routers):
-            return None
-        counts = [_Counted(router, arm, self._say) for router in self.routers]
+        """How many requests the routers have given to `arm` from now on, of whomever, those in flight now among them;
+        None where one does not tell.
+        """
+        counts: list[_Counted] = []
+        for router in self.routers:
+            split = router.read()
+            given, flying = (split.requests or {}).get(arm), (split.in_flight or {}).get(arm)
+            if given is None or flying is None:
+                return None
+            counts.append(_Counted(router, arm, given, flying, self._say))
         return lambda: sum(count() for count in counts)
 
     def _each(self, act: Callable[[Ingress], None]) -> None:
-        errors: list[CanaryError] = []
-        for router in self.routers:
-            try:
-                act(router)
-            except CanaryError as error:
-                errors.append(error)
+        with ThreadPoolExecutor(max(len(self.routers), 1)) as pool:
+            futures = [pool.submit(act, router) for router in self.routers]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, CanaryError) or isinstance(error, UsageError):
+                raise error
         if len(errors) == 1:
             raise errors[0]
         if errors:
@@ -107,21 +149,18 @@ class _Counted:
     nobody knows, and BLIND is what it says, so that no request of ours is ever taken for somebody else's.
     """
 
-    def __init__(self, router: Ingress, arm: ArmName, say: Say) -> None:
+    def __init__(self, router: Ingress, arm: ArmName, given: int, flying: int, say: Say) -> None:
         self._router, self._arm, self._say = router, arm, say
-        self._before = self._last = self._read()
+        # What is in flight now will end, and be counted by the server, after this moment.
+        self._before, self._last = given - flying, given
         self._blind = False
 
     def __call__(self) -> int:
-        now = self._read()
-        if not self._blind and (now is None or self._last is None or now < self._last):
+        now = (self._router.read().requests or {}).get(self._arm)
+        if not self._blind and (now is None or now < self._last):
             self._blind = True
             self._say(f"{self._router.target}: its counters began again: strays cannot be seen any more")
-        if self._blind or now is None or self._before is None:
+        if self._blind or now is None:
             return BLIND
         self._last = now
         return now - self._before
-
-    def _read(self) -> int | None:
-        requests = self._router.read().requests
-        return None if requests is None else requests.get(self._arm)

@@ -18,12 +18,13 @@ def against_itself(scenario: Scenario | Operation) -> Scenario:
     """
     if isinstance(scenario, Operation):
         raise UsageError(f"{scenario.name}: compares no two arms, so there is nothing to calibrate")
-    baseline = scenario.baseline
+    # Nothing is started or stopped for it, either.
+    baseline = scenario.baseline.model_copy(update={"start": None, "stop": None})
     twin = baseline if scenario.target.server is None else _twin(baseline, scenario.candidate)
     return scenario.model_copy(
         update={
-            "candidate": twin, "stable": None, "store": None, "deploy": None, "on_fail": None, "on_promote": None,
-            "ingress": None, "name": f"{scenario.name}-calibration",
+            "baseline": baseline, "candidate": twin, "stable": None, "store": None, "deploy": None, "on_fail": None,
+            "on_promote": None, "ingress": None, "name": f"{scenario.name}-calibration",
         }
     )  # fmt: skip
 

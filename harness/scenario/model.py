@@ -92,6 +92,13 @@ class Scenario(Section):
             return arm
         return arm.model_copy(update={"repository": path_of(arm.repository, f"{info.field_name}.repository", info)})
 
+    @field_validator("ingress", mode="after")
+    @classmethod
+    def _certificates_there(cls, ingress: IngressConfig | None, info: ValidationInfo) -> IngressConfig | None:
+        if ingress is None or ingress.tls is None:
+            return ingress
+        return ingress.model_copy(update={"tls": ingress.tls.seen_from("ingress.tls", info)})
+
     @field_validator("load", mode="after")
     @classmethod
     def _logprobs_for_quality(cls, load: LoadConfig, info: ValidationInfo) -> LoadConfig:

@@ -113,6 +113,12 @@ def ingress(
     apart = candidate.server is not None or target.url_of(baseline) != target.url_of(candidate)
     if apart:
         return
+    if wanted.server is not None and baseline.model != candidate.model:
+        raise Wrong(
+            "the ingress that is started tells versions apart, not models: give the candidate server: embedded",
+            "candidate",
+            "model",
+        )
     if wanted.speaks_grpc and baseline.model == candidate.model:
         raise Wrong(
             "gRPC names the version inside the message, where no ingress sees it: give each arm a Triton of its own "

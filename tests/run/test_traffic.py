@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from harness.errors import WorldError
+from harness.errors import UsageError, WorldError
 from harness.ingress import Drained, Pattern, Split
 from harness.run.journal import Journal, read
 from harness.run.traffic import BLIND, Traffic
@@ -21,6 +24,9 @@ class FakeRouter:
         self.target, self.dead, self.counts = f"fake+{name}:", dead, counts
         self.share, self.given = 0.0, {"baseline": 100, "candidate": 5}
         self.drained: list[tuple[str, float, bool]] = []
+        self.headers: dict[str, ArmName] = {}
+        self.down: tuple[ArmName, ...] = ()
+        self.flying = 0
 
     @property
     def pattern(self) -> Pattern:
@@ -28,16 +34,22 @@ class FakeRouter:
 
     def read(self) -> Split:
         self._alive()
-        return Split(self.share, requests=dict(self.given) if self.counts else None)  # type: ignore[arg-type]
+        flying = {"baseline": self.flying, "candidate": self.flying}
+        counts = {"requests": dict(self.given), "in_flight": flying} if self.counts else {}
+        return Split(self.share, dict(self.headers), down=self.down, **counts)  # type: ignore[arg-type]
 
     def set(self, candidate_share: float) -> None:
         self._alive()
         self.share = candidate_share
 
-    def header(self, values: Mapping[str, ArmName]) -> None: ...
+    def header(self, values: Mapping[str, ArmName]) -> None:
+        self._alive()
+        self.headers = dict(values)
 
     def drain(self, arm: ArmName, deadline_s: float, *, cut: bool = False) -> Drained:
         self._alive()
+        if arm == "baseline" and self.share < 1:
+            raise UsageError(f"{self.target}: the baseline still has a share")
         self.drained.append((arm, deadline_s, cut))
         return Drained(3, deadline_s, cut=3 if cut else 0)
 
@@ -58,7 +70,7 @@ def test_every_router_gets_the_share_and_a_journal_entry(tmp_path: Path, said: l
     traffic = Traffic(Journal(tmp_path), [one, two], said.append)
     traffic.to(0.5)
     assert (one.share, two.share) == (0.5, 0.5)
-    assert [(entry.target, entry.before, entry.wanted) for entry in read(tmp_path)] == [
+    assert sorted((entry.target, entry.before, entry.wanted) for entry in read(tmp_path)) == [
         ("fake+a:", 0.0, 0.5), ("fake+b:", 0.0, 0.5),
     ]  # fmt: skip
     assert traffic.at(0.5)
@@ -117,3 +129,89 @@ def test_a_router_that_does_not_count_says_so(tmp_path: Path, said: list[str]) -
     traffic = Traffic(Journal(tmp_path), [FakeRouter("a"), FakeRouter("b", counts=False)], said.append)
     assert traffic.counted("candidate") is None
     assert traffic.requests() == {}
+
+
+def test_the_way_back_takes_header_rules_along(tmp_path: Path, said: list[str]) -> None:
+    router = FakeRouter("a")
+    router.share, router.headers = 0.5, {"A": "baseline", "B": "candidate"}
+    traffic = Traffic(Journal(tmp_path), [router], said.append)
+    assert traffic.share == 1.0, "a header that leads to the candidate may lead everybody there"
+    traffic.back()
+    assert (router.share, router.headers) == (0.0, {"A": "baseline"})
+    assert [entry.action for entry in read(tmp_path)] == ["route.set", "route.header"]
+
+
+@pytest.mark.parametrize(
+    ("share", "headers", "down", "why"),
+    [
+        (1.0, {}, (), ""),
+        (0.999, {}, (), "gives it 0.1000% of the traffic"),
+        (1.0, {"A": "baseline"}, (), "leads the header's value A to it"),
+        (1.0, {}, ("candidate",), "holds the candidate for unable to serve"),
+    ],
+)
+def test_who_still_has_users_does_not_go(
+    tmp_path: Path, said: list[str], share: float, headers: dict[str, ArmName], down: tuple[ArmName, ...], why: str
+) -> None:
+    router = FakeRouter("a")
+    router.share, router.headers, router.down = share, headers, down
+    traffic = Traffic(Journal(tmp_path), [router], said.append)
+    if not why:
+        traffic.refuse_to_lose("baseline")
+        return
+    with pytest.raises(WorldError, match="the baseline stays: fake.a: ") as caught:
+        traffic.refuse_to_lose("baseline")
+    assert why in str(caught.value)
+
+
+def test_draining_what_still_has_traffic_is_no_small_thing(tmp_path: Path, said: list[str]) -> None:
+    with pytest.raises(UsageError, match="still has a share"):
+        Traffic(Journal(tmp_path), [FakeRouter("a")], said.append).drain("baseline", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "there"),
+    [(0.5, 0.5, True), (0.05, 0.0503, True), (0.05, 0.06, False), (0.001, 0.0, False), (0.0, 0.001, False),
+     (1.0, 0.999, False), (0.0, 0.0, True)],
+)  # fmt: skip
+def test_a_share_is_there_or_it_is_not(
+    tmp_path: Path, said: list[str], wanted: float, found: float, there: bool
+) -> None:
+    router = FakeRouter("a")
+    router.share = found
+    assert Traffic(Journal(tmp_path), [router], said.append).at(wanted) == there
+
+
+def test_one_that_hangs_does_not_hold_up_the_others(tmp_path: Path, said: list[str]) -> None:
+    free = threading.Event()
+
+    class Hangs(FakeRouter):
+        def read(self) -> Split:
+            free.wait(60)
+            raise WorldError("did not answer")
+
+    alive = FakeRouter("b")
+    alive.share = 0.5
+    traffic = Traffic(Journal(tmp_path), [Hangs("a"), alive], said.append)
+    thread = threading.Thread(target=suppressed, args=[traffic.back])
+    thread.start()
+    deadline = time.monotonic() + 60
+    while alive.share and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not free.is_set()
+    assert alive.share == 0.0
+    free.set()
+    thread.join()
+
+
+def suppressed(call: Callable[[], None]) -> None:
+    with contextlib.suppress(WorldError):
+        call()
+
+
+def test_what_is_in_flight_at_first_is_no_stray_when_it_ends(tmp_path: Path, said: list[str]) -> None:
+    router = FakeRouter("a")
+    router.flying = 4
+    count = Traffic(Journal(tmp_path), [router], said.append).counted("candidate")
+    assert count is not None
+    assert count() == 4

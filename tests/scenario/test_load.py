@@ -124,7 +124,7 @@ def test_a_scenario_cannot_be_changed(scenario_file: Path) -> None:
         ("{server: embedded}", "embedded", "2:9: target: expected a mapping (key: value), found 'embedded'"),
         ("keep_baseline: 10s", "keep_baseline: 25h", "17:29: on_promote.keep_baseline: expected 1ms to 1d, found 25h"),
         ("candidate: 100%", "candidate: 99%", "17:13: on_promote: needs a last stage that is a split with candidate: 100%"),  # noqa: E501
-        ("then: unload", "then: delete", "17:40: on_promote.then: expected 'unload', found 'delete'"),
+        ("then: unload", "then: delete", "17:40: on_promote.then: expected 'unload' or 'stop', found 'delete'"),
         ("name: fp8-canary", "name: a/b", "1:7: name: expected a name of letters, digits, . _ -, found 'a/b'"),
         ("model: smollm2, version: 1}", "version: 1}", "3:11: baseline.model: is missing"),
         ("baseline: {model: smollm2, version: 1}", "baseline: {model: smollm2}", "3:11: baseline: the embedded server needs the number of the version"),  # noqa: E501

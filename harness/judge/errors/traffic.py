@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness.judge import words
-from harness.judge.columns import BASELINE, CANCELLED, CANDIDATE
+from harness.judge.columns import BASELINE, CANCELLED, CANDIDATE, UNKNOWN
 from harness.judge.errors.failures import most_frequent, tally_of
 from harness.judge.statistics.counts import rate_lower, rate_upper
 from harness.judge.statistics.intervals import ALPHA_PASS
@@ -22,6 +22,9 @@ UNSEEN_S = 10.0
 def deployed(view: StageView) -> Finding:
     """`deploy.errors` of a deploy stage: v1 answers every request while v2 is brought, or the run is at fault."""
     first = tally_of(view, BASELINE)
+    if view.plan.routed:
+        # Nobody else was to get any, so those of which an ingress says nothing are its own.
+        first += tally_of(view, UNKNOWN)
     v1, v2 = view.names
     outcome: Outcome = "pass" if view.final else "inconclusive"
     if not first.requests:
@@ -114,10 +117,11 @@ def rollback(view: StageView) -> Finding | None:
         return None
     first_ns = int(bad.min())
     mine = samples.take((samples.arm == BASELINE) & (samples.done_ns >= first_ns) & (samples.status != CANCELLED))
-    lost = int(mine.failed.sum())
+    nobodys = samples.take((samples.arm == UNKNOWN) & samples.failed & (samples.sent_ns >= settled_ns))
+    lost = int(mine.failed.sum()) + len(nobodys)
     seconds = max(settled_ns - first_ns, 0) / 1e9
     v1, v2 = view.names
-    asked = words.count(len(mine), "request")
+    asked = words.count(len(mine) + len(nobodys), "request")
     kept = f"{lost} of {asked} at {v1} failed" if lost else f"none of {asked} at {v1} failed"
     return Finding(
         metric="traffic.rollback",

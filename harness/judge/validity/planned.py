@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE, UNKNOWN
 from harness.judge.errors.failures import busy_baseline, tally_of
+from harness.judge.metrics import ERRORS
 from harness.judge.statistics.distributions import binomial_p
 from harness.judge.validity.fault import Fault, everything, fault
 from harness.judge.view import StageView
@@ -15,7 +16,9 @@ from harness.types import ArmName
 
 MAX_LOST = 0.10
 SHARE_ALPHA = 0.001
-MAX_UNKNOWN = 0.01
+MAX_UNKNOWN, UNSEEN = 0.01, 0.1
+"""Of the candidate's requests, and of the errors that a gate allows it: what may be unseen."""
+FEW_UNKNOWN = 5
 TURNS = 6
 """A weighted round robin gives an arm at most 3 requests more or fewer than its share, in any stretch of what goes
 through it (measured on HAProxy: 1.76); a router splits at two places at most, HTTP and gRPC.
@@ -57,11 +60,20 @@ def requests(view: StageView) -> Fault | None:
 
 
 def attribution(view: StageView) -> Fault | None:
-    """Requests through an ingress of which nobody knows who had them: they might all be the candidate's failures."""
-    unknown = view.asked(UNKNOWN)
-    if unknown <= MAX_UNKNOWN * (view.asked(CANDIDATE) if view.plan.candidate_share else 0):
+    """Requests through an ingress of which nobody knows who had them: they might all be the candidate's failures. At a
+    look a few of them are no reason yet.
+    """
+    unknown, (failed, _) = view.asked(UNKNOWN), view.failed(UNKNOWN)
+    allowed = [
+        gate.limit if gate.limit is not None else gate.margin or 0.0
+        for gate in view.evidence.rules
+        if gate.metric in ERRORS
+    ]
+    part = min(MAX_UNKNOWN, *(UNSEEN * each for each in allowed)) if allowed else MAX_UNKNOWN
+    if unknown <= part * (view.asked(CANDIDATE) if view.plan.candidate_share else 0):
         return None
-    failed, _ = view.failed(UNKNOWN)
+    if not view.final and failed < FEW_UNKNOWN:
+        return None
     what = f"{words.count(unknown, 'request')} through the ingress name nobody who had them"
     why = f", {failed} of them failed" if failed else ""
     return fault(
@@ -83,6 +95,8 @@ def share(view: StageView) -> Fault | None:
     if total == 0 or (view.plan.mode == "paired" and not view.final):
         return None
     given, ingress = _given(view), view.evidence.ingress
+    if ingress is not None and ingress.turns and view.plan.routed and not view.final:
+        return None  # others may take turns, too, and only the counters at its end tell
     if given is not None and ingress is not None:
         whole = given["baseline"] + given["candidate"]
         if abs(given["candidate"] - view.plan.candidate_share * whole) > TURNS * ingress.routers:

@@ -11,7 +11,8 @@ from harness.scenario.sections.outcome import OnFailConfig, OnPromoteConfig, Sca
 from harness.scenario.sections.scorer import ScorerConfig
 from harness.scenario.sections.sending import SendingConfig
 from harness.scenario.sections.stage import DeployConfig, StageConfig
-from harness.scenario.sections.target import ArmConfig, CalledConfig, TargetConfig, TlsConfig
+from harness.scenario.sections.target import ArmConfig, CalledConfig, TargetConfig
+from harness.scenario.sections.tls import TlsConfig
 
 __all__ = [
     "ArmConfig",

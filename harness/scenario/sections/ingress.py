@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from harness.scenario.fields import HEADER, MODEL, ControlUrl, Section, Wrong
+from harness.scenario.sections.tls import TlsConfig
 from harness.types import Api
 from harness.units import found
 
@@ -58,6 +59,10 @@ class IngressConfig(Section):
     model: str | None = Field(
         None, min_length=1, pattern=MODEL, description="the model that users ask for; otherwise the baseline's"
     )
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="sent with each request there; those of the arms are for their servers"
+    )
+    tls: TlsConfig | None = Field(None, description="certificates, where url is grpcs:// or https://")
     served_by: str = Field(
         "x-served-by",
         pattern=HEADER,
@@ -72,7 +77,11 @@ class IngressConfig(Section):
                     raise Wrong(f"give server: haproxy or envoy, or the control and url of a running one; no {key}")
             if "over" in self.model_fields_set:
                 raise Wrong("the scheme of url says it; remove over", "over")
+            if self.tls is not None and not str(self.url).startswith(("https://", "grpcs://")):
+                raise Wrong(f"only grpcs:// and https:// use certificates; found {self.url}", "tls")
             return self
+        if self.tls is not None:
+            raise Wrong("the one that is started has no certificates; remove tls", "tls")
         for key in ("control", "url"):
             if getattr(self, key) is not None:
                 raise Wrong(f"the one that is started has its own {key}; give server or {key}, not both", key)
