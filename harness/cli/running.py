@@ -45,6 +45,11 @@ def add_commands(commands: Commands) -> None:
         help="override a value of the scenario; repeatable",
     )
 
+    run.add_argument(
+        "--resume", type=Path, metavar="DIR",
+        help="go on with a run of this scenario that died on servers of yours: what it had completed counts",
+    )  # fmt: skip
+
     gate = add(
         commands, "gate", _gate, "compare two versions that are served already; changes nothing on the server",
         "triton-canary gate --baseline grpc://host:8001/llm:1 --candidate grpc://host:8001/llm:2 "
@@ -80,6 +85,8 @@ def _run(args: argparse.Namespace) -> int:
     if isinstance(wanted, Operation):
         if args.master is not None:
             raise UsageError(f"{wanted.name} sends its load from here: --master is for scenarios that compare")
+        if args.resume is not None:
+            raise UsageError(f"{wanted.name} cannot be resumed: run it again, it finds how far things are")
         return _operate(wanted, args)
     return _execute(wanted, args, None if args.master is None else _listen(args.master))
 
@@ -104,7 +111,8 @@ def _gate(args: argparse.Namespace) -> int:
 
 def _execute(wanted: Scenario, args: argparse.Namespace, listen: Listen | None = None) -> int:
     with Screen() as screen:
-        result = execute(wanted, args.out, screen.observe, screen.say, listen)
+        resume = getattr(args, "resume", None)
+        result = execute(wanted, args.out, screen.observe, screen.say, listen, resume)
     if result.error:
         stderr().print(f"triton-canary: {result.error}", markup=False)
     _show(result.verdict, result.folder, as_json=args.json)

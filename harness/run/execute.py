@@ -21,7 +21,9 @@ from harness.run.conclude import conclude
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.run.put_back import Live, Say, put_back
+from harness.run.resume import Carried, asked, go_on, readings_path
 from harness.run.scoring import Scoring
+from harness.run.served import served
 from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.spec import load_spec
@@ -57,20 +59,26 @@ class Result:
         return self.error.exit_code if self.error else self.verdict.exit_code
 
 
-def execute(scenario: Scenario, out: Path, observe: Observe, say: Say, listen: Listen | None = None) -> Result:
+def execute(
+    scenario: Scenario, out: Path, observe: Observe, say: Say, listen: Listen | None = None,
+    resume: Path | None = None,
+) -> Result:  # fmt: skip
     """Run `scenario`, record into a new folder under `out`, judge, act, render.
 
-    `listen`: its load workers are awaited from other hosts.
+    `listen`: its load workers are awaited from other hosts. `resume`: the folder of a run of it that died; what that
+    had completed counts.
 
     Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
     result. Whatever is raised, what had been changed was put back.
     """
     # The journal names files: it must mean the same from any working directory.
     about = describe(scenario)
+    about["asked"] = asked(scenario)
     about["calibration"] = last_calibration(about)
+    carried = go_on(resume, scenario, about, say) if resume is not None else None
     folder = RunFolder.create(out.resolve(), scenario.name, about)
     folder.lock()
-    run = _Run(scenario, folder, observe, say, listen)
+    run = _Run(scenario, folder, observe, say, listen, carried)
     error: CanaryError | None = None
     failures: list[str] = []
     with interruptible() as signals:
@@ -105,13 +113,15 @@ class _Run:
     """The steps of a run, in order."""
 
     def __init__(
-        self, scenario: Scenario, folder: RunFolder, observe: Observe, say: Say, listen: Listen | None
-    ) -> None:
+        self, scenario: Scenario, folder: RunFolder, observe: Observe, say: Say, listen: Listen | None,
+        carried: Carried | None,
+    ) -> None:  # fmt: skip
         self.scenario, self.folder, self.observe, self.say = scenario, folder, observe, say
-        self.listen = listen
+        self.listen, self.carried = listen, carried
         self.plan = plan(scenario)
         self.journal = Journal(folder.path)
-        self.t0_ns = time.monotonic_ns()
+        # What is carried over lies before.
+        self.t0_ns = time.monotonic_ns() - (carried.offset_ns if carried else 0)
         self.live = Live()
         self.swap: Swap | None = None
         self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
@@ -130,6 +140,8 @@ class _Run:
         stack.callback(lease.release)
         self.lease, self.journal.fence = lease, lease.check
         self.live.fences.append(lease.fence)
+        if self.carried is not None:
+            self.carried.into(self.folder)
         self.scoring = Scoring.of(self.scenario, self.folder.path, self.plan.prompts, self.say)
         stack.callback(_quietly, self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
@@ -137,7 +149,7 @@ class _Run:
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
         self.sampler = sampler = Sampler(
             sources(self.target.metrics_url, self.target.server_pid, [arm.url for arm in self.target.arms.values()]),
-            self.folder.path / "readings.arrow",
+            readings_path(self.folder.path, self.carried),
             self.t0_ns, self.scenario.telemetry.interval_s,
         )  # fmt: skip
         sampler.start()
@@ -149,6 +161,7 @@ class _Run:
             self._prepare_swaps()
         elif self.scenario.deploy is None:
             self.bring.load(stack)
+        self._note_served()
         self.generator = self._generator(stack)
         self._begun_so_far = self.generator.begun
         watch = Watch(self.folder)
@@ -159,6 +172,8 @@ class _Run:
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
             lambda: self.bring.guard.alarm_ns if self.bring.guard else None,
             stop_on_loss=self.scenario.load.on_worker_lost == "stop", score=self._stages_over,
+            stages=list(self.carried.stages) if self.carried else [],
+            verdicts=list(self.carried.verdicts) if self.carried else [],
         )  # fmt: skip
         decision = self._stages(stack)
         if decision == "promote":
@@ -247,6 +262,14 @@ class _Run:
             }  # fmt: skip
             self.folder.save()
 
+    def _note_served(self) -> None:
+        """So that a run which goes on with this one can tell whether it measures the same."""
+        now = served(self.target)
+        if self.carried is not None:
+            self.carried.check(now)
+        self.folder.meta["served"] = now
+        self.folder.save()
+
     def _tell_rollback(self) -> None:
         """When the traffic was back at the baseline: the judge holds it against the first bad answer."""
         if self.act.settled_ns is not None:
@@ -294,7 +317,7 @@ class _Run:
 
     def _stages(self, stack: ExitStack) -> Decision:
         """Stage after stage until one does not say promote."""
-        for stage in self.plan.stages:
+        for stage in self.plan.stages[self.carried.done if self.carried else 0 :]:
             name = stage.mode if stage.purpose == "compare" else stage.purpose
             self.say(f"stage {stage.index + 1} of {len(self.plan.stages)}: {name}")
             if stage.mode != "split" or stage.purpose == "alone":

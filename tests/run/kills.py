@@ -164,7 +164,7 @@ class Place:
         router = self.router
         assert router is not None
         ports, module = router._ports, sys.modules[type(router).__module__]
-        with mock.patch.object(module, "free_ports", lambda _count: ports):
+        with mock.patch.object(module, "free_ports", return_value=ports):
             router.start()
 
     def reset(self) -> None:

@@ -231,7 +231,7 @@ def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
 
 def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
     for name, expected in [
-        ("nightly", "nightly: no such scenario: it is no file, and the built-in ones are deploy-without-restart, "),
+        ("nightly", "nightly: no such scenario: it is no file, and the built-in ones are ab-test, blue-green, deploy-"),
         ("none.yaml", "none.yaml: no such file"),
         ("dir/none", "dir/none: no such file"),
         (str(tmp_path), f"{tmp_path}: expected a scenario file, found a folder"),

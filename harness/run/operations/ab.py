@@ -41,7 +41,7 @@ def observe(course: Course) -> None:
             for one in scenario.metrics
         ],
     )  # fmt: skip
-    with led(course, scenario, arms), _driving(course, scenario, arms, scorers) as drive:
+    with led(course, arms), _driving(course, scenario, arms, scorers) as drive:
         course.say(f"{scenario.load.words} for {scenario.duration_s:g} s")
         measure(course, [drive], 0, scenario.warm_up_s, scenario.duration_s)
 

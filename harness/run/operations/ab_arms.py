@@ -13,8 +13,8 @@ from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.errors import WorldError
 from harness.ingress import Ingress, open_ingress
 from harness.load import Routed
-from harness.run.lease import Lease
 from harness.run.operations.course import Course
+from harness.run.operations.recover import fence_of
 from harness.run.put_back import Live, put_back
 from harness.run.routers import names_of
 from harness.scenario import AbTest, PlaceConfig
@@ -49,24 +49,20 @@ def open_arms(course: Course, scenario: AbTest) -> Arms:
 
 
 @contextmanager
-def led(course: Course, scenario: AbTest, arms: Arms) -> Iterator[None]:
-    """The header's values lead to the arms, and afterwards where they led before. Raises UsageError where another run
-    has the router, and WorldError where it does not do as it is told.
+def led(course: Course, arms: Arms) -> Iterator[None]:
+    """The header's values lead to the arms, and afterwards where they led before. Raises WorldError where a router does
+    not do as it is told.
     """
     if not arms.routers:
         yield
         return
-    # Until the course is over: what goes wrong is put back while it is still ours.
-    theirs = [] if scenario.embedded else [router.target for router in arms.routers]
-    lease = course.stack.enter_context(Lease.take(theirs, course.folder.path))
     wanted: Mapping[str, ArmName] = {"A": "baseline", "B": "candidate"}
     for router in arms.routers:
         before = dict(router.read().headers)
-        lease.check()
         with course.journal.action("route.header", router.target, before=before, wanted=dict(wanted)):
             router.header(wanted)
     yield
-    live = Live({router.target: router for router in arms.routers}, fences=[lease.fence])
+    live = Live({router.target: router for router in arms.routers}, fences=[fence_of(course.journal)])
     if failures := put_back(course.journal, course.say, live):
         raise WorldError("; ".join(failures))
 

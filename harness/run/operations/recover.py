@@ -6,17 +6,18 @@ Changes that had come to their end stay: each was verified, and the version that
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import CanaryError
+from harness.errors import CanaryError, WorldError
 from harness.run.journal import Journal
+from harness.run.lease import Lost
 from harness.run.models import Site, open_site, restore
 from harness.run.models.history import history, models
 from harness.run.models.hold import holds
 from harness.run.owed import ROUTES, pending
-from harness.run.put_back import put_back
+from harness.run.put_back import Live, put_back
 from harness.triton import access
 
 if TYPE_CHECKING:
@@ -32,7 +33,23 @@ def undo_routes(journal: Journal, say: Say) -> list[str]:
     """Of routers that are not the run's own: where a header led before. The same lines."""
     if not any(entry.action in ROUTES for entry in pending(journal.entries())):
         return []
-    return put_back(journal, say)
+    return put_back(journal, say, Live(fences=[fence_of(journal)]))
+
+
+def fence_of(journal: Journal) -> Callable[[], None]:
+    """Before something is put back: raises Lost where somebody else has had it meanwhile. That no lease can be written
+    holds nothing.
+    """
+
+    def fence() -> None:
+        try:
+            journal.fence()
+        except Lost:
+            raise
+        except WorldError:
+            return
+
+    return fence
 
 
 def recover_operation(folder: Path, meta: dict[str, Any], say: Say) -> list[str]:
