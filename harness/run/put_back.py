@@ -128,6 +128,8 @@ class _PutBack:
             if not self._step(entry, self._undone(entry), self._run_undo) and thing(entry) == baseline:
                 self._no_server = entry.target
             return
+        if thing(entry) == self._baseline().get("url") and not self._baseline_serves():
+            self._no_server = entry.target
         # Told of once: nobody knows when it is as before.
         key = f"{HOOK} {entry.target}"
         with self._journal.action(HOOK, entry.target, undoes=self._undone(entry)):
@@ -163,6 +165,14 @@ class _PutBack:
             if time.monotonic() > deadline:
                 raise WorldError(f"started again, but after {SERVE_S:g} s {problem}")
             time.sleep(0.2)
+
+    def _baseline_serves(self) -> bool:
+        arm = self._baseline()
+        try:
+            served = self._control(arm["url"]).loaded(arm["model"])
+        except CanaryError:
+            return False
+        return bool(served) and arm["version"] in (None, *served)
 
     def _baseline(self) -> dict[str, Any]:
         """What run.json says of that arm."""

@@ -206,7 +206,7 @@ def arms(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps(known))
 
 
-def blue_green(tmp_path: Path, start_blue: list[str]) -> tuple[Journal, Router, Live]:
+def blue_green(tmp_path: Path, start_blue: list[str] | None, *serve: int) -> tuple[Journal, Router, Live]:
     """Green was started, switched to, and blue stopped; then the run died."""
     told: list[str] = []
     arms(tmp_path)
@@ -217,7 +217,7 @@ def blue_green(tmp_path: Path, start_blue: list[str]) -> tuple[Journal, Router, 
     route(journal, router, 1.0)
     run_hook(journal, f"stop {URL}", touched(tmp_path, "blue-down"), undo=start_blue)
     (tmp_path / "ran").unlink()
-    return journal, router, Live({router.target: router}, {URL: Triton(told, 1)})  # type: ignore[dict-item]
+    return journal, router, Live({router.target: router}, {URL: Triton(told, *(serve or (1,)))})  # type: ignore[dict-item]
 
 
 def test_a_stopped_server_is_started_before_the_traffic_and_a_started_one_stops_after_it(tmp_path: Path) -> None:
@@ -241,6 +241,17 @@ def test_traffic_stays_where_it_is_answered_if_its_server_cannot_be_started(tmp_
     assert router.share == 1.0
     assert green.startswith(f"hook.run start {GREEN}: left as it is while {router.target} is not back")
     assert not (tmp_path / "ran").exists(), "green serves on"
+
+
+@pytest.mark.parametrize(("serves", "share"), [((2,), 1.0), ((1,), 0.0)])
+def test_traffic_stays_where_nobody_knows_how_to_start_its_server_again(
+    tmp_path: Path, serves: tuple[int, ...], share: float
+) -> None:
+    """Unless it serves all the same: the command that stops it may have failed."""
+    journal, router, live = blue_green(tmp_path, None, *serves)
+    failures = put_back(journal, lambda _: None, live)
+    assert router.share == share
+    assert any("was run, and cannot be undone" in failure for failure in failures)
 
 
 def test_a_server_that_the_run_started_and_stopped_is_stopped(tmp_path: Path) -> None:
