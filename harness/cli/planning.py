@@ -13,6 +13,7 @@ from harness.cli.command import Commands, add
 from harness.cli.console import stdout
 from harness.cli.foreseeing import Known, known, lines
 from harness.embedded import available, embedding_available, envoy, haproxy, s3_available, weights_available
+from harness.ingress import open_ingress
 from harness.scenario import Description, GateFacts, Operation
 
 
@@ -40,6 +41,8 @@ def add_commands(commands: Commands) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     wanted = scenario.load(args.scenario, args.set, seed=args.seed)
+    for address in getattr(getattr(wanted, "ingress", None), "control", None) or ():
+        open_ingress(address)  # sends nothing, and knows what can be in an address
     facts = scenario.describe(wanted)
     console = stdout()
     console.print(f"{facts.name}: {facts.summary}" if facts.summary else facts.name, markup=False)

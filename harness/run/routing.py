@@ -187,6 +187,8 @@ def _set(router: Ingress, share: float, before: float) -> Moved:
         now = router.read().candidate_share
         was = "as before" if now == before else f"was {percent(before)}"
         moved.done.append(f"{percent(now)} to the candidate ({was})")
+    except UsageError:
+        raise  # what it cannot do at all, the same again would not do either
     except CanaryError as error:
         moved.failures.append(str(error))
     return moved

@@ -122,8 +122,8 @@ def ingress(
     if wanted.speaks_grpc and baseline.model == candidate.model:
         raise Wrong(
             "gRPC names the version inside the message, where no ingress sees it: give each arm a Triton of its own "
-            "(candidate.url), or a model name of its own, or clients that name the version, or an Envoy with ext_proc; "
-            "over HTTP the path can be rewritten",
+            "(candidate.url); or let clients name the version, or a model name of its own; or use an Envoy with "
+            "ext_proc; over HTTP the path can be rewritten",
             "ingress",
             "url" if wanted.server is None else "over",
         )

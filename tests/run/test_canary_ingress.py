@@ -9,7 +9,7 @@ import pytest
 
 from harness.recording import Recording
 from tests.run.conftest import canary, journal, only_folder
-from tests.run.front import Kind, one_triton, two_tritons
+from tests.run.front import Kind, measured, one_triton, two_tritons
 from tests.run.test_crash import wait_for_samples
 
 pytestmark = pytest.mark.triton
@@ -47,6 +47,11 @@ on_promote: {{keep_baseline: 2s}}
 """
 
 
+def last_folder(out: Path) -> Path:
+    """Of the last try."""
+    return only_folder(max((path for path in out.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name)))
+
+
 def shares(folder: Path) -> dict[int, float]:
     """The candidate's part of each stage that the ingress split, by the versions that the answers name."""
     samples = Recording.open(folder).samples.to_pandas()
@@ -64,11 +69,11 @@ def test_two_versions_on_one_triton_over_http(kind: Kind, tmp_path: Path) -> Non
                 control=place.router.control,
             )
         )  # fmt: skip
-        done = canary("run", file, "--out", tmp_path / "out", "--json")
+        done = measured("run", file, "--out", tmp_path)
         assert done.code == 0, (done.stderr, done.stdout)
         assert place.split().candidate_share == 1.0
         assert place.ready() == [2]
-    folder = only_folder(tmp_path / "out")
+    folder = last_folder(tmp_path)
     found = shares(folder)
     assert found[3] == found[4] == 1.0
     assert 0.0 < found[1] < found[2] < 1.0
@@ -93,10 +98,10 @@ def test_two_tritons(kind: Kind, wire: str, tmp_path: Path) -> None:
                 entry=entry, control=place.router.control, blue=place.blue.grpc_url, green=place.green.grpc_url
             )
         )
-        done = canary("run", file, "--out", tmp_path / "out", "--json")
+        done = measured("run", file, "--out", tmp_path)
         assert done.code == 0, (done.stderr, done.stdout)
         assert place.split().candidate_share == 1.0
-    found = shares(only_folder(tmp_path / "out"))
+    found = shares(last_folder(tmp_path))
     assert found[3] == 1.0
     assert 0.0 < found[1] < found[2] < 1.0
 

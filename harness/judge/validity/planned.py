@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from harness.judge import words
 from harness.judge.columns import ARMS, BASELINE, CANCELLED, CANDIDATE, OK, STABLE, UNKNOWN
-from harness.judge.errors.failures import busy_baseline, tally_of
+from harness.judge.errors.failures import busy_baseline, most_frequent, tally_of
 from harness.judge.metrics import ERRORS
 from harness.judge.statistics.distributions import binomial_p
 from harness.judge.validity.fault import Fault, everything, fault
@@ -75,12 +75,10 @@ def attribution(view: StageView) -> Fault | None:
     if not view.final and failed < FEW_UNKNOWN:
         return None
     what = f"{words.count(unknown, 'request')} through the ingress name nobody who had them"
-    why = f", {failed} of them failed" if failed else ""
-    return fault(
-        view,
-        "attribution",
-        f"{what}{why}: an ingress that names the server in each answer (x-served-by) would tell",
-    )
+    why = f", {failed} of them failed{most_frequent(tally_of(view, UNKNOWN).classes)}" if failed else ""
+    # To what was never answered no name could be given.
+    cure = ": an ingress that names the server in each answer (x-served-by) would tell" if failed < unknown else ""
+    return fault(view, "attribution", f"{what}{why}{cure}")
 
 
 def share(view: StageView) -> Fault | None:
