@@ -45,7 +45,9 @@ def summary_line(verdict: Verdict) -> str:
 
 
 def reasons(verdict: Verdict, most: int = 5) -> list[str]:
-    """The sentences that decided: of the findings that failed or stayed open, else of the closest passes."""
+    """The sentences that decided: of the findings that failed or stayed open, else of the closest passes. And how fast
+    the traffic was back, where it went back.
+    """
     first = words.telling(verdict.findings)
     wanted = {"rollback": ("fail",), "inconclusive": ("fail", "inconclusive", "no data")}.get(verdict.verdict)
     chosen = [finding for finding in first if wanted is None or finding.outcome in wanted]
@@ -53,7 +55,9 @@ def reasons(verdict: Verdict, most: int = 5) -> list[str]:
     chosen = [finding for finding in chosen if finding.reason and finding.reason.lower() not in said]
     if wanted is None:
         chosen = [f for f in chosen if f.outcome == "pass" and f.margin is not None and f.kind == "comparison"]
-    return list(dict.fromkeys(finding.reason for finding in chosen))[:most]
+    back = [finding.reason for finding in verdict.findings if finding.metric == "traffic.rollback"]
+    told = list(dict.fromkeys(finding.reason for finding in chosen))[:most]
+    return told + [words.plain(reason) for reason in back]
 
 
 def _file(meta: Mapping[str, Any], arm: str) -> str:

@@ -128,13 +128,17 @@ class _PutBack:
             if not self._step(entry, self._undone(entry), self._run_undo) and thing(entry) == baseline:
                 self._no_server = entry.target
             return
+        words = entry.wanted if isinstance(entry.wanted, list) else [entry.wanted]
+        key, command = f"{HOOK} {entry.target}", shlex.join(map(str, words))
         if thing(entry) == self._baseline().get("url") and not self._baseline_serves():
             self._no_server = entry.target
+            self._failures[key] = (
+                f"{key}: {command} was run, and no command is known that undoes it: start that server; "
+                f"then, to finish: {_recover(self._journal.folder)}"
+            )
+            return
         # Told of once: nobody knows when it is as before.
-        key = f"{HOOK} {entry.target}"
         with self._journal.action(HOOK, entry.target, undoes=self._undone(entry)):
-            words = entry.wanted if isinstance(entry.wanted, list) else [entry.wanted]
-            command = shlex.join(map(str, words))
             self._failures[key] = f"{key}: {command} was run, and cannot be undone: no command is known that does it"
 
     def _run_undo(self, entry: Entry) -> str:

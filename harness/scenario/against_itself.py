@@ -17,7 +17,7 @@ def against_itself(scenario: Scenario | Operation) -> Scenario:
     has no arms.
     """
     if isinstance(scenario, Operation):
-        raise UsageError(f"{scenario.name}: compares no two arms, so there is nothing to calibrate")
+        raise UsageError(f"{scenario.name}: is no canary, and only a canary is calibrated")
     # Nothing is started or stopped for it, either.
     baseline = scenario.baseline.model_copy(update={"start": None, "stop": None})
     twin = baseline if scenario.target.server is None else _twin(baseline, scenario.candidate)

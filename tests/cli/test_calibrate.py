@@ -88,7 +88,7 @@ def test_many_are_judged_on_several_cores_and_come_out_the_same(samples: Path, m
         (("fp8-canary", "--runs", "0"), "--runs 0: expected at least 1"),
         (("fp8-canary", "--looks", "0s"), "--looks 0s: expected a duration above 0"),
         (("fp8-canary", "--looks", "often"), "--looks often: expected a duration such as"),
-        (("max-rate",), "compares no two arms, so there is nothing to calibrate"),
+        (("max-rate",), "is no canary, and only a canary is calibrated"),
         (("--url", "grpc://h:1", "--model", "m:1", "--set", "a=b"), "--set is for a scenario"),
         (("--from", "nowhere"), "nowhere: no such file or folder"),
     ],

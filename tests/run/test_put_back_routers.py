@@ -243,15 +243,25 @@ def test_traffic_stays_where_it_is_answered_if_its_server_cannot_be_started(tmp_
     assert not (tmp_path / "ran").exists(), "green serves on"
 
 
-@pytest.mark.parametrize(("serves", "share"), [((2,), 1.0), ((1,), 0.0)])
-def test_traffic_stays_where_nobody_knows_how_to_start_its_server_again(
-    tmp_path: Path, serves: tuple[int, ...], share: float
-) -> None:
-    """Unless it serves all the same: the command that stops it may have failed."""
-    journal, router, live = blue_green(tmp_path, None, *serves)
-    failures = put_back(journal, lambda _: None, live)
-    assert router.share == share
-    assert any("was run, and cannot be undone" in failure for failure in failures)
+def test_traffic_stays_where_nobody_knows_how_to_start_its_server_again(tmp_path: Path) -> None:
+    """Until it serves."""
+    journal, router, live = blue_green(tmp_path, None, 2)
+    for _ in range(2):
+        hook, *_ = put_back(journal, lambda _: None, live)
+        assert hook.startswith(f"hook.run stop {URL}: ")
+        assert hook.endswith(f"start that server; then, to finish: triton-canary recover {tmp_path}")
+        assert router.share == 1.0
+    live.controls[URL].now = (1,)  # type: ignore[attr-defined]
+    (told,) = put_back(journal, lambda _: None, live)
+    assert "was run, and cannot be undone" in told
+    assert router.share == 0.0
+    assert put_back(journal, lambda _: None, live) == []
+
+
+def test_a_command_that_failed_to_stop_it_holds_no_traffic(tmp_path: Path) -> None:
+    journal, router, live = blue_green(tmp_path, None, 1)
+    assert len(put_back(journal, lambda _: None, live)) == 1
+    assert router.share == 0.0
 
 
 def test_a_server_that_the_run_started_and_stopped_is_stopped(tmp_path: Path) -> None:
