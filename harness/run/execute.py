@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CanaryError, RecordingError, UsageError, WorldError
+from harness.errors import CanaryError, RecordingError, Unreachable, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import ROUTED, judge
 from harness.load import Generator, Listen
@@ -39,6 +39,8 @@ from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdi
 
 JOIN_S = 600.0
 """How long workers of other hosts are awaited."""
+ASK_S = 2.0
+"""How often an ingress is asked whether somebody else has moved the traffic."""
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
 
@@ -128,6 +130,7 @@ class _Run:
         self._said_lost: set[str] = set()
         self._moved: float | None = None
         """The share that the run itself set last."""
+        self._asked_s = 0.0
         self.settled = False
         """What the verdict wanted is done: nothing that happens from here on undoes it."""
 
@@ -223,6 +226,10 @@ class _Run:
         self.target.check()
         if self.bring.guard:
             self.bring.guard.check()
+        if self.target.front is not None and time.monotonic() - self._asked_s > ASK_S:
+            # One that does not answer now still routes, and its requests tell what becomes of them.
+            with suppress(Unreachable):
+                self._refuse_overruling()
         what = "the stage ends" if self.scenario.load.on_worker_lost == "stop" else "the others go on"
         for lost in self.generator.roster.lost:
             if lost not in self._said_lost:
@@ -346,6 +353,7 @@ class _Run:
             self.say(f"back with one command: {self.traffic.way_back}")
 
     def _refuse_overruling(self) -> None:
+        self._asked_s = time.monotonic()
         if self._moved is not None and not self.traffic.at(self._moved):
             raise WorldError(
                 f"somebody changed the split since the run had set it to {self._moved:.3g}: it goes no further"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import random
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ import httpx
 from harness.embedded import EmbeddedServer, build_repository
 from harness.embedded.envoy import EmbeddedEnvoy
 from harness.embedded.haproxy import EmbeddedHaproxy
-from harness.embedded.supervised import free_ports
 from harness.ingress import open_ingress
 from harness.triton import Control
 from tests.run.conftest import Done, canary
@@ -84,7 +85,7 @@ class Triton(EmbeddedServer):
         build_repository(folder / "models", {"tiny": builds})
         super().__init__(folder / "models", folder / "server.log")
         self._load_at_start = load
-        self._ports = free_ports(3)
+        self._ports = fixed_ports(3)
 
     def up(self, *, bare: bool = False) -> None:
         """`bare`: with nothing loaded, as after a crash. Twice does no harm."""
@@ -159,14 +160,6 @@ class Place:
         answers = [httpx.post(url, json={"inputs": [tensor]}, timeout=60) for _ in range(5)]
         return {answer.json()["model_version"] if answer.is_success else answer.text for answer in answers}
 
-    def start_router_again(self) -> None:
-        """As it was started first, at the same addresses."""
-        router = self.router
-        assert router is not None
-        ports, module = router._ports, sys.modules[type(router).__module__]
-        with mock.patch.object(module, "free_ports", return_value=ports):
-            router.start()
-
     def reset(self) -> None:
         """As before any run."""
         blue, green = self.tritons["blue"], self.tritons.get("green")
@@ -202,7 +195,7 @@ def canary_through(
     with _tritons(folder, {"blue": ({1: build, 2: candidate or build}, (1,))}) as tritons:
         place = _host(tritons["blue"].http_url)
         http = {"baseline": place, "candidate": place}
-        with kind(folder / "router", http, versions={"baseline": 1, "candidate": 2}) as router:
+        with _router(kind(folder / "router", http, versions={"baseline": 1, "candidate": 2})) as router:
             yield Place(folder, tritons, router, text)
 
 
@@ -214,7 +207,7 @@ def blue_green(folder: Path, kind: type[Router]) -> Iterator[Place]:
     with _tritons(folder, builds) as tritons, _manager(tritons) as manager:
         tritons["green"].stop()
         http = {"baseline": _host(tritons["blue"].http_url), "candidate": _host(tritons["green"].http_url)}
-        with kind(folder / "router", http) as router:
+        with _router(kind(folder / "router", http)) as router:
             yield Place(folder, tritons, router, BLUE_GREEN, manager)
 
 
@@ -257,6 +250,25 @@ def _manager(tritons: Mapping[str, Triton]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def _router(router: Router) -> Iterator[Router]:
+    """One that comes back at its addresses."""
+    ports = fixed_ports(2)
+    with mock.patch.object(sys.modules[type(router).__module__], "free_ports", return_value=ports), router:
+        yield router
+
+
+def fixed_ports(count: int) -> tuple[int, ...]:
+    """Below those that the kernel gives to others, so that nobody takes them while they are down for a moment."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            found += [] if port in found else [port]
+    return tuple(found)
 
 
 def _host(url: str) -> str:

@@ -205,7 +205,8 @@ def test_with_something_dead_at_that_moment(course: Course, dead: str) -> None:
         assert any(named in text for text in said) is hit, said
         assert all(f"triton-canary recover {shlex.quote(str(folder))}" in text for text in said), said
         if dead == "router":
-            place.start_router_again()
+            assert router is not None
+            router.start()
         else:
             # Green did not run before: it is blue that comes back, as after a crash with nothing loaded.
             place.tritons["blue"].up(bare=hit)
