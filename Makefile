@@ -51,7 +51,7 @@ comes-back: setup  ## campaign: the split moved under traffic, rollbacks, blue-g
 
 kills: setup  ## campaign: SIGKILL before and after every line of the journal, of five scenarios
 	tests/system-packages.sh
-	TRITON_CANARY_KILLS=all $(BIN)/python -m pytest -m slow tests/run/test_kills.py
+	TRITON_CANARY_KILLS=all $(BIN)/python -m pytest -m slow tests/run/test_kills.py tests/run/test_kills_switch.py
 
 bench-load: setup  ## benchmark: this load generator beside perf_analyzer, tritonclient, Locust, wrk, k6, AIPerf
 	tests/bench/load/peers.sh

@@ -203,7 +203,8 @@ class _Run:
         """
         self._stop_load()
         # Files of workers on other hosts may have come since.
-        self.scoring.stages(stage.plan.index for stage in self.walk.stages if stage.decided_ns is None)
+        mine = self.walk.stages[self.carried.done if self.carried else 0 :]
+        self.scoring.stages(stage.plan.index for stage in mine if stage.decided_ns is None)
         self.walk.watch.poll()
         return judge(replace(self.walk.watch.evidence(), finished=True)).verdict
 

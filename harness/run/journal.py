@@ -110,6 +110,8 @@ def read(folder: Path) -> list[Entry]:
     for raw in text.splitlines():
         try:
             line = json.loads(raw)
+            if type(line["seq"]) is not int or type(line["action"]) is not str:
+                continue
             entries[line["seq"]] = Entry(
                 seq=line["seq"], action=line["action"], target=line["target"], before=line["before"],
                 wanted=line["wanted"], state=line["state"], undoes=line.get("undoes"), error=line.get("error", ""),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import UsageError, WorldError
 from harness.run.journal import Journal
+from harness.run.lease import held_by_another
 from harness.run.state import state_folder
 from harness.triton import Access, Control
 from harness.triton.fleet import addresses, named, waves
@@ -46,13 +47,17 @@ class Site:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Nobody else on this machine changes these servers inside. Raises UsageError if somebody does.
+        """Nobody else on this machine changes these servers inside. Raises UsageError if somebody does, or if a run
+        has a lease on one of them.
 
         Operators on other machines are noticed by the servers' answers: ChangedMeanwhile.
         """
         if self._depth:
             yield
             return
+        for control in self.servers:
+            if run := held_by_another(control.url):
+                raise UsageError(run)
         with ExitStack() as stack:
             for path in self._locks:
                 stack.enter_context(_locked(path))
