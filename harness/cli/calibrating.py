@@ -104,7 +104,7 @@ def _scenario(args: argparse.Namespace) -> Scenario:
             raise UsageError("--model takes the place of a scenario: give one of them")
         wanted = scenario.load(args.scenario, args.set, seed=args.seed, url=args.url)
         if isinstance(wanted, Operation):
-            raise UsageError(f"{wanted.name}: compares no two arms, so there is nothing to calibrate")
+            raise UsageError(f"{wanted.name}: is no canary, and only a canary is calibrated")
         return wanted
     if not (args.url and args.model):
         raise UsageError("give a scenario, or --url and --model, or a recording (--from)")

@@ -156,7 +156,7 @@ def test_what_counts_cannot_tell_is_judged_from_the_samples(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("arm", "control", "column arm: row 7: expected one of stable, baseline, candidate, found 'control'"),
+        ("arm", "control", "column arm: row 7: expected one of stable, baseline, candidate, unknown, found 'control'"),
         ("status", "fine", "column status: row 7: expected one of ok, error, timeout, oom, refused, cancelled"),
         ("due_ns", None, "column due_ns: 1 rows have no value"),
     ],
