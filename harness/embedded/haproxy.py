@@ -8,20 +8,16 @@ import secrets
 import shutil
 import socket
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 from harness.assets import scenarios_dir
-from harness.embedded.supervised import Supervised, free_ports, how
-from harness.errors import ServerDied, UsageError
+from harness.embedded.program import Program
+from harness.embedded.supervised import Supervised
 from harness.types import ArmName
 
-ATTEMPTS = 5
 START_S = 60.0
 _ARMS: tuple[ArmName, ArmName] = ("baseline", "candidate")
-_TAKEN = re.compile(r"address already in use|cannot bind", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]{1,80}")
 """What may be in an address and in HAProxy's configuration as it is, and is short enough for a unix socket's folder:
 the kernel allows paths of 107 characters, and HAProxy appends some while it binds.
@@ -35,13 +31,18 @@ def available() -> str | None:
     return None
 
 
-class EmbeddedHaproxy:
+class EmbeddedHaproxy(Program):
     """HAProxy with scenarios/ingress/haproxy.cfg before the arms' Tritons; at first the baseline gets everything.
 
     `http`, `grpc`: host:port of each arm's Triton. `versions`: HTTP requests that name no version get their arm's, for
     two versions on one Triton. Its log, its socket and the map of the routed header are in `folder`. start() and
     stop(), or `with EmbeddedHaproxy(...) as router:`, which starts it. A supervisor ends it when this process ends.
+    Started again after a stop, it is as new: on other ports, and with everything to the baseline.
     """
+
+    NAME = "HAProxy"
+    TAKEN = re.compile(r"address already in use|cannot bind", re.IGNORECASE)
+    SERIOUS = re.compile(r"^\[ALERT\]")
 
     def __init__(
         self,
@@ -51,13 +52,9 @@ class EmbeddedHaproxy:
         grpc: Mapping[ArmName, str] | None = None,
         versions: Mapping[ArmName, int] | None = None,
     ) -> None:
-        self.folder = folder.absolute()
-        self.log = self.folder / "haproxy.log"
+        super().__init__(folder, folder / "haproxy.log", ports=2, start_timeout_s=START_S)
         self._http, self._grpc, self._versions = dict(http), dict(grpc or {}), dict(versions or {})
         self._elsewhere: Path | None = None
-        self._supervisor: Supervised | None = None
-        self._ports: tuple[int, ...] = (0, 0)
-        self._log_from = 0
 
     @property
     def http_url(self) -> str:
@@ -81,84 +78,21 @@ class EmbeddedHaproxy:
     def _map(self) -> Path:
         return (self._elsewhere or self.folder) / "headers.map"
 
-    @property
-    def pid(self) -> int:
-        """Process id of HAProxy itself; 0 before start()."""
-        return self._supervisor.program if self._supervisor is not None else 0
-
-    @property
-    def alive(self) -> bool:
-        return self._supervisor is not None and self._supervisor.alive
-
-    def check(self) -> None:
-        """Raises ServerDied, with the log's last words, when it has ended by itself."""
-        if not self.alive:
-            raise ServerDied(f"the embedded HAProxy died{self._how()}: {self.last_words()}")
-
-    def start(self) -> EmbeddedHaproxy:
-        """Returns when it takes connections. UsageError where it cannot run; ServerDied.
-
-        Started again after a stop, it is as new: on other ports, and with everything to the baseline.
-        """
-        if problem := available():
-            raise UsageError(problem)
-        if self._supervisor is not None:
-            raise UsageError("this embedded HAProxy was started already")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                if self._begin():
-                    break
-                why, taken = f"{self._how()}: {self.last_words()}", _TAKEN.search(self._said())
-                self.stop()
-                if not taken or attempt == ATTEMPTS:
-                    raise ServerDied(f"the embedded HAProxy did not start{why}")
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
     def stop(self) -> None:
-        """Ends it; returns when nothing is left. May be called twice."""
-        supervised, self._supervisor = self._supervisor, None
-        if supervised is not None:
-            supervised.stop()
+        super().stop()
         elsewhere, self._elsewhere = self._elsewhere, None
         if elsewhere is not None:
             shutil.rmtree(elsewhere, ignore_errors=True)
 
-    def __enter__(self) -> EmbeddedHaproxy:
-        return self.start()
+    def _missing(self) -> str | None:
+        return available()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def last_words(self, lines: int = 3) -> str:
-        """The log's last alerts since the last start in one line, or else simply its last lines."""
-        said = [line.strip() for line in self._said().splitlines() if line.strip()]
-        words = " | ".join([line for line in said if line.startswith("[ALERT]")][-lines:] or said[-lines:])
-        return f"{words or 'it said nothing'} (log: {self.log})"
-
-    # ------------------------------------------------------------ starting
-
-    def _begin(self) -> bool:
-        """True when it takes connections; False when it ended. ServerDied after the deadline."""
+    def _launch(self) -> Supervised:
         if not _PLAIN.fullmatch(str(self.folder)):
             self._elsewhere = Path(tempfile.mkdtemp(prefix="triton-canary-"))
         self._map.write_text("")
-        self._ports = free_ports(2)
-        self._log_from = self.log.stat().st_size if self.log.exists() else 0
         argv = [str(_binary()), "-db", "-f", str(scenarios_dir() / "ingress" / "haproxy.cfg")]
-        self._supervisor = Supervised(argv, self._environment(), self.log, sockets=[str(self._socket)])
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if self._takes_connections():
-                return True
-            if self._supervisor.exit_status(0.02) is not None or not self._supervisor.alive:
-                return False
-        raise ServerDied(f"the embedded HAProxy took no connection in {START_S:.0f} s: {self.last_words()}")
+        return Supervised(argv, self._environment(), self.log, sockets=[str(self._socket)])
 
     def _environment(self) -> dict[str, str]:
         """What the configuration asks for; it has a default for everything."""
@@ -179,7 +113,7 @@ class EmbeddedHaproxy:
             values[f"CANARY_{arm.upper()}_VERSION"] = str(self._versions.get(arm, "none"))
         return values
 
-    def _takes_connections(self) -> bool:
+    def _ready(self) -> bool:
         """Its control socket included, and it is ours: a port that somebody else took meanwhile answers, too."""
         try:
             with socket.socket(socket.AF_UNIX) as control:
@@ -190,17 +124,6 @@ class EmbeddedHaproxy:
         except OSError:
             return False
         return True
-
-    def _how(self) -> str:
-        return how(self._supervisor.exit_status(0)) if self._supervisor is not None else ""
-
-    def _said(self) -> str:
-        try:
-            with self.log.open("rb") as file:
-                file.seek(self._log_from)
-                return file.read().decode(errors="replace")
-        except OSError:
-            return ""
 
 
 def _binary() -> Path | None:

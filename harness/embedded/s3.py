@@ -7,19 +7,14 @@ import re
 import secrets
 import shutil
 import sysconfig
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
-from harness.embedded.supervised import Supervised, free_ports, how
-from harness.errors import ServerDied, UsageError
+from harness.embedded.program import Program
+from harness.embedded.supervised import Supervised
 
-ATTEMPTS = 3
-_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
-_SERIOUS = re.compile(r"^[EF]\d{4} |^panic|listener error|flag provided", re.IGNORECASE)
 _PORTS = tuple(f"{part}.port{kind}" for kind in ("", ".grpc") for part in ("s3", "filer", "master", "volume"))
 _GRACE_S = 0.5  # it takes 15 s to end by itself, and has written what it was given when it answers
 _VOLUME_MB, _VOLUMES = 64, 1000  # grown as they fill: an empty one takes no space
@@ -34,7 +29,7 @@ def s3_available() -> str:
     return ""
 
 
-class EmbeddedS3:
+class EmbeddedS3(Program):
     """SeaweedFS with its data in `folder` and its output appended to the file `log`.
 
     start() and stop(), or `with EmbeddedS3(...) as s3:`, which starts it. `buckets` are there when it has started.
@@ -42,15 +37,16 @@ class EmbeddedS3:
     is started on the same folder. A supervisor process ends it when this process ends, however that happens.
     """
 
+    NAME = "S3"
+    TAKEN = re.compile(r"address already in use", re.IGNORECASE)
+    SERIOUS = re.compile(r"^[EF]\d{4} |^panic|listener error|flag provided", re.IGNORECASE)
+
     def __init__(
         self, folder: Path, log: Path, *, buckets: Sequence[str] = ("models",), start_timeout_s: float = 120.0
     ) -> None:
-        self.folder, self.log = folder.absolute(), log.absolute()
-        self._buckets, self._start_timeout_s = tuple(buckets), start_timeout_s
+        super().__init__(folder, log, ports=len(_PORTS), start_timeout_s=start_timeout_s)
+        self._buckets = tuple(buckets)
         self._keys = {"AWS_ACCESS_KEY_ID": secrets.token_hex(10), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
-        self._supervisor: Supervised | None = None
-        self._ports: tuple[int, ...] = (0,) * len(_PORTS)
-        self._log_from = 0
 
     @property
     def endpoint(self) -> str:
@@ -62,78 +58,14 @@ class EmbeddedS3:
         rest = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
         return {"AWS_ENDPOINT_URL_S3": self.endpoint, **self._keys, **rest}
 
-    @property
-    def pid(self) -> int:
-        """Process id of SeaweedFS itself; 0 before start()."""
-        return self._supervisor.program if self._supervisor is not None else 0
+    def _missing(self) -> str:
+        return s3_available()
 
-    @property
-    def alive(self) -> bool:
-        return self._supervisor is not None and self._supervisor.alive
-
-    def check(self) -> None:
-        """Raises ServerDied, with the log's last words, when it has ended by itself."""
-        if not self.alive:
-            raise ServerDied(f"the embedded S3 died{self._how()}: {self.last_words()}")
-
-    def start(self) -> EmbeddedS3:
-        """Returns when it answers and has its buckets. UsageError where it cannot run; ServerDied."""
-        if problem := s3_available():
-            raise UsageError(problem)
-        if self._supervisor is not None:
-            raise UsageError("this embedded S3 was started already")
-        for folder in (self.folder, self.log.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                if self._begin():
-                    break
-                why, taken = f"{self._how()}: {self.last_words()}", _TAKEN.search(self._said())
-                self.stop()
-                if not taken or attempt == ATTEMPTS:
-                    raise ServerDied(f"the embedded S3 did not start{why}")
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Ends it and everything below it; returns when nothing is left. May be called twice."""
-        supervised, self._supervisor = self._supervisor, None
-        if supervised is not None:
-            supervised.stop()
-
-    def __enter__(self) -> EmbeddedS3:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def last_words(self, lines: int = 3) -> str:
-        """The log's last errors since the last start in one line, or else simply its last lines."""
-        said = [line.strip() for line in self._said().splitlines() if line.strip()]
-        words = " | ".join([line for line in said if _SERIOUS.search(line)][-lines:] or said[-lines:])
-        return f"{words or 'it said nothing'} (log: {self.log})"
-
-    # ------------------------------------------------------------ starting
-
-    def _begin(self) -> bool:
-        """True when it answers and has its buckets; False when it ended. ServerDied after the deadline."""
-        self._ports = free_ports(len(_PORTS))
-        self._log_from = self.log.stat().st_size if self.log.exists() else 0
+    def _launch(self) -> Supervised:
         argv = [str(_binary()), "-logtostderr=true", "server", *self._arguments()]
         # no file of the user's configures it, and no other user of the machine can read the keys, as from arguments
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), **self._keys}
-        self._supervisor = Supervised(argv, env, self.log, sockets=self._sockets(), grace_s=_GRACE_S)
-        deadline = time.monotonic() + self._start_timeout_s
-        while time.monotonic() < deadline:
-            if self._ready():
-                return True
-            if self._supervisor.exit_status(0.05) is not None or not self._supervisor.alive:
-                return False
-        raise ServerDied(f"the embedded S3 did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
+        return Supervised(argv, env, self.log, sockets=self._sockets(), grace_s=_GRACE_S)
 
     def _arguments(self) -> list[str]:
         return [
@@ -165,17 +97,6 @@ class EmbeddedS3:
         if _ask(f"{s3}/") != 403 or _ask(f"{master}/dir/assign?count=1") != 200:
             return False
         return all(_ask(f"{filer}/buckets/{bucket}/", "POST") in (201, 409) for bucket in self._buckets)
-
-    def _how(self) -> str:
-        return how(self._supervisor.exit_status(0)) if self._supervisor is not None else ""
-
-    def _said(self) -> str:
-        try:
-            with self.log.open("rb") as file:
-                file.seek(self._log_from)
-                return file.read().decode(errors="replace")
-        except OSError:
-            return ""
 
 
 def _binary() -> Path | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.embedded import EmbeddedS3, s3_available
+from harness.embedded import EmbeddedS3, program, s3_available
 from harness.embedded import s3 as s3_module
 from harness.embedded.s3 import _PORTS
 from harness.errors import ServerDied, UsageError
@@ -74,11 +74,11 @@ def test_it_keeps_what_was_stored_and_leaves_nothing(tmp_path: Path, monkeypatch
 
 
 def test_taken_ports_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = s3_module.free_ports
+    real = program.free_ports
     with socket.create_server(("127.0.0.1", 0)) as taken:
         master = _PORTS.index("master.port")  # it is opened first, so the first attempt ends soon
         first = iter([(*real(master), taken.getsockname()[1], *real(len(_PORTS) - master - 1))])
-        monkeypatch.setattr(s3_module, "free_ports", lambda count: next(first, None) or real(count))
+        monkeypatch.setattr(program, "free_ports", lambda count: next(first, None) or real(count))
         with EmbeddedS3(tmp_path / "data", tmp_path / "log"):
             assert next(first, None) is None, "the taken port was tried"
 

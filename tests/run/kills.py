@@ -21,7 +21,7 @@ from unittest import mock
 
 import httpx
 
-from harness.embedded import EmbeddedServer, build_repository
+from harness.embedded import EmbeddedServer, build_repository, program
 from harness.embedded.envoy import EmbeddedEnvoy
 from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.ingress import open_ingress
@@ -256,7 +256,7 @@ def _manager(tritons: Mapping[str, Triton]) -> Iterator[str]:
 def _router(router: Router) -> Iterator[Router]:
     """One that comes back at its addresses."""
     ports = fixed_ports(2)
-    with mock.patch.object(sys.modules[type(router).__module__], "free_ports", return_value=ports), router:
+    with mock.patch.object(program, "free_ports", return_value=ports), router:
         yield router
 
 
