@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CanaryError, RecordingError, Unreachable, UsageError, WorldError
+from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import ROUTED, judge
 from harness.load import Generator, Listen
@@ -39,8 +39,6 @@ from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdi
 
 JOIN_S = 600.0
 """How long workers of other hosts are awaited."""
-ASK_S = 2.0
-"""How often an ingress is asked whether somebody else has moved the traffic."""
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
 
@@ -128,9 +126,6 @@ class _Run:
         self.swap: Swap | None = None
         self._begun_so_far: Callable[[ArmName], int] = lambda _: 0
         self._said_lost: set[str] = set()
-        self._moved: float | None = None
-        """The share that the run itself set last."""
-        self._asked_s = 0.0
         self.settled = False
         """What the verdict wanted is done: nothing that happens from here on undoes it."""
 
@@ -183,7 +178,7 @@ class _Run:
             decision = self._after_the_load()
         since_ns = self.walk.now_ns()
         if decision == "promote":
-            self._refuse_overruling()
+            self.traffic.refuse_overruling()
             self.act.promote()
         else:
             self._fail(decision)
@@ -227,10 +222,8 @@ class _Run:
         self.target.check()
         if self.bring.guard:
             self.bring.guard.check()
-        if self.target.front is not None and time.monotonic() - self._asked_s > ASK_S:
-            # One that does not answer now still routes, and its requests tell what becomes of them.
-            with suppress(Unreachable):
-                self._refuse_overruling()
+        if self.target.front is not None:
+            self.traffic.ask()
         what = "the stage ends" if self.scenario.load.on_worker_lost == "stop" else "the others go on"
         for lost in self.generator.roster.lost:
             if lost not in self._said_lost:
@@ -331,7 +324,9 @@ class _Run:
             if stage.mode != "split" or stage.purpose == "alone":
                 self.generator.route(None)  # a comparison needs its arms, whatever the traffic's split is
             else:
-                self._move(stage)
+                moved = self.traffic.stage(stage.candidate_share)
+                if moved and stage.routed and stage.candidate_share:
+                    self.say(f"back with one command: {self.traffic.way_back}")
             if stage.routed:
                 self._note_routed()
             if self.swap is not None:
@@ -342,23 +337,6 @@ class _Run:
             if stage.purpose == "warm-up":
                 self._tell_plan(verdict)
         return "promote"
-
-    def _move(self, stage: StagePlan) -> None:
-        """The users' traffic as the stage wants it; somebody who moved it by hand meanwhile is not overruled."""
-        self._refuse_overruling()
-        known = self._moved == stage.candidate_share
-        if not known and (stage.candidate_share or not self.traffic.at(0.0)):
-            self.traffic.to(stage.candidate_share)
-        self._moved = stage.candidate_share
-        if stage.routed and stage.candidate_share and not known:
-            self.say(f"back with one command: {self.traffic.way_back}")
-
-    def _refuse_overruling(self) -> None:
-        self._asked_s = time.monotonic()
-        if self._moved is not None and not self.traffic.at(self._moved):
-            raise WorldError(
-                f"somebody changed the split since the run had set it to {self._moved:.3g}: it goes no further"
-            )
 
     def _walk(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
         if stage.purpose != "deploy":

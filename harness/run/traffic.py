@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
-from harness.errors import CanaryError, UsageError, WorldError
+from harness.errors import CanaryError, Unreachable, UsageError, WorldError
 from harness.ingress import Drained, Ingress
 from harness.run.journal import Journal
 from harness.run.moving import route, route_headers
@@ -16,6 +18,8 @@ Say = Callable[[str], None]
 NEAR = 0.02
 """A share that a router's whole weights can only come near to is off by at most this part of the smaller one."""
 BLIND = 1 << 60
+ASK_S = 2.0
+"""How often an ingress is asked whether somebody else has moved the traffic."""
 
 
 class Traffic:
@@ -24,6 +28,34 @@ class Traffic:
     def __init__(self, journal: Journal, routers: Sequence[Ingress], say: Say) -> None:
         self._journal, self._say = journal, say
         self.routers = tuple(routers)
+        self._wanted: float | None = None
+        """The share that `stage` gave last."""
+        self._asked_s = 0.0
+
+    def stage(self, candidate_share: float) -> bool:
+        """As a stage wants it; whether that differs from the stage before. Raises as `refuse_overruling`."""
+        self.refuse_overruling()
+        new = self._wanted != candidate_share
+        if new and (candidate_share or not self.at(0.0)):
+            self.to(candidate_share)
+        self._wanted = candidate_share
+        return new
+
+    def refuse_overruling(self) -> None:
+        """Raises WorldError where somebody has moved the traffic by hand since a stage gave it its share."""
+        self._asked_s = time.monotonic()
+        if self._wanted is not None and not self.at(self._wanted):
+            raise WorldError(
+                f"somebody changed the split since the run had set it to {self._wanted:.3g}: it goes no further"
+            )
+
+    def ask(self) -> None:
+        """The same, now and then, to be called often. A router that does not answer now still routes, and its requests
+        tell what becomes of them.
+        """
+        if time.monotonic() - self._asked_s > ASK_S:
+            with suppress(Unreachable):
+                self.refuse_overruling()
 
     def to(self, candidate_share: float) -> None:
         """Give the candidate that share everywhere. Raises WorldError, naming each router that does not have it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError, WorldError
+from harness.errors import Unreachable, UsageError, WorldError
 from harness.ingress import Drained, Pattern, Split
 from harness.run.journal import Journal, read
 from harness.run.traffic import BLIND, Traffic
@@ -215,3 +215,32 @@ def test_what_is_in_flight_at_first_is_no_stray_when_it_ends(tmp_path: Path, sai
     count = Traffic(Journal(tmp_path), [router], said.append).counted("candidate")
     assert count is not None
     assert count() == 4
+
+
+def test_a_hand_on_the_split_is_not_overruled(tmp_path: Path, said: list[str]) -> None:
+    router = FakeRouter("a")
+    traffic = Traffic(Journal(tmp_path), [router], said.append)
+    assert traffic.stage(0.1)
+    assert not traffic.stage(0.1)
+    router.share = 0.0
+    with pytest.raises(WorldError, match=r"somebody changed the split since the run had set it to 0\.1"):
+        traffic.stage(0.5)
+    with pytest.raises(WorldError, match="somebody changed the split"):
+        traffic.refuse_overruling()
+    assert router.share == 0.0
+
+
+def test_a_router_that_does_not_answer_for_a_moment_ends_nothing(tmp_path: Path, said: list[str]) -> None:
+    class Silent(FakeRouter):
+        def _alive(self) -> None:
+            if self.dead:
+                raise Unreachable("no answer")
+
+    router = Silent("a")
+    traffic = Traffic(Journal(tmp_path), [router], said.append)
+    traffic.stage(0.1)
+    router.dead, traffic._asked_s = True, 0.0
+    traffic.ask()
+    router.dead, router.share, traffic._asked_s = False, 0.0, 0.0
+    with pytest.raises(WorldError, match="somebody changed the split"):
+        traffic.ask()
