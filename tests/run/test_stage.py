@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from harness.run import stage as staging
 from harness.run.folder import RunFolder
 from harness.run.stage import HURRY_S, LOOK_S, LOOK_SHARE, Walk
-from harness.types import ArmStatus, StagePlan, StageVerdict
+from harness.types import ArmStatus, Finding, StagePlan, StageVerdict
 
 PLAN = StagePlan(0, "paired", "poisson", 300.0, 0.5, rate=50.0)
 
@@ -141,3 +142,23 @@ def test_a_look_that_promotes_ends_the_stage_and_awaits_what_is_under_way(
     assert record.end_ns is not None
     assert record.end_ns / 1e9 == pytest.approx(looks[-1] + 1, abs=1), "nothing was cut off"
     assert looks[-1] < 70, "and nobody looked again"
+
+
+@pytest.mark.parametrize(("failed", "ends"), [(True, True), (False, False)])
+def test_requests_that_fail_and_name_nobody_end_a_routed_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: bool, ends: bool
+) -> None:
+    """A candidate that hangs says nothing, not even who it is."""
+    clock = Clock()
+    said = f"9 requests through the ingress name nobody who had them{', 9 of them failed' if failed else ''}"
+
+    def judge_stage(_: Any, index: int, now_ns: int | None = None) -> StageVerdict:
+        return StageVerdict(index, "inconclusive", "", (Finding("validity.attribution", "inconclusive", said),))
+
+    monkeypatch.setattr(staging, "time", clock)
+    monkeypatch.setattr(staging, "judge_stage", judge_stage)
+    load: Any = Load(clock)
+    routed = replace(PLAN, mode="split", routed=True)
+    folder = RunFolder.create(tmp_path, "stage", {"scenario": {"name": "stage"}})
+    Walk(folder, SimpleNamespace(stages=(routed,)), load, load, 0, lambda _: None, 30.0, lambda: None).stage(routed)  # type: ignore[arg-type]
+    assert (clock.s < PLAN.duration_s / 2) == ends
