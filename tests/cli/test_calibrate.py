@@ -282,3 +282,16 @@ def test_a_running_server_is_calibrated_and_the_next_run_says_so(
     for report in ("report.html", "report.md"):
         assert "0 of 3 A/A runs were rolled back" in (folder / report).read_text()
     assert call("judge", folder, "--json").stdout == gate.stdout, "the calibration was copied into the run"
+
+
+def test_nothing_of_anybodys_is_started_stopped_or_moved(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        'name: mine\ningress: {url: "http://i:1", control: "envoy+http://i:2"}\n'
+        'baseline: {model: m, version: 1, url: "grpc://b:1", start: [up], stop: [down]}\n'
+        'candidate: {model: m, version: 2, url: "grpc://g:1", start: [up], stop: [down]}\n'
+        "stages: [{mode: split, candidate: 50%, rate: 1/s, for: 60s}]\n"
+    )
+    wanted = against_itself(load(str(path)))
+    assert wanted.ingress is None
+    assert [(arm.start, arm.stop) for arm in wanted.arms.values()] == [(None, None)] * 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.errors import WorldError
@@ -42,3 +44,19 @@ def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(hooks, "TIMEOUT_S", 0.2)
     with pytest.raises(WorldError, match="did not end within"):
         run_hook(Journal(tmp_path), "scale up", [sys.executable, "-c", "import time; time.sleep(600)"])
+
+
+def test_with_one_that_hangs_ends_what_it_had_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "TIMEOUT_S", 5.0)
+    code = (
+        "import pathlib, subprocess, sys, time; "
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid)); time.sleep(600)"
+    )
+    with pytest.raises(WorldError, match="did not end within"):
+        run_hook(Journal(tmp_path), "scale up", [sys.executable, "-c", code])
+    child = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)

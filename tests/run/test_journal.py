@@ -74,3 +74,19 @@ def test_a_torn_line_loses_only_itself_and_the_journal_goes_on(tmp_path: Path, c
     with Journal(tmp_path).action("route.set", "r", before=0.0, wanted=0.0):
         pass
     assert [entry.seq for entry in read(tmp_path)] == [1, 2, 3]
+
+
+def test_nothing_is_begun_behind_the_fence_but_what_puts_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+
+    def lost() -> None:
+        raise LoadFailed("somebody else has the lease")
+
+    journal.fence = lost
+    ran: list[str] = []
+    with pytest.raises(LoadFailed), journal.action("route.set", "own:x", before=0.0, wanted=0.1):
+        ran.append("moved")
+    assert (ran, read(tmp_path)) == ([], [])
+    with journal.action("route.set", "own:x", wanted=0.0, undoes=[]):
+        ran.append("put back")
+    assert ran == ["put back"]

@@ -14,7 +14,8 @@ from harness.errors import Unreachable
 from harness.judge import STRAYS
 from harness.recording import Recording, read_table
 from harness.run import strays
-from harness.run.strays import Guard, StrayCount
+from harness.run.strays import Blind, Guard, StrayCount
+from harness.run.traffic import BLIND
 from harness.telemetry import Sampler
 from harness.triton import Counts
 from tests.run.conftest import SCENARIO, Background, canary, only_folder
@@ -208,3 +209,53 @@ def test_a_guard_that_is_blind_for_a_moment_goes_on(watched: tuple[Counter, Guar
     server.away, server.total = False, 1
     wait_for(lambda: guard.alarm_ns is not None, "the alarm")
     guard.check()
+
+
+class Late:
+    """Stands for a Triton that counts an answer a moment after it gave it."""
+
+    url = "grpc://h:1"
+
+    def __init__(self) -> None:
+        self.answered = self.counted = 0
+
+    def counts(self, _model: str) -> dict[int, Counts]:
+        return {1: Counts(self.counted, 0)}
+
+    def steps(self, _model: str) -> tuple[()]:
+        return ()
+
+
+def test_an_answer_that_is_counted_late_is_no_stray(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = Late()
+    triton.answered = 3
+
+    def sleep(_seconds: float) -> None:
+        triton.counted = triton.answered
+
+    monkeypatch.setattr(strays.time, "sleep", sleep)
+    count = StrayCount(triton, "tiny", 1, lambda: 0)  # type: ignore[arg-type]
+    sleep(1.0)
+    assert count.look() == 0
+
+
+def test_who_cannot_tell_ours_from_theirs_any_more_says_so(tmp_path: Path) -> None:
+    """Then nobody has looked: no reading says that there were none."""
+    triton, own = Late(), [0]
+    count = StrayCount(triton, "tiny", 1, lambda: own[0])  # type: ignore[arg-type]
+    own[0] = BLIND
+    triton.counted = 90
+    with pytest.raises(Blind):
+        count.look()
+    sampler = Sampler([], tmp_path / "readings.arrow", time.monotonic_ns(), 1.0)
+    sampler.start()
+    guard = Guard(count, "tiny/1", sampler)
+    guard.start()
+    guard._thread.join(60)
+    assert not guard._thread.is_alive()
+    guard.check()
+    guard.stop()
+    sampler.stop()
+    seen = read_table(tmp_path, "readings")
+    assert seen is not None
+    assert seen["metric"].to_pylist() == [STRAYS], "the one from before it began"
