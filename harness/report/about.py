@@ -55,9 +55,12 @@ def reasons(verdict: Verdict, most: int = 5) -> list[str]:
     chosen = [finding for finding in chosen if finding.reason and finding.reason.lower() not in said]
     if wanted is None:
         chosen = [f for f in chosen if f.outcome == "pass" and f.margin is not None and f.kind == "comparison"]
-    back = [finding.reason for finding in verdict.findings if finding.metric == "traffic.rollback"]
-    told = list(dict.fromkeys(finding.reason for finding in chosen))[:most]
-    return told + [words.plain(reason) for reason in back]
+    return list(dict.fromkeys(finding.reason for finding in chosen))[:most] + back(verdict)
+
+
+def back(verdict: Verdict) -> list[str]:
+    """How fast all traffic was back, of a rollback under traffic; else nothing."""
+    return [words.plain(found.reason) for found in verdict.findings if found.metric == "traffic.rollback"]
 
 
 def _file(meta: Mapping[str, Any], arm: str) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from harness.recording import gates, stage_records
 from harness.report import facts, figures, measurement, panels, steps, words
-from harness.report.about import arm_titles, summary_line, title
+from harness.report.about import arm_titles, back, summary_line, title
 from harness.report.facts import Bools, Requests
 from harness.report.quality import Quality, quality
 from harness.types import Finding, StageRecord, Verdict
@@ -64,6 +64,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict,
         "title": title(meta),
         "summary": summary_line(verdict),
+        "back": back(verdict),
         "arms": arm_titles(meta),
         "started": str(meta.get("started_utc", "")),
         "finished": bool(meta.get("finished", not meta)),

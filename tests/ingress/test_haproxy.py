@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.embedded.supervised import free_ports
 from harness.errors import UsageError, WorldError
 from harness.ingress import Ingress, open_ingress
 from harness.ingress.haproxy_api import RuntimeApi
+from tests.ingress.routers import Slow, at_rest, entry
 from tests.ingress.traffic import Answer, Traffic
 from tests.triton.proxy import free_port
 
@@ -75,20 +75,6 @@ def two(
         grpc={"baseline": host(tiny_server.grpc_url), "candidate": host(other_server.grpc_url)},
     ) as router:
         yield router
-
-
-def at_rest(router: EmbeddedHaproxy) -> Ingress:
-    """Its control, with everything to the baseline and no header."""
-    ingress = open_ingress(router.control)
-    ingress.header({})
-    ingress.set(0.0)
-    return ingress
-
-
-def entry(router: EmbeddedHaproxy, kind: str) -> str:
-    url = router.grpc_url if kind == "grpc" else router.http_url
-    assert url is not None
-    return url
 
 
 def in_flight(answers: list[Answer], moment: float) -> int:
@@ -189,33 +175,6 @@ def test_a_header_is_routed_elsewhere_while_requests_come(two: EmbeddedHaproxy, 
         assert set(rest.count("served_by", rest.wait_for(15))) == {"candidate"}
     assert routed.failed() == []
     assert rest.failed() == []
-
-
-class Slow:
-    """One request that takes `delay_ms`, at a candidate that has just lost its share again."""
-
-    def __init__(self, router: EmbeddedHaproxy, server: EmbeddedServer, kind: str, delay_ms: float) -> None:
-        self.ingress = at_rest(router)
-        change_settings(server.repository, 7, delay_ms=delay_ms)
-        self.ingress.set(1.0)
-        self._traffic = Traffic(entry(router, kind), rate=0.001, in_flight=1)
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._ended = threading.Event()
-        self._thread.start()
-        deadline = time.monotonic() + 60
-        while self.ingress.read().in_flight != {"baseline": 0, "candidate": 1}:
-            assert time.monotonic() < deadline, self.ingress.read()
-            time.sleep(0.01)
-        self.ingress.set(0.0)
-
-    def _send(self) -> None:
-        with self._traffic as traffic:
-            traffic.wait_until(lambda: bool(traffic.answers()))
-        self._ended.set()
-
-    def answer(self) -> Answer:
-        assert self._ended.wait(120)
-        return self._traffic.answers()[0]
 
 
 @pytest.fixture

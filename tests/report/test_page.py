@@ -14,8 +14,9 @@ import pytest
 
 from harness.recording import Recording
 from harness.recording.schema import OUTPUTS, READINGS
+from harness.report.about import back, reasons
 from harness.report.page import page
-from harness.types import Verdict
+from harness.types import Finding, StageVerdict, Verdict
 from tests.report import factory
 
 
@@ -257,3 +258,12 @@ def test_a_scenario_with_all_its_prompts_does_not_fill_the_page() -> None:
     }
     meta["host"] = {f"key{number}": number for number in range(1000)}
     assert len(page(dataclasses.replace(factory.nothing(), meta=meta), factory.promote())) < 100_000
+
+
+def test_how_fast_the_traffic_was_back_stands_beside_the_verdict(tmp_path: Path) -> None:
+    said = "all traffic was at v1 0.9 s after the first bad answer of v2; from then on none of 9 requests at v1 failed"
+    found = Finding("traffic.rollback", "pass", f"for information: {said}", kind="watch", unit="s", effect=0.9)
+    verdict = Verdict("rollback", "v2 fails", (StageVerdict(0, "rollback", "v2 fails", (found,)),))
+    assert back(verdict) == [said[0].upper() + said[1:]]
+    assert reasons(verdict)[-1] == back(verdict)[0]
+    assert back(Verdict("promote", "", ())) == []

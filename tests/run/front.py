@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+import pytest
 
-from harness.embedded import EmbeddedServer, build_repository
+from harness.embedded import EmbeddedServer, build_repository, envoy, haproxy
 from harness.embedded.envoy import EmbeddedEnvoy
 from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.ingress import Split, open_ingress
@@ -18,6 +19,12 @@ from tests.run.conftest import Done, canary
 
 Kind = Literal["haproxy", "envoy"]
 ROUTERS: Mapping[str, Any] = {"haproxy": EmbeddedHaproxy, "envoy": EmbeddedEnvoy}
+
+
+def needs(kind: str) -> None:
+    """Skips the test where that router cannot run; `make test` installs both where it may."""
+    if missing := {"haproxy": haproxy, "envoy": envoy}[kind].available():
+        pytest.skip(missing)
 
 
 OURS = ("validity.lag", "validity.generator", "validity.delivery", "validity.saturation")
@@ -62,6 +69,7 @@ class Place:
 @contextmanager
 def one_triton(folder: Path, kind: Kind, build: Any = "same", serve: tuple[int, ...] = (1,)) -> Iterator[Place]:
     """Versions 1 and 2 of `tiny` in one repository, of which `serve` serve; the ingress rewrites paths."""
+    needs(kind)
     with ExitStack() as stack:
         blue = _triton(stack, folder / "blue", {1: "fp16", 2: build}, serve)
         hosts = {"baseline": _host(blue.http_url), "candidate": _host(blue.http_url)}
@@ -72,6 +80,7 @@ def one_triton(folder: Path, kind: Kind, build: Any = "same", serve: tuple[int, 
 @contextmanager
 def two_tritons(folder: Path, kind: Kind, build: Any = "same", green: tuple[int, ...] = (2,)) -> Iterator[Place]:
     """Version 1 on one, version 2 on another, where `green` serve; HTTP and gRPC."""
+    needs(kind)
     with ExitStack() as stack:
         first = _triton(stack, folder / "blue", {1: "fp16"}, (1,))
         second = _triton(stack, folder / "green", {2: build}, green)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from harness.embedded import EmbeddedServer, build_repository, envoy, haproxy
+from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import UsageError
 from harness.ingress import open_ingress
 from harness.recording import read_table
@@ -22,7 +22,7 @@ from harness.scenario import AbTest, load
 from harness.types import answer_in
 from tests.load.openai_front_end import OpenAiFrontEnd
 from tests.run.conftest import canary, journal
-from tests.run.front import one_triton, two_tritons
+from tests.run.front import Place, needs, one_triton, two_tritons
 from tests.triton.proxy import HAPROXY, proxy
 
 pytestmark = pytest.mark.triton
@@ -217,9 +217,7 @@ def test_a_router_that_tosses_a_coin_shows_units_both_arms(server: EmbeddedServe
 
 @pytest.mark.parametrize("kind", ["haproxy", "envoy"])
 def test_a_real_router_that_is_started_for_it(tmp_path: Path, kind: str) -> None:
-    missing = haproxy.available() if kind == "haproxy" else envoy.available()
-    if missing:
-        pytest.skip(missing)
+    needs(kind)
     text = through(written("", metrics=ERRORS, seconds=6), f"{{server: {kind}}}")
     text = text.replace('target: {url: ""}', "target: {server: embedded}")
     result = run(tmp_path, text)
@@ -234,9 +232,6 @@ def test_a_real_router_that_is_started_for_it(tmp_path: Path, kind: str) -> None
 @pytest.mark.parametrize("kind", ["haproxy", "envoy"])
 def test_two_servers_behind_somebody_elses_router_over_grpc(tmp_path: Path, kind: Any) -> None:
     """Its header rules are set for the run, and are afterwards what they were."""
-    missing = haproxy.available() if kind == "haproxy" else envoy.available()
-    if missing:
-        pytest.skip(missing)
     with two_tritons(tmp_path / "place", kind) as place:
         router = open_ingress(place.router.control)
         router.header({"B": "baseline"})
@@ -257,19 +252,24 @@ def test_two_servers_behind_somebody_elses_router_over_grpc(tmp_path: Path, kind
     ]  # fmt: skip
 
 
+def routed(place: Place, folder: Path, background: Any) -> Any:
+    """A run that has set its header rules, and goes on."""
+    control = place.router.control
+    text = through(
+        written(place.blue.http_url, metrics=ERRORS, seconds=300),
+        f'{{url: "{place.router.http_url}", control: "{control}"}}',
+    )
+    (folder / "tunes.yaml").write_text(text)
+    process = background("run", folder / "tunes.yaml", "--out", folder / "out")
+    wait_for_header(control, {"A": "baseline", "B": "candidate"})
+    return process
+
+
 @pytest.mark.slow
 def test_interrupted_it_takes_its_header_rules_back(tmp_path: Path, background: Any) -> None:
-    if missing := haproxy.available():
-        pytest.skip(missing)
     with one_triton(tmp_path / "place", "haproxy", serve=(1, 2)) as place:
         control = place.router.control
-        text = through(
-            written(place.blue.http_url, metrics=ERRORS, seconds=300),
-            f'{{url: "{place.router.http_url}", control: "{control}"}}',
-        )
-        (tmp_path / "tunes.yaml").write_text(text)
-        process = background("run", tmp_path / "tunes.yaml", "--out", tmp_path / "out")
-        wait_for_header(control, {"A": "baseline", "B": "candidate"})
+        process = routed(place, tmp_path, background)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 3, stderr
@@ -282,17 +282,9 @@ def test_interrupted_it_takes_its_header_rules_back(tmp_path: Path, background: 
 
 @pytest.mark.slow
 def test_a_run_that_died_left_its_header_rules_which_recover_takes_back(tmp_path: Path, background: Any) -> None:
-    if missing := haproxy.available():
-        pytest.skip(missing)
     with one_triton(tmp_path / "place", "haproxy", serve=(1, 2)) as place:
         control = place.router.control
-        text = through(
-            written(place.blue.http_url, metrics=ERRORS, seconds=300),
-            f'{{url: "{place.router.http_url}", control: "{control}"}}',
-        )
-        (tmp_path / "tunes.yaml").write_text(text)
-        process = background("run", tmp_path / "tunes.yaml", "--out", tmp_path / "out")
-        wait_for_header(control, {"A": "baseline", "B": "candidate"})
+        process = routed(place, tmp_path, background)
         process.kill()
         process.communicate(timeout=60)
         (folder,) = (tmp_path / "out").iterdir()

@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
-from harness.embedded import envoy, haproxy
 from harness.embedded.envoy import EmbeddedEnvoy
 from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.run.journal import read
 from harness.run.owed import owes, pending, targets
 from harness.run.recover import put_back_only
 from tests.run.conftest import Done, canary, journal, only_folder, processes_of
+from tests.run.front import needs
 from tests.run.kills import EMERGENCY, Place, blue_green, canary_through, own
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -119,9 +119,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def whole(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
-    missing = {"own": None, "envoy": envoy.available()}.get(name, haproxy.available())
-    if missing:
-        pytest.skip(missing)
+    if name != "own":
+        needs("envoy" if name == "envoy" else "haproxy")
     folder = tmp_path_factory.mktemp(name)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
