@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving comes-back kills bench-load study clean
+.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving comes-back kills bench-load memory-edge study clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ comes-back: setup  ## campaign: the split moved under traffic, rollbacks, blue-g
 kills: setup  ## campaign: SIGKILL before and after every line of the journal, of five scenarios
 	tests/system-packages.sh
 	TRITON_CANARY_KILLS=all $(BIN)/python -m pytest -m slow tests/run/test_kills.py tests/run/test_kills_switch.py
+
+memory-edge: setup  ## campaign: where memory ends, foretold and measured, under three limits; resumable
+	$(BIN)/python -m tests.campaigns.memory_edge
 
 bench-load: setup  ## benchmark: this load generator beside perf_analyzer, tritonclient, Locust, wrk, k6, AIPerf
 	tests/bench/load/peers.sh

@@ -16,6 +16,7 @@ from harness.embedded import tiny_settings
 from harness.embedded.rag import ensemble
 from harness.embedded.rag.builds import embedding_available
 from harness.embedded.runtime import weights_available
+from harness.embedded.smollm2 import settings as batched
 from harness.errors import UsageError
 
 Build = str | Mapping[str, Any]
@@ -24,17 +25,21 @@ SMOLLM2_BUILDS = ("fp16", "same", "fp8", "fp8-shifted", "slow", "erring")
 BATCHING_BUILDS = ("fp16", "same")
 MODELS: dict[str, tuple[str, ...]] = {
     "smollm2": SMOLLM2_BUILDS,
+    "smollm2_batched": tuple(batched.BUILDS),
     "tiny": tuple(tiny_settings.BUILDS),
     "batching": BATCHING_BUILDS,
     "batching_night": BATCHING_BUILDS,
     **ensemble.BUILDS,
 }
 
+LANGUAGE_MODELS = ("smollm2", "smollm2_batched", "rag_tokenizer", *ensemble.ENSEMBLES)
+
 # Each instance is a process. Four let a closed loop of four requests sleep side by side.
 TINY_INSTANCES = 4
 
 _SHIMS = {
     "smollm2": "from harness.embedded.smollm2.model import TritonPythonModel\n",
+    "smollm2_batched": "from harness.embedded.smollm2.batched import TritonPythonModel\n",
     "tiny": "from harness.embedded.tiny import TritonPythonModel\n",
     "batching": "from harness.embedded.batching import TritonPythonModel\n",
     "batching_night": "from harness.embedded.batching import TritonPythonModel\n",
@@ -75,7 +80,7 @@ def reference_build(model: str) -> str:
 
 def model_available(model: str) -> str | None:
     """None where `model` has what it needs beside the server; otherwise one line that says what to install."""
-    language = weights_available() if model in ("smollm2", "rag_tokenizer", *ensemble.ENSEMBLES) else None
+    language = weights_available() if model in LANGUAGE_MODELS else None
     embedding = embedding_available() if model in ("rag_embedding", "rag_search", *ensemble.ENSEMBLES) else None
     return language or embedding
 
@@ -166,6 +171,8 @@ def _check(model: str, version: int, build: Build) -> None:
             raise UsageError(f"unknown build {build!r} of {model}: known are {', '.join(MODELS[model])}")
     elif model == "tiny":
         tiny_settings.settle(build)
+    elif model == "smollm2_batched":
+        batched.settle_batched(build)
     elif model in ensemble.ENSEMBLES:
         ensemble.builds_of_steps(model, build)
     else:
@@ -210,6 +217,22 @@ output [
   { name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] }
 ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
+""",
+    "smollm2_batched": """name: "smollm2_batched"
+backend: "python"
+max_batch_size: 4
+@POLICY@
+input [
+  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
+]
+output [
+  { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
+  { name: "output_tokens" data_type: TYPE_INT32 dims: [ 1 ] }
+]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+dynamic_batching { max_queue_delay_microseconds: 20000 }
 """,
     "tiny": f"""name: "tiny"
 backend: "python"

@@ -20,7 +20,7 @@ from tests.run.conftest import Background, canary, journal, only_folder
 pytestmark = pytest.mark.triton
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 400) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what}"

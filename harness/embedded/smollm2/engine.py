@@ -37,13 +37,23 @@ class Step:
     input_tokens: int
 
 
-class Engine:
-    """One version: a build of the weights in `file`."""
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An answer that was waited for."""
 
-    def __init__(self, file: Path, build: str) -> None:
+    text: str
+    input_tokens: int
+    output_tokens: int
+
+
+class Engine:
+    """One version: a build of the weights in `file`, their first `layers` (None: all), with keys and values in `kv`."""
+
+    def __init__(self, file: Path, build: str, *, layers: int | None = None, kv: str = "fp32") -> None:
         source = GgufFile(file)
         self.tokenizer = SmolTokenizer(source.metadata)
-        self._model = Transformer(source, rounding(build))
+        self._model = Transformer(source, rounding(build), layers)
+        self._kept = np.dtype(np.float16 if kv == "fp16" else np.float32)
         self._slow = build == "slow"
 
     def generate(self, text: str, max_tokens: int = 16, k: int = 0, stop: Stop = lambda: False) -> Iterator[Step]:
@@ -74,6 +84,31 @@ class Engine:
             yield Step(pieces.add(token, bool(reason)), ids, top_ids, top, reason, len(prompt))
             if reason:
                 return
+
+    def answers(self, texts: Sequence[str], limits: Sequence[int]) -> list[Whole]:
+        """Greedy answers to a batch, at most `limits` tokens each. The caches of all of it are there before it begins.
+
+        BadRequest; MemoryError where there is not enough, and then nothing of the batch is kept.
+        """
+        prompts = [self._prompt(text) for text in texts]
+        for prompt, limit in zip(prompts, limits, strict=True):
+            if limit < 1:
+                raise BadRequest(f"max_tokens must be at least 1, not {limit}")
+            self._fits(len(prompt), limit)
+        caches = [
+            self._model.cache(len(prompt) + limit, self._kept) for prompt, limit in zip(prompts, limits, strict=True)
+        ]
+        said: list[list[int]] = [[] for _ in prompts]
+        fed = [np.array(prompt, np.int32) for prompt in prompts]
+        for number in range(max(limits, default=0)):
+            for row, cache in enumerate(caches):
+                if number < limits[row] and self.tokenizer.end not in said[row]:
+                    said[row].append(int(self._model.forward(fed[row], cache)[0].argmax()))
+                    fed[row] = np.array(said[row][-1:], np.int32)
+        return [
+            Whole(self.tokenizer.decode(tokens), len(prompt), len(tokens))
+            for prompt, tokens in zip(prompts, said, strict=True)
+        ]
 
     def score(self, text: str, forced: Sequence[int], k: int = 0, stop: Stop = lambda: False) -> Step | None:
         """The distributions that this build gives to the tokens `forced` after the prompt, in one pass.

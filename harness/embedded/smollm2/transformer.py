@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from harness.embedded.smollm2.gguf_file import GgufFile
 from harness.embedded.smollm2.quantise import Rounding
@@ -32,20 +33,26 @@ class Layer:
 
 
 class Cache:
-    """Keys and values of one sequence, `length` positions of `capacity` filled; float32."""
+    """Keys and values of one sequence, `length` positions of `capacity` filled; kept as float32 or float16."""
 
-    def __init__(self, layers: int, kv_heads: int, head: int, capacity: int) -> None:
+    def __init__(self, layers: int, kv_heads: int, head: int, capacity: int, kept: np.dtype[Any]) -> None:
         self.length = 0
         self.capacity = capacity
         # keys lie transposed: (head, position), as the scores' product wants them
-        self.keys = np.empty((layers, kv_heads, head, capacity), np.float32)
-        self.values = np.empty((layers, kv_heads, capacity, head), np.float32)
+        self.keys = np.empty((layers, kv_heads, head, capacity), kept)
+        self.values = np.empty((layers, kv_heads, capacity, head), kept)
+
+    def filled(self, layer: int, end: int) -> tuple[Array, Array]:
+        """Keys (kv_heads, head, end) and values (kv_heads, end, head) of a layer, as the arithmetic wants them."""
+        keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :end]
+        return keys.astype(np.float32, copy=False), values.astype(np.float32, copy=False)
 
 
 class Transformer:
     """One version's weights. `context`, `vocabulary`: tokens."""
 
-    def __init__(self, file: GgufFile, rounding: Rounding) -> None:
+    def __init__(self, file: GgufFile, rounding: Rounding, layers: int | None = None) -> None:
+        """`layers`: how many of them to use, from the first; None: all."""
         meta = file.metadata
         self.context = int(meta["llama.context_length"])
         self.heads = int(meta["llama.attention.head_count"])
@@ -73,14 +80,14 @@ class Transformer:
                 gate_up=columns(i, "ffn_gate", "ffn_up"),
                 ffn_down=columns(i, "ffn_down"),
             )
-            for i in range(int(meta["llama.block_count"]))
+            for i in range(layers or int(meta["llama.block_count"]))
         ]
         base = float(meta["llama.rope.freq_base"])
         angles = np.outer(np.arange(self.context), base ** (-np.arange(0, self.head, 2) / self.head))
         self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
-    def cache(self, capacity: int) -> Cache:
-        return Cache(len(self._layers), self.kv_heads, self.head, capacity)
+    def cache(self, capacity: int, kept: DTypeLike = np.float32) -> Cache:
+        return Cache(len(self._layers), self.kv_heads, self.head, capacity, np.dtype(kept))
 
     def forward(
         self, ids: NDArray[np.int32], cache: Cache, last: int = 1, stop: Callable[[], bool] = lambda: False
@@ -127,12 +134,13 @@ class Transformer:
         cache.values[index, :, start:end] = qkv[:, heads + kv :].transpose(1, 0, 2)
         # query heads are grouped by the key-value head that they share: (kv, group * count, size)
         query = turned[:, :heads].transpose(1, 0, 2).reshape(kv, -1, size)
-        scores = query @ cache.keys[index, :, :, :end] * np.float32(size**-0.5)
+        keys, values = cache.filled(index, end)
+        scores = query @ keys * np.float32(size**-0.5)
         if mask is not None:
             scores = (scores.reshape(heads, count, end) + mask).reshape(kv, -1, end)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
-        mixed = (scores @ cache.values[index, :, :end]).reshape(heads, count, size)
+        mixed = (scores @ values).reshape(heads, count, size)
         result: Array = mixed.transpose(1, 0, 2).reshape(count, -1) @ layer.attn_output
         return result
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CanaryError, ChangedMeanwhile, LoadFailed
+from harness.run.costs import measured
 from harness.run.journal import Journal
 from harness.run.models.history import CHANGE, Served
 from harness.run.models.rules import Changed, Rules
@@ -30,8 +31,10 @@ Versions = tuple[int, ...]
 class ModelChange:
     """From `before` (what each server was seen to have) to `wanted`; () means that the model is unloaded.
 
-    `refresh`: config.pbtxt of the repository was replaced and is to be applied; `config_before` is its text until then.
-    `mark` goes to the journal with `wanted`. `then` is done after the last server, inside the change.
+    `refresh`: config.pbtxt of the repository was replaced and is to be applied; `config_before` is its text until then,
+    and `config_after`, where given, the text that the change itself writes first.
+    `mark` goes to the journal with `wanted`. `check` is asked of each server before its probes, and raises where it is
+    not as it should be. `then` is done after the last server, inside the change.
     """
 
     site: Site
@@ -41,7 +44,9 @@ class ModelChange:
     rules: Rules = field(default_factory=Rules)
     refresh: bool = False
     config_before: str | None = None
+    config_after: str | None = None
     mark: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[Control], None] | None = None
     then: Callable[[Journal], None] | None = None
 
     def __post_init__(self) -> None:
@@ -61,9 +66,11 @@ class ModelChange:
         ):
             try:
                 if self.config_before is not None and self._config is not None:
-                    # It was replaced already: this says what it is to be put back to.
+                    # What it is to be put back to, also where it was replaced already.
                     with journal.action("config.write", str(self._config), before=self.config_before) as seq:
                         self._steps["config"] = [seq]
+                        if self.config_after is not None:
+                            write_config(self._config, self.config_after)
                 for number, wave in enumerate(self.site.waves, 1):
                     if len(self.site.waves) > 1:
                         self.site.say(f"wave {number} of {len(self.site.waves)}: {', '.join(c.url for c in wave)}")
@@ -105,18 +112,22 @@ class ModelChange:
     def _server(self, control: Control) -> None:
         url, model = control.url, self.model
         before, wanted = self.before[url], self.wanted[url]
+        joining = [version for version in wanted if version not in before]
         try:
-            if before != wanted or (self.refresh and wanted):
-                with self.site.journal.action(
-                    "models.set", f"{url}/{model}", before=list(before), wanted=list(wanted)
-                ) as seq:
-                    self._steps[url] = [seq]
-                    self._changes[url] = self._set(control, before, wanted)
-            else:
-                self._as_it_is(control, wanted)
-            if self.rules.probe:
-                for version in wanted:
-                    control.probe(model, version)
+            with measured(self.site.journal, control, model, joining, self.site.repository, self.site.look):
+                if before != wanted or (self.refresh and wanted):
+                    with self.site.journal.action(
+                        "models.set", f"{url}/{model}", before=list(before), wanted=list(wanted)
+                    ) as seq:
+                        self._steps[url] = [seq]
+                        self._changes[url] = self._set(control, before, wanted)
+                else:
+                    self._as_it_is(control, wanted)
+                if self.check is not None:
+                    self.check(control)
+                if self.rules.probe:
+                    for version in wanted:
+                        control.probe(model, version)
         except CanaryError as error:
             self._failed[url] = error
             if len(self.site.servers) > 1 and url not in str(error):

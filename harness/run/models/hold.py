@@ -1,4 +1,5 @@
-"""A setting that is only lent: from dusk to dawn the journal holds what to give back, whoever dies in between.
+"""What is only lent: the journal holds what to give back, whoever dies in between. From dusk to dawn a setting of the
+dynamic batcher; while versions are measured alone, the versions that served before.
 
 `models.hold` is begun before the first change and done after the last. While it is begun and not done, `restore` and
 `recover` give back what was there before it, also where every change within it came to its end.
@@ -12,7 +13,8 @@ from functools import partial
 
 from harness.errors import WorldError
 from harness.run.journal import Entry
-from harness.run.models.history import CHANGE, HOLD, TUNE
+from harness.run.models.change import ModelChange
+from harness.run.models.history import CHANGE, HOLD, TUNE, Served
 from harness.run.models.rules import Rules
 from harness.run.models.site import Site
 from harness.run.models.tune import Settings, Tuned, apply_settings, attempt, of_plain, plain, set_back, settings
@@ -55,6 +57,37 @@ def held(site: Site, model: str, *, rules: Rules | None = None) -> Iterator[Hold
             raise
 
 
+@contextmanager
+def lent_versions(site: Site, model: str, *, rules: Rules | None = None) -> Iterator[Served]:
+    """Within it other versions may serve; at its end, however it comes, those of the beginning do again.
+
+    Raises WorldError where they could not be given back: the hold then stays in the journal, for `restore`.
+    """
+    with site.changing():
+        before = site.loaded(model)
+    with site.journal.action(HOLD, model, before={"served": _lists(before)}) as seq:
+        try:
+            yield before
+            _serve_again(site, model, before, rules or Rules())
+        except BaseException:
+            if left := attempt(partial(_serve_again, site, model, before, rules or Rules())):
+                raise WorldError(f"NOT PUT BACK: {left}; to finish: triton-canary models restore {model}") from None
+            with site.journal.action(HOLD, model, undoes=[seq]):
+                pass
+            raise
+
+
+def _serve_again(site: Site, model: str, before: Served, rules: Rules) -> None:
+    with site.changing():
+        now = site.loaded(model)
+        if now != before:
+            ModelChange(site, model, now, before, rules).run()
+
+
+def _lists(served: Served) -> dict[str, list[int]]:
+    return {url: list(versions) for url, versions in served.items()}
+
+
 def holds(entries: Sequence[Entry], model: str) -> list[Entry]:
     """Those that were begun and never given back, oldest first."""
     undone = {seq for entry in entries if entry.undoes and entry.state == "done" for seq in entry.undoes}
@@ -71,7 +104,10 @@ def holds(entries: Sequence[Entry], model: str) -> list[Entry]:
 
 def give_back(site: Site, entry: Entry) -> list[str]:
     """End a hold that somebody left open; one line for each server whose setting was changed. Raises WorldError."""
-    model, wanted = entry.target, of_plain((entry.before or {}).get(TUNE, {}))
+    model, before = entry.target, entry.before or {}
+    if "served" in before:
+        return _give_versions_back(site, entry)
+    wanted = of_plain(before.get(TUNE, {}))
     now = {control.url: list(control.batching(model).values()) for control in site.servers}
     if left := _give_back(site, model, wanted, entry.seq):
         raise WorldError("; ".join(left))
@@ -79,6 +115,24 @@ def give_back(site: Site, entry: Entry) -> list[str]:
         f"{url}: {setting} again, as before the hold"
         for url, setting in wanted.items()
         if any(each != setting for each in now.get(url, []))
+    ]
+
+
+def _give_versions_back(site: Site, entry: Entry) -> list[str]:
+    model = entry.target
+    before = {url: tuple(versions) for url, versions in (entry.before or {})["served"].items()}
+    with site.changing():
+        now = site.loaded(model)
+        # A server that joined since has nothing to be given back.
+        wanted = {url: before.get(url, versions) for url, versions in now.items()}
+        if now != wanted:
+            ModelChange(site, model, now, wanted, Rules()).run()
+        with site.journal.action(HOLD, model, undoes=[entry.seq]):
+            pass
+    return [
+        f"{url}: {', '.join(map(str, versions)) or 'no version'} again, as before the hold"
+        for url, versions in wanted.items()
+        if now[url] != versions
     ]
 
 

@@ -1,0 +1,113 @@
+"""`smollm2_batched`: SmolLM2 with a batch dimension, one answer a request, in memory that may be limited. Runs inside
+Triton.
+
+As an engine with contiguous caches it allocates the keys and values of a whole batch before it begins: its memory grows
+with batch and context. A batch for which there is not enough fails as a whole, with NumPy's own error; the instance
+lets go of everything and serves the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.embedded.faults import BadRequest
+from harness.embedded.guard import end_with_parent
+from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
+from harness.embedded.smollm2.engine import Engine, Whole
+from harness.embedded.smollm2.settings import settle_batched
+
+TOKENS = 16
+M_MMAP_THRESHOLD = -3
+LARGE = 1 << 18
+"""Bytes from which an array is a mapping of its own, given back when it is freed: what one request needed does not
+count for the next. (By itself glibc learns from frees to keep up to 32 MiB.)
+"""
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        end_with_parent()
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
+        folder = Path(args["model_repository"]) / args["model_version"]
+        settings = settle_batched(json.loads((folder / "build.json").read_text())["build"])
+        weights = weights_file()
+        if weights is None:
+            raise RuntimeError(f"the weights of SmolLM2-135M-Instruct are not installed: {WEIGHTS_INSTALL}")
+        self._engine = Engine(weights, settings.weights, layers=settings.layers, kv=settings.kv)
+        self._engine.answers(["warm up"], [2])  # what the arithmetic keeps for good is there before the limit is
+        _own_mappings(libc)
+        if settings.memory:
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            resource.setrlimit(resource.RLIMIT_DATA, (settings.memory, hard))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        import triton_python_backend_utils as pb
+
+        try:
+            answers = self._answers(requests)
+        except MemoryError as error:
+            said = f"{type(error).__name__.lstrip('_')}: {error}"
+        except BadRequest as error:
+            said = str(error)
+        else:
+            return [pb.InferenceResponse(_tensors(answer)) for answer in answers]
+        return [pb.InferenceResponse([], error=pb.TritonError(said)) for _ in requests]
+
+    def _answers(self, requests: list[Any]) -> list[list[Whole]]:
+        """One list for each request, an answer for each of its rows."""
+        texts, limits, rows = [], [], []
+        for request in requests:
+            mine = _texts(request)
+            texts += mine
+            limits += [_limit(request)] * len(mine)
+            rows.append(len(mine))
+        every = iter(self._engine.answers(texts, limits))
+        return [[next(every) for _ in range(count)] for count in rows]
+
+
+def _own_mappings(libc: ctypes.CDLL) -> None:
+    """Loading leaves 66 MB of holes in the heap, which glibc would fill first, whatever the threshold: the limit would
+    be felt late. They are taken, untouched, so that they cost address space and no memory.
+    """
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.malloc_trim(0)
+    top = libc.sbrk(0)
+    while libc.sbrk(0) == top and libc.malloc(ctypes.c_size_t(LARGE - 4096)):
+        pass
+
+
+def _tensors(answers: list[Whole]) -> list[Any]:
+    import triton_python_backend_utils as pb
+
+    columns = {
+        "text_output": np.array([[answer.text.encode()] for answer in answers], np.object_),
+        "input_tokens": np.array([[answer.input_tokens] for answer in answers], np.int32),
+        "output_tokens": np.array([[answer.output_tokens] for answer in answers], np.int32),
+    }
+    return [pb.Tensor(name, values) for name, values in columns.items()]
+
+
+def _texts(request: Any) -> list[str]:
+    import triton_python_backend_utils as pb
+
+    try:
+        return [
+            bytes(row).decode() for row in pb.get_input_tensor_by_name(request, "text_input").as_numpy().reshape(-1)
+        ]
+    except UnicodeDecodeError:
+        raise BadRequest("text_input is not UTF-8") from None
+
+
+def _limit(request: Any) -> int:
+    """Of a request: its rows share one."""
+    import triton_python_backend_utils as pb
+
+    tensor = pb.get_input_tensor_by_name(request, "max_tokens")
+    return TOKENS if tensor is None else int(tensor.as_numpy().reshape(-1).max())

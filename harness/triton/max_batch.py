@@ -1,0 +1,64 @@
+"""`max_batch_size` in a model's config.pbtxt: its text is edited, and what has to go with it.
+
+Preferred batch sizes above it would make Triton refuse the configuration: they leave. The rest stays as it is, and that
+is proven: both texts are parsed by protobuf and differ in these two alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harness.errors import UsageError, WorldError
+from harness.triton.pbtxt import Field, fields, tokens
+from harness.triton.protobuf import ModelConfig, text_format
+
+KEY = "max_batch_size"
+
+
+def edit_max_batch(text: str, size: int, name: str = "config.pbtxt") -> str:
+    """`text` with that `max_batch_size`. Raises UsageError where it is no configuration, or none of a model in batches;
+    WorldError where it cannot be edited safely.
+    """
+    before = _parse(text, name)
+    if not size >= 1:
+        raise UsageError(f"{name}: a {KEY} of {size}: at least 1")
+    if before.max_batch_size < 1:
+        raise UsageError(f"{name}: {KEY} is {before.max_batch_size}: Triton forms no batches of it, so none is reduced")
+    found = [field for field in fields(tokens(text)) if field.name == KEY]
+    edited = f"{text[: found[-1].start]}{KEY}: {size}{text[found[-1].end :]}"
+    edited = _without_larger(edited, size)
+    wanted = ModelConfig()
+    wanted.CopyFrom(before)
+    wanted.max_batch_size = size
+    if wanted.HasField("dynamic_batching"):
+        kept = [each for each in before.dynamic_batching.preferred_batch_size if each <= size]
+        del wanted.dynamic_batching.preferred_batch_size[:]
+        wanted.dynamic_batching.preferred_batch_size.extend(kept)
+    if _parse(edited, name) != wanted:
+        raise WorldError(f"{name}: its {KEY} cannot be edited safely: write {KEY}: {size} by hand")
+    return edited
+
+
+def _without_larger(text: str, size: int) -> str:
+    """Preferred batch sizes of at most `size`."""
+    for batching in (field for field in fields(tokens(text)) if field.name == "dynamic_batching"):
+        # From the last: what is before it keeps its place.
+        for preferred in reversed([each for each in fields(batching.body) if each.name == "preferred_batch_size"]):
+            kept = [number for number in _numbers(preferred) if number <= size]
+            said = f"preferred_batch_size: [ {', '.join(map(str, kept))} ]" if kept else ""
+            if len(kept) != len(_numbers(preferred)):
+                rest = text[preferred.end :]
+                text = f"{text[: preferred.start]}{said}{rest if said else rest.lstrip(',;')}"
+    return text
+
+
+def _numbers(field: Field) -> list[int]:
+    said = "".join(token.text + " " for token in field.inside if token.kind == "word")
+    return [int(number) for number in re.findall(r"\d+", said)]
+
+
+def _parse(text: str, name: str) -> ModelConfig:
+    try:
+        return text_format.Parse(text, ModelConfig())
+    except text_format.ParseError as error:
+        raise UsageError(f"{name}: is not a model configuration: {' '.join(str(error).split())}") from error
