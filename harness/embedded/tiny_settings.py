@@ -19,6 +19,10 @@ class TinySettings:
     offset       added to every value: a wrong output
     load_s       time that loading takes
     load_fails   loading raises
+    hold_mb      memory that a request takes and gives back (MiB): it is really allocated
+    heavy        share of requests that take it, 0 to 1, drawn from `seed`
+    limit_mb     a hard limit of the instance: so much more than it has once it is loaded (MiB; 0: none). What lies
+                 beyond is refused by the kernel, the request fails with NumPy's own error, and the instance serves on
     crash        the instance that gets the next request ends; Triton 2.51 does not start it again: until the
                  version is loaded anew, every request that it hands to that instance fails after a second
     """
@@ -29,6 +33,9 @@ class TinySettings:
     offset: float = 0.0
     load_s: float = 0.0
     load_fails: bool = False
+    hold_mb: int = 0
+    heavy: float = 1.0
+    limit_mb: int = 0
     crash: bool = False
     seed: int = 1
 
@@ -56,7 +63,8 @@ def settle(build: str | Mapping[str, Any], changes: Mapping[str, Any] | None = N
             )
         if key not in ("offset", "seed") and value < 0:
             raise UsageError(f"setting {key!r} of tiny cannot be negative: {value!r}")
-    settings = TinySettings(**wanted)
-    if settings.fail > 1:
-        raise UsageError(f"setting 'fail' of tiny is a share from 0 to 1, not {settings.fail!r}")
-    return settings
+        if key in ("hold_mb", "limit_mb") and not isinstance(value, int):
+            raise UsageError(f"setting {key!r} of tiny is a whole number of MiB, not {value!r}")
+        if key in ("fail", "heavy") and value > 1:
+            raise UsageError(f"setting {key!r} of tiny is a share from 0 to 1, not {value!r}")
+    return TinySettings(**wanted)

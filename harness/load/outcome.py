@@ -7,11 +7,11 @@ request to the next (so that it can be counted); `code` is what the protocol sai
 from __future__ import annotations
 
 import errno
-import re
 import socket
 import ssl
 from dataclasses import dataclass
 
+from harness.failures import BROKEN, Kind, kind_of
 from harness.types import Status
 
 
@@ -23,12 +23,14 @@ class Failure:
     message: str = ""
 
 
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|out-of-memory|\boom\b|cudaErrorMemoryAllocation|failed to allocate|bad_alloc|"
-    r"no free blocks|CUDA_ERROR_OUT_OF_MEMORY|MemoryError",
-    re.IGNORECASE,
-)
-_TIMED_OUT = re.compile(r"\btimed?[ -]?out\b|\btimeout\b|deadline exceeded", re.IGNORECASE)
+_KINDS: dict[Kind, tuple[Status, str]] = {
+    "out of memory": ("oom", "out of memory"),
+    "time-out": ("timeout", "server timeout"),
+    "queue full": ("refused", "queue full"),
+    "stub died": ("error", "stub died"),
+    "server died": ("error", BROKEN),
+}
+"""Whether it was the server that died is not for whoever lost a connection to say."""
 
 GENERATOR = "generator out of sockets"
 """The error of a request that this machine had no file descriptor or port for."""
@@ -47,36 +49,40 @@ def of_grpc(code: str, message: str) -> Failure:
         return Failure("timeout", "deadline", code, message)
     if code == "CANCELLED":
         return Failure("cancelled", "cancelled", code, message)
-    if _OUT_OF_MEMORY.search(message):
-        return Failure("oom", "out of memory", code, message)
-    if code == "UNAVAILABLE":
+    unavailable = code == "UNAVAILABLE"
+    if (told := _told(message, code, refused=unavailable)) is not None:
+        return told
+    if unavailable:
         return Failure("refused", "unavailable", code, message)
     return Failure("error", code.lower() or "error", code, message)
 
 
 def of_stream(message: str) -> Failure:
     """An error that came inside a stream: Triton gives a message there, and no status."""
-    if _OUT_OF_MEMORY.search(message):
-        return Failure("oom", "out of memory", "STREAM", message)
-    if _TIMED_OUT.search(message):
-        return Failure("timeout", "server timeout", "STREAM", message)
-    return Failure("error", "model error", "STREAM", message)
+    return _told(message, "STREAM") or Failure("error", "model error", "STREAM", message)
 
 
 def of_http(status: int, message: str) -> Failure:
     """An HTTP answer other than 200."""
     code = str(status)
-    if _OUT_OF_MEMORY.search(message):
-        return Failure("oom", "out of memory", code, message)
-    if status in (408, 504) or (status == 503 and _TIMED_OUT.search(message)):
-        return Failure("timeout", "server timeout", code, message)
+    if (told := _told(message, code, refused=status == 503)) is not None:
+        return told
     if status == 503:
         return Failure("refused", "unavailable", code, message)
     return Failure("error", f"http {status}", code, message)
 
 
-def of_os_error(error: OSError) -> Failure:
-    """A connection that could not be made, or broke."""
+def _told(message: str, code: str, *, refused: bool = False) -> Failure | None:
+    """By what is said of it; None where that says nothing. `refused`: whoever says so has turned the request away."""
+    kind = kind_of(message, code)
+    if kind == "other":
+        return None
+    status, error = _KINDS[kind]
+    return Failure("refused" if refused and status == "error" else status, error, code, message)
+
+
+def of_os_error(error: OSError, *, was_there: bool = False) -> Failure:
+    """A connection that could not be made, or broke. `was_there`: one could be made to the same address before."""
     message = str(error)
     code = type(error).__name__
     if isinstance(error, ssl.SSLError):
@@ -90,7 +96,7 @@ def of_os_error(error: OSError) -> Failure:
     if isinstance(error, TimeoutError):
         return Failure("timeout", "deadline", "TIMEOUT", message)
     if isinstance(error, ConnectionRefusedError):
-        return Failure("refused", "connection refused", code, message)
+        return Failure("refused", "server died" if was_there else "connection refused", code, message)
     if isinstance(error, ConnectionError):
-        return Failure("error", "connection broken", code, message)
+        return Failure("error", BROKEN, code, message)
     return Failure("refused", "no connection", code, message)

@@ -10,6 +10,7 @@ from harness.errors import WorldError
 from harness.judge import judge_stage
 from harness.load import Generator
 from harness.run.folder import RunFolder
+from harness.run.recovered import Recovery
 from harness.run.watch import Watch
 from harness.scenario import Plan
 from harness.types import RunStatus, StagePlan, StageRecord, StageVerdict
@@ -32,7 +33,8 @@ class Walk:
 
     `check` raises what ends the run. `alarm`: when something was recorded that cannot wait for the next look.
     `stop_on_loss`: a stage in which a load worker is lost issues nothing more. `score`: the answers of stages that
-    came to their end, before they are judged.
+    came to their end, before they are judged. `recovery` asks after a stage whether its arms still serve; one that is
+    cut short for a rollback is not kept for the answer: whoever acts on it waits.
     """
 
     folder: RunFolder
@@ -46,6 +48,7 @@ class Walk:
     alarm: Callable[[], int | None] = lambda: None
     stop_on_loss: bool = False
     score: Callable[[Iterable[int]], None] = lambda _: None
+    recovery: Recovery | None = None
     stages: list[StageRecord] = field(default_factory=list)
     verdicts: list[StageVerdict] = field(default_factory=list)
 
@@ -93,6 +96,8 @@ class Walk:
                 next_look_ns = self.now_ns() + max(int(LOOK_S * 1e9), int(took_ns / LOOK_SHARE))
                 if leaning.verdict == "rollback" or _nobodys(leaning):
                     self._record(replace(self.stages[-1], end_ns=look_ns, decided_ns=look_ns), over=True)
+                    if self.recovery is not None:
+                        self.recovery.begin(plan, self.watch.samples)
                     return judge_stage(self.watch.evidence(), plan.index)
                 if leaning.verdict == "promote" and not ending:
                     # What is still under way is awaited, because a next stage may follow, and has no say any more.
@@ -106,6 +111,10 @@ class Walk:
         self._record(replace(self.stages[-1], end_ns=self.now_ns()), over=True)
         self.score([plan.index])
         self.watch.poll()
+        if self.recovery is not None:
+            self.recovery.begin(plan, self.watch.samples)
+            self.recovery.wait(self.check)
+            self.watch.poll()
         return judge_stage(self.watch.evidence(), plan.index)
 
     def _stage_done(self, index: int) -> bool:

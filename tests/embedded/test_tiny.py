@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness.embedded import EmbeddedServer, change_settings
+from harness.failures import kind_of
 
 pytestmark = pytest.mark.triton
 VALUES = np.linspace(-3, 7, 16, dtype=np.float32)
@@ -96,8 +97,22 @@ def test_settings_that_make_no_sense_fail_requests_not_the_model(tiny: Tiny, rep
 
 def test_a_crash_ends_one_instance_and_the_others_serve(tiny: Tiny, repository: Path) -> None:
     change_settings(repository, 5, crash=True)
-    assert "not healthy" in tiny.failed(5, 1)[0]
+    (message,) = tiny.failed(5, 1)
+    assert kind_of(message, "INTERNAL") == "stub died", message
     (repository / "tiny/5/settings.json").unlink()
     failures = tiny.failed(5, 8)
     assert 1 <= len(failures) <= 4, "Triton does not start the dead instance again: its share fails"
     np.testing.assert_array_equal(tiny.infer(1), VALUES)
+
+
+def test_a_version_that_runs_out_of_memory_says_so_and_serves_on(tiny: Tiny, repository: Path) -> None:
+    """The kernel refuses what lies beyond the limit of the instance: NumPy's own error, as any model's would be."""
+    change_settings(repository, 4, delay_ms=0, hold_mb=64, limit_mb=256)
+    assert tiny.failed(4, 8) == [], "it fits"
+    change_settings(repository, 4, delay_ms=0, hold_mb=64, limit_mb=32, heavy=0.5)
+    messages = tiny.failed(4, 40)
+    assert 5 < len(messages) < 35
+    assert all("MemoryError: Unable to allocate 64.0 MiB" in message for message in messages)
+    assert {kind_of(message, "INTERNAL") for message in messages} == {"out of memory"}
+    change_settings(repository, 4, delay_ms=0, hold_mb=64)
+    assert tiny.failed(4, 20) == [], "the limit is gone, and every instance serves"

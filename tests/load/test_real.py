@@ -213,7 +213,9 @@ def test_a_server_that_dies_in_mid_run_leaves_refused_samples_and_no_exception(
         statuses = [s["status"] for s in samples if s["arm"] == arm]
         assert statuses[0] == "ok"
         assert set(statuses) <= {"ok", "error", "refused"}
-    assert {s["code"] for s in samples if s["status"] == "refused"} <= {"UNAVAILABLE", "ECONNREFUSED"}
+    refusals = [s for s in samples if s["status"] == "refused"]
+    assert {s["code"] for s in refusals} <= {"UNAVAILABLE", "ECONNREFUSED"}
+    assert {s["error"] for s in refusals if s["code"] == "ECONNREFUSED"} == {"server died"}
 
 
 def refused(folder: Path, arm: str) -> int:

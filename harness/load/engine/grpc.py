@@ -61,6 +61,7 @@ class GrpcSender:
         self._waiting: deque[tuple[Call, bytes]] = deque()
         self._refused: deque[Call] = deque()
         self._refusal = outcome.EMPTY
+        self._was_there = False
         self._retry_ns = 0
         self._pause_s = PAUSE_S
         self._is_sweeping = False
@@ -153,6 +154,7 @@ class GrpcSender:
         if connection in self._connecting:
             self._connecting.discard(connection)
             self._open.append(connection)
+            self._was_there = True
             self._pause_s, self._retry_ns = PAUSE_S, 0
             self._settle()
         self._distribute()
@@ -168,7 +170,8 @@ class GrpcSender:
             self._open.remove(connection)
         elif connection in self._connecting:
             self._connecting.discard(connection)
-            self._refusal = outcome.of_os_error(error or ConnectionResetError(errno.ECONNRESET, "the server left"))
+            error = error or ConnectionResetError(errno.ECONNRESET, "the server left")
+            self._refusal = outcome.of_os_error(error, was_there=self._was_there)
             self._retry_ns = self._now_ns() + int(self._pause_s * 1e9)
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
             self._settle()

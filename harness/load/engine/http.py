@@ -39,6 +39,7 @@ class HttpSender:
         self._connecting: Callable[[], None] | None = None
         self._unsettled = 0
         self._closed = False
+        self._was_there = False
 
     def prepare(self, tensors: Sequence[Tensor]) -> Template:
         return encode(self._wire, self._arm, self._model, tensors)
@@ -70,6 +71,7 @@ class HttpSender:
         exchange.given_ns = exchange.sent_ns
 
     def opened(self, connection: Connection) -> None:
+        self._was_there = True
         self._next(connection)
         self._settled()
 
@@ -88,8 +90,10 @@ class HttpSender:
         if not connection.is_open:
             self._settled()
         self._pump()
+        if isinstance(failure, OSError):
+            failure = outcome.of_os_error(failure, was_there=self._was_there)
         if exchange:
-            self._end(exchange, outcome.of_os_error(failure) if isinstance(failure, OSError) else failure)
+            self._end(exchange, failure)
 
     def expire(self, given_before_ns: int) -> None:
         while self._waiting and self._waiting[0][1].given_ns < given_before_ns:

@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.errors import UsageError
+from harness.failures import kind_of
 from harness.recording.files import conform
 from harness.recording.schema import SAMPLES
 from harness.types import Status
 
 _ARM = re.compile(r"(?<![a-z])(baseline|candidate)(?![a-z])", re.IGNORECASE)
-_OUT_OF_MEMORY = re.compile(r"out of memory|out-of-memory|\boom\b|failed to allocate|bad_alloc", re.IGNORECASE)
-_TIMED_OUT = re.compile(r"time?d?[ -]?out|deadline exceeded", re.IGNORECASE)
 _REFUSED = re.compile(r"connection ?refused|no route to host|clientconnect|name resolution|no such host", re.IGNORECASE)
 _CANCELLED = re.compile(r"cancel", re.IGNORECASE)
 
@@ -80,13 +79,14 @@ def mapped(column: pa.ChunkedArray, of: Callable[[Any], Any]) -> pa.ChunkedArray
 
 def failed_as(code: int, text: str) -> Status:
     """What became of a failed request, by the HTTP status (0 if it had none) and what the tool says of it."""
-    if _OUT_OF_MEMORY.search(text):
+    kind = kind_of(text, str(code) if code else "")
+    if kind == "out of memory":
         return "oom"
     if code == 499 or (code == 0 and _CANCELLED.search(text)):
         return "cancelled"
-    if code in (408, 504) or (code in (0, 503) and _TIMED_OUT.search(text)):
+    if kind == "time-out":
         return "timeout"
-    if code == 503 or (code == 0 and _REFUSED.search(text)):
+    if code == 503 or kind == "queue full" or (code == 0 and _REFUSED.search(text)):
         return "refused"
     return "error"
 

@@ -280,6 +280,7 @@ def test_without_a_server_requests_are_refused_and_with_it_answered() -> None:
         for done in (*driver.run(b"1", b"2"), *driver.run(b"3")):
             assert done.failure
             assert (done.failure.status, done.failure.code) == ("refused", "ECONNREFUSED")
+            assert done.failure.error == "connection refused", "nobody was ever there"
             assert 0 <= done.sent_ns <= done.done_ns
         with serving(echo, port=port):
             deadline = time.monotonic() + 20
@@ -289,7 +290,7 @@ def test_without_a_server_requests_are_refused_and_with_it_answered() -> None:
         driver.until(lambda: not driver.sender._open)
         for done in driver.run(b"5", b"6"):
             assert done.failure
-            assert done.failure.status == "refused"
+            assert (done.failure.status, done.failure.error) == ("refused", "server died")
         with serving(echo, port=port):
             while driver.run(b"7")[0].failure and time.monotonic() < deadline + 20:
                 pass
