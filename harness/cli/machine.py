@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from harness.cli import pages
 from harness.cli.command import Commands, add
 from harness.cli.console import stderr, stdout
 from harness.embedded import (
@@ -24,7 +25,7 @@ from harness.embedded import (
     s3_available,
     weights_available,
 )
-from harness.errors import ServerDied, UsageError
+from harness.errors import ServerDied, UsageError, WorldError
 from harness.run.signals import Interrupted, interruptible
 from harness.telemetry import hardware
 
@@ -39,7 +40,14 @@ def add_commands(commands: Commands) -> None:
         help="a version to build and load; repeatable; default smollm2:1=fp16",
     )  # fmt: skip
     serve.add_argument("--dir", type=Path, help="for the model repository and the log; default: a temporary folder")
-    add(commands, "doctor", _doctor, "what this machine has: Triton, models, GPU", "triton-canary doctor")
+    doctor = add(
+        commands, "doctor", _doctor, "what this machine has: Triton, models, GPU; and what metrics pages tell",
+        "triton-canary doctor --metrics http://host:8002/metrics --metrics http://host:9400/metrics",
+    )  # fmt: skip
+    doctor.add_argument(
+        "--metrics", action="append", default=[], metavar="URL",
+        help="read this page once and tell what it says of servers, engines and GPUs; repeatable",
+    )  # fmt: skip
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -77,7 +85,7 @@ def _version(wish: str) -> tuple[str, int, str]:
     return name, int(version), build or reference_build(name)
 
 
-def _doctor(_args: argparse.Namespace) -> int:
+def _doctor(args: argparse.Namespace) -> int:
     table = Table("what", "here", box=None, pad_edge=False)
     machine = hardware()
     table.add_row("processor", f"{machine['cpu']}, {machine['threads']} threads")
@@ -93,4 +101,7 @@ def _doctor(_args: argparse.Namespace) -> int:
     table.add_row("embedded S3", s3_available() or "yes")
     table.add_row("model stores", "S3, Artifactory, a folder")
     stdout().print(table)
-    return 0
+    told = [pages.told(url) for url in args.metrics]
+    for one in told:
+        stdout().print(one.table)
+    return WorldError.exit_code if any(one.silent for one in told) else 0

@@ -2,7 +2,7 @@
 
 from harness.recording.blocks import Rows
 from harness.recording.observations import OBSERVATIONS, is_operation, read_observations, write_observations
-from harness.recording.parts import PartsTail, stream_parts, stream_path
+from harness.recording.parts import GPUS, NO_WORKER, PartsTail, stream_parts, stream_path
 from harness.recording.recording import META_NAME, Recording, gates, read_meta, stage_plans, stage_records
 from harness.recording.resketch import complete_sketches, sketch
 from harness.recording.schema import BLOCK_NS, FORMAT_VERSION, SCHEMAS
@@ -14,7 +14,9 @@ from harness.recording.stream import StreamWriter, Tail, read_batches
 __all__ = [
     "BLOCK_NS",
     "FORMAT_VERSION",
+    "GPUS",
     "META_NAME",
+    "NO_WORKER",
     "OBSERVATIONS",
     "SCHEMAS",
     "PartsTail",

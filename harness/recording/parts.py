@@ -1,7 +1,8 @@
 """The parts of a file of a run: several processes write one recording, each its own stream.
 
 `samples-0.arrow` is worker 0's part of the samples, `readings.arrow` the parent's part of the readings. Together they
-are one table, in a fixed order: the part without a number, then worker by worker, each in the order of writing.
+are one table, in a fixed order: the part without a number, then worker by worker, then those that no worker writes,
+each in the order of writing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from harness.errors import RecordingError
 from harness.recording.schema import SCHEMAS
 from harness.recording.stream import Tail
 
+NO_WORKER = 1 << 20
+"""Numbers of parts from here on are no worker's: this one is the parent's own, behind what it carried over from an
+earlier run.
+"""
+GPUS = NO_WORKER + 1
+"""The part of the readings that the process has written which reads the GPUs."""
 # Rows of one part that were read in pieces and are then moved together.
 _TOGETHER = 1 << 16
 

@@ -208,6 +208,11 @@ class Tail:
         self.close()
 
 
+def prepare() -> None:
+    """What pyarrow does at the first array of a process, done now: it looks for pandas, which takes it 0.4 s."""
+    pa.array([0])
+
+
 def read_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The whole batches of a stream file, one at a time (memory-mapped); ends quietly at a torn tail."""
     try:

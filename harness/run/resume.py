@@ -23,6 +23,7 @@ from harness.errors import RecordingError, UsageError, WorldError
 from harness.judge import evidence_of, judge
 from harness.recording import (
     META_NAME,
+    NO_WORKER,
     SCHEMAS,
     Recording,
     StreamWriter,
@@ -44,8 +45,6 @@ from harness.types import StagePlan, StageRecord, StageVerdict
 LONGEST_BREAK_S = 86_400.0
 READ_ON_NS = 5_000_000_000
 """Readings of the moments after the last completed stage belong to it, too: a counter is read before and after."""
-PART = 1 << 20
-"""The number of a part that no worker writes."""
 SAME = ("scenario", "seed", "prompts", "asked", "tokens", "gates", "plans", "software", "host")
 """Of run.json: what makes it the same experiment."""
 
@@ -78,7 +77,7 @@ class Carried:
         `readings_path`. Raises RecordingError.
         """
         for name in SCHEMAS:
-            worker = PART if name == "scores" else None  # whose own file is written by the run itself
+            worker = NO_WORKER if name == "scores" else None  # whose own file is written by the run itself
             _copy(self.folder, name, stream_path(folder.path, name, worker), self._mine(name))
         folder.meta["resumed"] = {
             "from": self.folder.name, "stages": self.done, "offset_ns": self.offset_ns, "break_s": round(self.break_s),
@@ -95,7 +94,7 @@ class Carried:
 
 def readings_path(folder: Path, carried: Carried | None) -> Path:
     """Where the parent's readings go: behind those that are carried, in whose order they are read."""
-    return stream_path(folder, "readings", PART if carried else None)
+    return stream_path(folder, "readings", NO_WORKER if carried else None)
 
 
 def go_on(path: Path, scenario: Scenario, about: Mapping[str, Any], say: Say) -> Carried:

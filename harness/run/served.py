@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.run.target import Target
+from harness.scenario import Scenario
+from harness.types import ArmName
 
 TOLD = {
     "url": "its address",
@@ -80,3 +82,14 @@ def _files(folder: Path) -> str:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def described(scenario: Scenario, target: Target, name: ArmName) -> dict[str, Any]:
+    """An arm as run.json has it; of an ensemble the steps, too."""
+    arm, control = target.arms[name], target.controls.get(name)
+    about: dict[str, Any] = {"url": arm.url, "model": arm.model, "version": arm.version}
+    if own := scenario.arms[name].devices:
+        about["gpus"] = list(own)
+    unseen = scenario.deploy or scenario.target.swap or control is None
+    steps = () if unseen or control is None else control.steps(arm.model, arm.version)
+    return {**about, "steps": [f"{model}/{version}" for model, version in steps]} if steps else about

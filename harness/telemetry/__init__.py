@@ -1,39 +1,45 @@
-"""Readings beside the requests: NVML, Triton's own metrics, the host, the server's processes."""
+"""Readings beside the requests: NVML, metrics pages, the host, the server's processes."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
+from harness.recording import GPUS, stream_path
+from harness.telemetry.gpus import INTERVAL_S, GpuReader
 from harness.telemetry.hardware import hardware
-from harness.telemetry.host import Host, Process
-from harness.telemetry.nvml import Nvml
+from harness.telemetry.host import HighWater, Host, Process
+from harness.telemetry.nvml import Nvml, memory_of_all
+from harness.telemetry.pages import Page, in_order, unsaid
 from harness.telemetry.sampler import Sampler
 from harness.telemetry.source import Source, SourceUnavailable, Value
-from harness.telemetry.triton_metrics import TritonMetrics
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def sources(metrics_url: str | None, server_pid: int | None, urls: Sequence[str] = ()) -> list[Source]:
-    """What can be read of a run: this host always, its GPUs unless a server is known to be elsewhere.
+def sources(pages: Sequence[str], server_pid: int | None) -> list[Source]:
+    """What can be read of a run without its GPUs: this host always.
 
-    `server_pid` is set where the server is a process of this machine, `metrics_url` where its page is known; `urls`:
-    where the arms are served.
+    `pages`: the addresses of metrics; `server_pid` is set where the server is a process of this machine.
     """
-    known = [*urls, *([metrics_url] if metrics_url is not None else [])]
-    elsewhere = server_pid is None and any(urlsplit(url).hostname not in _names_of_this_machine() for url in known)
-    found: list[Source] = [Host()]
-    if not elsewhere:
-        found.append(Nvml())
-    if server_pid is not None:
-        found.append(Process(server_pid, "server"))
-    if metrics_url is not None:
-        found.append(TritonMetrics(metrics_url))
-    return found
+    process = [] if server_pid is None else [Process(server_pid, "server")]
+    return [Host(), *process, *in_order(pages)]
+
+
+def gpus(
+    folder: Path, t0_ns: int, known: Sequence[str], server_pid: int | None, *, interval_s: float = INTERVAL_S,
+    hold: tuple[int, ...] = (),
+) -> GpuReader | None:  # fmt: skip
+    """What reads this machine's GPUs for a run in `folder`, into a part of its own; None where a server is known to be
+    elsewhere, of which they say nothing. `known`: where the arms are served, and the addresses of metrics.
+    """
+    if server_pid is None and any(urlsplit(url).hostname not in _names_of_this_machine() for url in known):
+        return None
+    return GpuReader(stream_path(folder, "readings", GPUS), t0_ns, interval_s, hold)
 
 
 def _names_of_this_machine() -> set[str]:
@@ -42,14 +48,19 @@ def _names_of_this_machine() -> set[str]:
 
 
 __all__ = [
+    "GpuReader",
+    "HighWater",
     "Host",
     "Nvml",
+    "Page",
     "Process",
     "Sampler",
     "Source",
     "SourceUnavailable",
-    "TritonMetrics",
     "Value",
+    "gpus",
     "hardware",
+    "memory_of_all",
     "sources",
+    "unsaid",
 ]

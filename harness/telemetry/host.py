@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,6 +13,8 @@ import psutil
 from harness.telemetry.source import SourceUnavailable, Value
 
 _MODEL_FILE = re.compile(r"/([^/]+)/([1-9]\d*)/[^/]+\.py$")
+_RESET_HIGH_WATER = "5"  # see proc(5), clear_refs
+_HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 class Host:
@@ -61,6 +65,9 @@ class Process:
 
     memory.rss in bytes (pages that several of them share are counted for each), cpu.time in seconds (kept for
     those that ended), processes. A Python-backend instance is also in the sums of its device `model/version`.
+
+    Of an instance with a hard limit of its own (RLIMIT_DATA) also, in bytes: memory.limit; memory.data, what it has
+    allocated of it, used or not; memory.resident.peak, the kernel's high-water mark of what was used since it started.
     """
 
     name = "process"
@@ -96,7 +103,7 @@ class Process:
                 Value(self.name, device, "cpu.time", cpu_s, "s"),
                 Value(self.name, device, "processes", float(count[device]), "1"),
             ]
-        return values
+        return values + [value for process in alive for value in self._limited(process)]
 
     def close(self) -> None:
         pass
@@ -111,11 +118,65 @@ class Process:
             return float(process.memory_info().rss)
 
     def _label(self, process: psutil.Process) -> str:
-        """`model/version` of a Python-backend stub, whose arguments name its model's file."""
-        for argument in process.cmdline():
-            if found := _MODEL_FILE.search(argument):
-                return f"{found[1]}/{found[2]}"
-        return self._device
+        return stub_of(process.cmdline()) or self._device
+
+    def _limited(self, process: psutil.Process) -> list[Value]:
+        """Asked again as long as it has no limit: an instance sets its own once its weights are loaded."""
+        device = self._seen[process][0] if process in self._seen else self._device
+        if device == self._device:
+            return []
+        try:
+            limit = process.rlimit(resource.RLIMIT_DATA)[0]
+            if limit == resource.RLIM_INFINITY:
+                return []
+            peak = _HIGH_WATER.search(Path(f"/proc/{process.pid}/status").read_text())
+            found = [("memory.limit", limit), ("memory.data", process.memory_info().data)]
+        except (psutil.Error, OSError):
+            return []
+        if peak:
+            found.append(("memory.resident.peak", int(peak[1]) * 1024))
+        return [Value(self.name, device, metric, float(value), "bytes") for metric, value in found]
+
+
+class HighWater:
+    """The kernel's high-water mark of the resident memory of one Python-backend instance, bytes: nothing that rose and
+    fell between two polls is missed. Of a process of the same user, on this machine.
+    """
+
+    def __init__(self, server_pid: int, device: str) -> None:
+        """`device`: `model/version`. Looks for its process once."""
+        self._pid = 0
+        try:
+            for process in psutil.Process(server_pid).children(recursive=True):
+                if stub_of(process.cmdline()) == device:
+                    self._pid = process.pid
+        except psutil.Error:
+            return
+
+    def restart(self) -> bool:
+        """The mark falls to what is resident now. False where that may not be done here."""
+        try:
+            Path(f"/proc/{self._pid}/clear_refs").write_text(_RESET_HIGH_WATER)
+        except OSError:
+            return False
+        return True
+
+    def read(self) -> tuple[float, float, float] | None:
+        """(the mark, what is resident now, what is allocated now, touched or not); None where it is gone."""
+        try:
+            memory = psutil.Process(self._pid).memory_info()
+            mark = _HIGH_WATER.search(Path(f"/proc/{self._pid}/status").read_text())
+        except (psutil.Error, OSError):
+            return None
+        return None if mark is None else (int(mark[1]) * 1024.0, float(memory.rss), float(memory.data))
+
+
+def stub_of(arguments: Sequence[str]) -> str | None:
+    """`model/version` of a Python-backend instance, whose arguments name its model's file; None of anything else."""
+    for argument in arguments:
+        if found := _MODEL_FILE.search(argument):
+            return f"{found[1]}/{found[2]}"
+    return None
 
 
 def _spent(before: Any, after: Any) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 Guarantees: poll number k is due at begin + k * interval whatever the polls before it took (a poll that is
 late skips the ones it missed; they are counted, not bunched); what a poll read is with the operating system
-before the next; a source that fails takes nothing with it.
+before the next, or `flush_s` later; a source that fails takes nothing with it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import RecordingError
 from harness.recording.schema import READINGS
@@ -18,12 +19,15 @@ from harness.recording.stream import StreamWriter
 from harness.telemetry.source import Source, SourceUnavailable, Value
 from harness.types import Reading
 
+if TYPE_CHECKING:
+    from harness.telemetry.gpus import GpuReader
+
 RETRY_S = 5.0
 
 
 class Sampler:
     """Writes the readings of `sources` to `path` (an Arrow stream), `t_ns` counted from `t0_ns` (monotonic
-    clock).
+    clock). `beside`: what reads the GPUs meanwhile, which is started and stopped with it.
 
     start() raises RecordingError if the file cannot be made. stop() waits for the thread, closes the file
     and the sources, and raises the RecordingError (disk full) that ended the recording early, if one did.
@@ -36,19 +40,22 @@ class Sampler:
         t0_ns: int,
         interval_s: float = 0.5,
         *,
+        flush_s: float = 0.0,
+        beside: GpuReader | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         self._sources = tuple(sources)
-        self._path, self._t0_ns = path, t0_ns
+        self._path, self._t0_ns, self._beside = path, t0_ns, beside
         self._interval_ns = max(1, round(interval_s * 1e9))
+        self._flush_ns, self._flush_due_ns = round(flush_s * 1e9), 0
         self._clock = clock
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
         self._retry_ns: dict[int, int] = {}
         self._notes: list[str] = []
         self._failure: RecordingError | None = None
-        self._missed = 0
+        self._polls = self._missed = 0
         self._writer: StreamWriter | None = None
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -56,12 +63,25 @@ class Sampler:
     @property
     def notes(self) -> tuple[str, ...]:
         """One line for each thing that a source could not tell, once, in the order of appearance."""
-        return tuple(self._notes)
+        return (*self._notes, *(self._beside.notes if self._beside else ()))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """For run.json: `interval_s`, `polls`, `missed_polls`, `notes`, and in `gpus` the same of what reads them (None
+        where nothing does).
+        """
+        about = {"interval_s": self._interval_ns / 1e9, "polls": self._polls, "missed_polls": self._missed}
+        return {**about, "notes": self.notes, "gpus": self._beside.about if self._beside else None}
 
     @property
     def failure(self) -> RecordingError | None:
         """What ended the recording early."""
         return self._failure
+
+    @property
+    def polls(self) -> int:
+        """Polls that were made."""
+        return self._polls
 
     @property
     def missed(self) -> int:
@@ -72,6 +92,8 @@ class Sampler:
         self._writer = StreamWriter(self._path, READINGS)
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
         self._thread.start()
+        if self._beside is not None:
+            self._beside.start()
 
     def record(self, value: Value) -> int:
         """Record what another thread measured; returns its `t_ns` once it is with the operating system.
@@ -94,10 +116,11 @@ class Sampler:
         thread.join()
         for source in self._sources:
             source.close()
-        try:
-            self._writer.close()
-        except RecordingError as error:
-            self._failure = self._failure or error
+        for end in (self._writer.close, *([self._beside.stop] if self._beside else [])):
+            try:
+                end()
+            except RecordingError as error:
+                self._failure = self._failure or error
         if self._failure is not None:
             raise self._failure
 
@@ -109,6 +132,7 @@ class Sampler:
             except RecordingError as error:
                 self._failure = error
                 return
+            self._polls += 1
             following = next_poll(begin_ns, self._interval_ns, self._clock())
             self._missed += following - poll - 1
             poll = following
@@ -130,9 +154,11 @@ class Sampler:
                 continue
             with self._writing:
                 for value in values:
-                    self._writer.append(Reading(now_ns - self._t0_ns, *value))
-        with self._writing:
-            self._writer.flush()
+                    self._writer.append((now_ns - self._t0_ns, *value))
+        if (now_ns := self._clock()) >= self._flush_due_ns:
+            self._flush_due_ns = now_ns + self._flush_ns
+            with self._writing:
+                self._writer.flush()
 
     def _give_up(self, number: int, why: str) -> None:
         self._retry_ns[number] = self._clock() + int(RETRY_S * 1e9)

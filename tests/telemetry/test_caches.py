@@ -1,4 +1,4 @@
-"""What servers count of their caches, as readings; Triton's own response cache on a real server."""
+"""A live page of a real Triton: its response cache, and versions that go and come back."""
 
 from __future__ import annotations
 
@@ -9,41 +9,8 @@ import httpx
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
-from harness.telemetry import TritonMetrics
-
-PAGE = """# TYPE nv_cache_num_hits_per_model counter
-nv_cache_num_hits_per_model{model="m",version="1"} 3
-# TYPE nv_cache_num_misses_per_model counter
-nv_cache_num_misses_per_model{model="m",version="1"} 4
-# TYPE vllm:prefix_cache_queries counter
-vllm:prefix_cache_queries_total{engine="0",model_name="org/llm"} 700.0
-vllm:prefix_cache_queries_total{engine="1",model_name="org/llm"} 300.0
-# TYPE vllm:prefix_cache_hits counter
-vllm:prefix_cache_hits_total{engine="0",model_name="org/llm"} 250.0
-vllm:prefix_cache_hits_total{engine="1",model_name="org/llm"} 0.0
-# TYPE nv_trt_llm_kv_cache_block_metrics gauge
-nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="used",model="tensorrt_llm",version="1"} 12
-nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="max",model="tensorrt_llm",version="1"} 6239
-# TYPE trtllm_kv_cache_reused_blocks counter
-trtllm_kv_cache_reused_blocks_total{model_name="org/llm"} 40.0
-# TYPE trtllm_kv_cache_missed_blocks counter
-trtllm_kv_cache_missed_blocks_total{model_name="org/llm"} 60.0
-"""
-
-
-def test_caches_of_engines_in_our_words() -> None:
-    metrics = TritonMetrics("http://127.0.0.1:1/metrics")
-    assert {(v.device, v.metric): v.value for v in metrics.parse(PAGE)} == {
-        ("m/1", "cache.hits"): 3,
-        ("m/1", "cache.misses"): 4,
-        ("org/llm/", "prefix_cache.queries"): 1000,
-        ("org/llm/", "prefix_cache.hits"): 250,
-        ("tensorrt_llm/1", "kv_cache.blocks.used"): 12,
-        ("tensorrt_llm/1", "kv_cache.blocks.max"): 6239,
-        ("org/llm/", "kv_cache.reused_blocks"): 40,
-        ("org/llm/", "kv_cache.missed_blocks"): 60,
-    }
-    metrics.close()
+from harness.telemetry import Page, Value
+from harness.triton import Control
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +32,7 @@ def _caches() -> Path:
 
 @pytest.mark.triton
 def test_the_response_cache_of_a_real_triton_is_counted_by_version(server: EmbeddedServer) -> None:
-    metrics = TritonMetrics(server.metrics_url)
+    metrics = Page(server.metrics_url)
 
     def ask(version: int, number: float) -> None:
         body = {"inputs": [{"name": "INPUT", "shape": [16], "datatype": "FP32", "data": [number] * 16}]}
@@ -82,3 +49,28 @@ def test_the_response_cache_of_a_real_triton_is_counted_by_version(server: Embed
         ("tiny/2", "cache.misses"): 6,
     }
     metrics.close()
+
+
+@pytest.mark.triton
+def test_a_version_that_goes_vanishes_from_the_page_and_begins_anew(server: EmbeddedServer) -> None:
+    page = Page(server.metrics_url)
+    with Control(server.grpc_url) as control:
+
+        def read() -> dict[tuple[str, str], Value]:
+            values = page.read()
+            assert {value.source for value in values} == {"triton"}, "no engine and no exporter is there"
+            return {(value.device, value.metric): value for value in values}
+
+        first = read()
+        for _ in range(3):
+            control.probe("tiny", 2)
+        before = read()
+        answered = ("tiny/2", "inference.request_success")
+        assert before[answered].value - first[answered].value == 3
+        assert before["tiny/1", "inference.queue_duration"].unit == "s"
+        assert before["server", "memory.total"].unit == "bytes"
+        control.set_versions("tiny", [1])
+        assert answered not in read()
+        control.set_versions("tiny", [1, 2])
+        assert read()[answered].value < before[answered].value
+    page.close()

@@ -13,52 +13,12 @@ import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
-from harness.telemetry import Host, Process, SourceUnavailable, TritonMetrics, Value, hardware, sources
-
-PAGE = """# HELP nv_inference_request_success Number of successful inference requests
-# TYPE nv_inference_request_success counter
-nv_inference_request_success{model="m",version="1"} 7
-# TYPE nv_inference_request_failure counter
-nv_inference_request_failure{model="m",reason="OTHER",version="1"} 2
-nv_inference_request_failure{model="m",reason="REJECTED",version="1"} 3
-nv_inference_request_failure{model="m",reason="BACKEND",version="1"} 0
-# TYPE nv_inference_queue_duration_us counter
-nv_inference_queue_duration_us{model="m",version="1"} 2500000
-# TYPE nv_gpu_utilization gauge
-nv_gpu_utilization{gpu_uuid="GPU-a"} 0.25
-nv_gpu_utilization{gpu_uuid="GPU-b"} NaN
-# TYPE nv_gpu_memory_total_bytes gauge
-nv_gpu_memory_total_bytes{gpu_uuid="GPU-a"} 85899345920
-# TYPE nv_energy_consumption counter
-nv_energy_consumption{gpu_uuid="GPU-a"} 12.5
-# TYPE some_other_metric gauge
-some_other_metric 1
-"""
+from harness.telemetry import Host, Page, Process, SourceUnavailable, Value, gpus, hardware, sources
 
 
 def by_name(values: list[Value]) -> dict[tuple[str, str], tuple[float, str]]:
     assert len({(v.device, v.metric) for v in values}) == len(values)
     return {(v.device, v.metric): (v.value, v.unit) for v in values}
-
-
-def test_a_page_in_our_units() -> None:
-    metrics = TritonMetrics("http://127.0.0.1:1/metrics")
-    assert by_name(metrics.parse(PAGE)) == {
-        ("m/1", "inference.request_success"): (7, "1"),
-        ("m/1", "inference.request_failure"): (5, "1"),
-        ("m/1", "inference.request_failure.other"): (2, "1"),
-        ("m/1", "inference.request_failure.rejected"): (3, "1"),
-        ("m/1", "inference.queue_duration"): (2.5, "s"),
-        ("GPU-a", "gpu.utilization"): (0.25, "ratio"),
-        ("GPU-a", "gpu.memory.total"): (85899345920, "bytes"),
-        ("GPU-a", "gpu.energy"): (12.5, "J"),
-    }
-    for page in ("", "<html>{</html>", "some_other_metric 1\n"):
-        with pytest.raises(SourceUnavailable):
-            metrics.parse(page)
-    with pytest.raises(SourceUnavailable, match=r"http://127\.0\.0\.1:1/metrics: no metrics"):
-        metrics.read()
-    metrics.close()
 
 
 def test_host() -> None:
@@ -121,20 +81,27 @@ def test_process_with_its_children(family: subprocess.Popen[str]) -> None:
         process.read()
 
 
-def test_sources_that_fit_the_place() -> None:
-    def names(metrics_url: str | None, pid: int | None, *urls: str) -> list[str]:
-        found = sources(metrics_url, pid, urls)
+def test_sources_that_fit_the_place(tmp_path: Path) -> None:
+    here = "http://127.0.0.1:8002/metrics"
+
+    def names(pid: int | None, *pages: str) -> list[str]:
+        found = sources(pages, pid)
         for source in found:
             source.close()
         return [source.name for source in found]
 
-    assert names("http://127.0.0.1:8002/metrics", 1) == ["host", "nvml", "process", "triton"]
-    assert names("http://localhost:8002/metrics", None) == ["host", "nvml", "triton"]
-    assert names("http://triton.example:8002/metrics", None) == ["host", "triton"]
-    assert names(None, None) == ["host", "nvml"]
-    assert names(None, None, "grpc://127.0.0.1:8001", f"http://{socket.gethostname()}:8000") == ["host", "nvml"]
-    elsewhere = names(None, None, "grpc://127.0.0.1:8001", "grpc://triton.example:8001")
-    assert elsewhere == ["host"], "this machine's GPUs say nothing of a server that is on another"
+    assert names(1, here) == ["host", "process", here]
+    assert names(None) == ["host"]
+
+    def reads_gpus(pid: int | None, *known: str) -> bool:
+        return gpus(tmp_path, 0, known, pid) is not None
+
+    assert reads_gpus(1, here)
+    assert reads_gpus(None, "http://localhost:8002/metrics")
+    assert reads_gpus(None)
+    assert reads_gpus(None, "grpc://127.0.0.1:8001", f"http://{socket.gethostname()}:8000")
+    for elsewhere in (["http://triton.example:9400/metrics"], ["grpc://127.0.0.1:8001", "grpc://triton.example:8001"]):
+        assert not reads_gpus(None, *elsewhere), "this machine's GPUs say nothing of a server that is on another"
 
 
 def test_hardware() -> None:
@@ -155,7 +122,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 @pytest.mark.triton
 def test_live_server(server: EmbeddedServer) -> None:
-    metrics, process = TritonMetrics(server.metrics_url), Process(server.pid, "server")
+    metrics, process = Page(server.metrics_url), Process(server.pid, "server")
     before = by_name(metrics.read())
     body = {"inputs": [{"name": "INPUT", "shape": [16], "datatype": "FP32", "data": [1.0] * 16}]}
     url = f"{server.http_url}/v2/models/tiny/versions/1/infer"

@@ -35,7 +35,7 @@ def window(
     loop. `held`, `generator`: see there.
     """
     rows = samples.filter(pa.compute.equal(samples["stage"], stage))
-    number = max(1, min(MOST_BLOCKS, int(seconds / BLOCK_S)))
+    number = blocks_in(seconds)
     edges = begin_ns + np.round(np.arange(number + 1) * (seconds * 1e9 / number)).astype(np.int64)
     due, done, status = (rows[name].to_numpy() for name in ("due_ns", "done_ns", "status"))
     by_due, by_done = (np.searchsorted(edges, t, side="right") - 1 for t in (due, done))
@@ -70,6 +70,11 @@ def window(
     }  # fmt: skip
 
 
+def blocks_in(seconds: float) -> int:
+    """How many a window of that length is cut into."""
+    return max(1, min(MOST_BLOCKS, int(seconds / BLOCK_S)))
+
+
 def _classes(errors: Any, status: Any, of: Any) -> dict[str, int]:
     return dict(Counter(str(error or word) for error, word in zip(errors[of], status[of], strict=True)))
 
@@ -99,23 +104,3 @@ def _bins(seconds: Any) -> list[list[int]]:
         return []
     bins, counts = np.unique(bins_of(log_of(known)), return_counts=True)
     return [bins.tolist(), counts.tolist()]
-
-
-def memory(
-    readings: pa.Table | None, source: str, device: str, metric: str, begin_s: float, seconds: float
-) -> list[float]:
-    """The largest sum over all devices that start with `device`, in each block of a window; blocks without any are
-    left out.
-    """
-    if readings is None:
-        return []
-    rows = readings.filter(pa.compute.equal(readings["source"], source))
-    rows = rows.filter(pa.compute.equal(rows["metric"], metric))
-    rows = rows.filter(pa.compute.starts_with(rows["device"], device))
-    t, value = rows["t_ns"].to_numpy(), rows["value"].to_numpy()
-    moments, where = np.unique(t, return_inverse=True)
-    sums = np.bincount(where, weights=value) if len(t) else np.empty(0)
-    number = max(1, min(MOST_BLOCKS, int(seconds / BLOCK_S)))
-    edges = (begin_s + np.arange(number + 1) * seconds / number) * 1e9
-    block = np.searchsorted(edges, moments, side="right") - 1
-    return [float(sums[block == one].max()) for one in range(number) if (block == one).any()]

@@ -68,9 +68,11 @@ class OnPromoteConfig(Section):
 class TelemetryConfig(Section):
     """What is measured beside the requests."""
 
-    interval_s: Duration = Field(1.0, alias="interval", description="how often GPU, server and host are read")
+    interval_s: Duration = Field(1.0, alias="interval", description="how often server and host are read")
+    gpu_interval_s: Duration = Field(0.1, alias="gpu_interval", description="how often this machine's GPUs are read")
 
     @model_validator(mode="after")
     def _bounded(self) -> TelemetryConfig:
         between(self.interval_s, 0.05, 3600.0, "interval")
+        between(self.gpu_interval_s, 0.01, 3600.0, "gpu_interval")
         return self

@@ -1,0 +1,42 @@
+"""Which GPUs this machine has, for `run.json`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from harness.telemetry.nvml import mig
+from harness.telemetry.nvml.card import Card
+from harness.telemetry.nvml.cards import Cards
+from harness.telemetry.nvml.library import call
+
+
+def devices(cards: Cards) -> list[dict[str, Any]]:
+    """As `Nvml.devices` says. `cards` are open."""
+    nvml = cards.nvml
+    asked: dict[str, Callable[[Any], Any]] = {
+        "name": lambda handle: call(nvml, "nvmlDeviceGetName", handle),
+        "uuid": lambda handle: call(nvml, "nvmlDeviceGetUUID", handle),
+        "memory_bytes": lambda handle: int(call(nvml, "nvmlDeviceGetMemoryInfo", handle).total),
+        "driver": lambda _: call(nvml, "nvmlSystemGetDriverVersion"),
+        "vbios": lambda handle: call(nvml, "nvmlDeviceGetVbiosVersion", handle),
+    }
+
+    def told(card: Card, keys: Iterable[str]) -> dict[str, Any]:
+        found = {}
+        for key in keys:
+            with contextlib.suppress(nvml.NVMLError):
+                found[key] = asked[key](card.handle)
+        return found
+
+    gpus = []
+    for card in cards.all:
+        gpu = {"index": int(card.name.removeprefix("gpu")), **({} if card.lost else told(card, asked))}
+        if card.instances:
+            gpu["mig"] = [
+                {"device": each.name, **told(each, ("uuid", "memory_bytes")), **mig.attributes(nvml, each)}
+                for each in card.instances
+            ]
+        gpus.append(gpu)
+    return gpus

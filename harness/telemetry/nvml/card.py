@@ -1,0 +1,74 @@
+"""One GPU or MIG instance, and what it has turned out to lack."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from harness.telemetry.nvml.library import LACKING
+
+Way = Callable[[Any, "Card"], Any]
+
+
+class Question(NamedTuple):
+    """What is asked of a card, and in which ways: the first that card and driver know is kept to."""
+
+    name: str
+    ways: tuple[Way, ...]
+
+
+class Card:
+    """`lost`: why it does not answer any more, "" while it does. `instances`: the MIG instances on it.
+
+    A card is made anew when NVML is opened anew: then everything is asked again.
+    """
+
+    def __init__(self, nvml: Any, name: str, handle: Any, uuid: str = "", lost: str = "") -> None:
+        self.nvml, self.name, self.handle, self.uuid, self.lost = nvml, name, handle, uuid, lost
+        self.instances: tuple[Card, ...] = ()
+        self.retry_s = 0.0
+        """When a lost card is asked again."""
+        self.memo: dict[str, Any] = {}
+        """What a way asks once and keeps."""
+        self._ways: dict[str, int] = {}
+        self._found: list[Way] | None = None
+
+    def ask(self, question: Question) -> Any:
+        """The answer; None where the card lacks it, which is asked once. Raises NVMLError: it did not answer now."""
+        number = self._ways.get(question.name, 0)
+        while number < len(question.ways):
+            try:
+                return question.ways[number](self.nvml, self)
+            except self.nvml.NVMLError as error:
+                if error.value not in LACKING:
+                    raise
+            number += 1
+            self._ways[question.name] = number
+        return None
+
+    def ways(self, questions: tuple[Question, ...]) -> list[Way]:
+        """Those of `questions` (the same at every call) that it answers: what is asked often is found out once."""
+        if self._found is not None:
+            return self._found
+        found, sure = [], True
+        for question in questions:
+            try:
+                lacking = self.ask(question) is None
+            except self.nvml.NVMLError:
+                lacking = sure = False
+            if not lacking:
+                found.append(question.ways[self._ways.get(question.name, 0)])
+        self._found = found if sure else None
+        return found
+
+    def forget(self) -> None:
+        """What it lacks: a card that answers nothing looks like one that lacks everything."""
+        self._ways.clear()
+        self.memo.clear()
+        self._found = None
+
+    @property
+    def address(self) -> int | None:
+        """Of NVML's handle, by which its events name the card."""
+        return ctypes.cast(self.handle, ctypes.c_void_p).value
