@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from harness.units import parse_duration
+from harness.units import parse_bytes, parse_duration
 
 Commands = Any
 """argparse's sub-parsers action, which has no public type."""
@@ -31,5 +31,13 @@ def duration(text: str) -> float:
     """Seconds, for argparse."""
     try:
         return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def amount(text: str) -> float:
+    """Bytes, for argparse."""
+    try:
+        return parse_bytes(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
-from harness.cli.command import duration
+from harness.cli.command import amount, duration
 from harness.cli.console import stderr
 from harness.errors import UsageError
+from harness.run.machine import look
 from harness.run.models import Rules, Site, open_site
 from harness.triton import Access, access, probe_path
 
@@ -62,6 +64,11 @@ def add_rules(command: argparse.ArgumentParser, *, window_s: float = 2.0) -> Non
         "--versioned-clients", action="store_true",
         help="every client names its version: a higher one may become READY while requests arrive",
     )  # fmt: skip
+    add_needs(rules)
+    rules.add_argument(
+        "--even-if-it-does-not-fit", dest="unfit", action="store_true",
+        help="load a version although it does not seem to fit into memory beside what serves (see models fit)",
+    )  # fmt: skip
     rules.add_argument(
         "--window",
         type=duration,
@@ -74,6 +81,14 @@ def add_rules(command: argparse.ArgumentParser, *, window_s: float = 2.0) -> Non
     )
     rules.add_argument("--probe-path", metavar="PATH", help="warn if a Kubernetes probe on this path would be harmed")
     add_persist(command)
+
+
+def add_needs(command: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    command.add_argument(
+        "--needs-memory", type=amount, metavar="SIZE",
+        help="what a version takes once it is loaded, of each GPU that it uses or of the host, such as 40GiB "
+        "(default: what earlier loads took here, else an estimate)",
+    )  # fmt: skip
 
 
 def add_persist(command: argparse.ArgumentParser) -> None:
@@ -94,13 +109,14 @@ def site_of(args: argparse.Namespace) -> Site:
     return open_site(
         args.url, access_of(args), args.repository, max_unavailable=args.max_unavailable, state=args.state,
         say=lambda line: console.print(line, markup=False), load_timeout_s=getattr(args, "load_timeout", 600.0),
+        look=partial(look, server_pid=getattr(args, "server_pid", None)),
     )  # fmt: skip
 
 
 def rules_of(args: argparse.Namespace) -> Rules:
     return Rules(
         persist=args.persist, probe=not args.no_probe, versioned_clients=args.versioned_clients,
-        dependents=args.dependents, window_s=args.window,
+        dependents=args.dependents, window_s=args.window, needs_bytes=args.needs_memory, unfit=args.unfit,
     )  # fmt: skip
 
 

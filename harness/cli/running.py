@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
     gate = add(
         commands, "gate", _gate, "compare two versions that are served already; changes nothing on the server",
         "triton-canary gate --baseline grpc://host:8001/llm:1 --candidate grpc://host:8001/llm:2 "
-        "--prompts prompts.jsonl --margin ttft.p50=10%",
+        "--prompts prompts.jsonl --margin ttft.p50=10% --max memory.peak=90%",
     )  # fmt: skip
     gate.add_argument("--baseline", required=True, metavar="URL", help="scheme://host:port/model[:version]")
     gate.add_argument("--candidate", required=True, metavar="URL", help="the same for the version to be judged")
@@ -61,6 +61,16 @@ def add_commands(commands: Commands) -> None:
     gate.add_argument(
         "--margin", action="append", default=[], metavar="METRIC=M",
         help="a rule, such as ttft.p99=10%% or errors=1pp; repeatable; default: by the kind of model",
+    )  # fmt: skip
+    gate.add_argument(
+        "--max", action="append", default=[], metavar="METRIC=M",
+        help="a rule with a limit, such as memory.peak=90%% (of what the GPU has), memory.peak=40GiB or "
+        "ttft.p99=500ms; repeatable",
+    )  # fmt: skip
+    gate.add_argument(
+        "--metrics-url", action="append", default=[], metavar="URL",
+        help="a metrics page of the servers (Triton's, a DCGM exporter's), where their memory is not this machine's; "
+        "repeatable",
     )  # fmt: skip
     gate.add_argument("--for", dest="duration", default="60s", metavar="TIME", help="how long (default 60s)")
     gate.add_argument("--in-flight", type=int, default=1, metavar="N", help="pairs in flight (default 1)")
@@ -103,8 +113,9 @@ def _listen(address: str) -> Listen:
 
 def _gate(args: argparse.Namespace) -> int:
     wanted = scenario.from_gate(
-        args.baseline, args.candidate, prompts=args.prompts, margins=args.margin, duration=args.duration,
-        in_flight=args.in_flight, max_tokens=args.max_tokens, seed=args.seed,
+        args.baseline, args.candidate, prompts=args.prompts, margins=args.margin, limits=args.max,
+        metrics=args.metrics_url, duration=args.duration, in_flight=args.in_flight, max_tokens=args.max_tokens,
+        seed=args.seed,
     )  # fmt: skip
     return _execute(wanted, args)
 

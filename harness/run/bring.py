@@ -12,6 +12,8 @@ from harness.run.act import named
 from harness.run.deploy import SETTLE_S, Deploy
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
+from harness.run.machine import look
+from harness.run.models.fit import fit, refuse, remember
 from harness.run.strays import Guard, counted, refuse_to_take_over
 from harness.run.target import Target, access_of
 from harness.run.traffic import Traffic
@@ -60,6 +62,7 @@ class Bring:
             return
         if arm.version is None or not self.target.ours_to_change:
             raise UsageError(f"{named(arm)} is not served on {arm.url}: ready are {list(served)}")
+        self._fits(control, self.say)
         wanted = self.scenario.target
         if wanted.server is None and not wanted.versioned_clients:  # nobody knows the address of our own
             routed = self._routed("baseline") if self.target.front and not self.target.apart else None
@@ -67,7 +70,24 @@ class Bring:
         self._watch_strays(stack)
         self.say(f"loading {named(arm)} beside {list(served)}")
         set_versions(self.journal, control, arm.model, [*served, arm.version], self.target.repositories["candidate"])
+        self._remember(control)
         self._settle()
+
+    def _fits(self, control: Control, say: Say) -> None:
+        """Raises UnsafeChange where it does not fit beside what serves; says so where that is not known."""
+        arm, wanted = self.target.arms["candidate"], self.scenario.target
+        assert arm.version is not None
+        found = fit(
+            control, arm.model, [arm.version], journal=self.journal, look=look, stated=wanted.needs_memory,
+            repository=self.target.repositories["candidate"],
+        )  # fmt: skip
+        refuse(found, allow="target.even_if_it_does_not_fit: true", allowed=wanted.even_if_it_does_not_fit)
+        say(found.sentence)
+
+    def _remember(self, control: Control) -> None:
+        """What the load has cost, for the next run. Nobody meets a server of our own again."""
+        if self.scenario.target.server is None and self.scenario.candidate.server is None:
+            remember(self.journal, control.url, self.target.arms["candidate"].model)
 
     def _settle(self) -> None:
         """Clients that are taken over show at once: those of an ingress that makes them name no version, too."""
@@ -98,11 +118,13 @@ class Bring:
             asked = counted(control, arm.model, max(served), self._ours(own), self.say)
         self._watch_strays(stack)
         with Deploy(
-            self.journal, control, arm, expects, target.repositories["candidate"], target.store, asked, self.say
-        ) as deploy:
+            self.journal, control, arm, expects, target.repositories["candidate"], target.store, asked, self._fits,
+            self.say,
+        ) as deploy:  # fmt: skip
             verdict = walk(stage, deploy.over)
             if verdict.verdict == "promote" and not deploy.over():
                 raise WorldError(f"{named(arm)} was not synced and loaded within {stage.duration_s:g} s")
+        self._remember(control)
         return verdict
 
     def _watch_strays(self, stack: ExitStack) -> None:

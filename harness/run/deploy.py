@@ -35,6 +35,7 @@ class Deploy:
     """`store` None: the version is in the repository already. `repository` None: it is not seen from here.
 
     `unversioned` counts who asks the version that serves: the load is refused if anybody does. None: not asked.
+    `fits` raises where it does not fit beside what serves: asked before the sync, and again once its files are here.
     `expects`: what the candidate has to take and answer, since the requests are made for it.
     """
 
@@ -45,6 +46,7 @@ class Deploy:
     repository: Path | None
     store: Store | None
     unversioned: StrayCount | None
+    fits: Callable[[Control, Callable[[str], None]], None]
     say: Callable[[str], None]
     _thread: threading.Thread = field(init=False)
 
@@ -80,6 +82,7 @@ class Deploy:
 
     def _run(self) -> None:
         try:
+            self.fits(self.control, lambda _: None)
             self._refuse_to_take_over(WINDOW_S)
             if self.store is not None and self.repository is not None:
                 self._sync(self.store, self.repository)
@@ -122,6 +125,7 @@ class Deploy:
         model, version = self.arm.model, self.arm.version
         assert version is not None
         self._go_on()
+        self.fits(self.control, self._lines.put)
         served = self.control.loaded(model)
         beside = f" beside {list(served)}" if served else f" on {self.control.url}"
         self._lines.put(f"loading {model} version {version}{beside}")

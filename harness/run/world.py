@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import WorldError
+from harness.run.costs import measured
 from harness.run.journal import Journal
+from harness.run.machine import look
 from harness.triton import Control, persist_versions
 
 
@@ -14,14 +16,19 @@ def set_versions(
     journal: Journal, control: Control, model: str, wanted: Sequence[int], repository: Path | None = None,
     *, action: str = "models.set",
 ) -> None:  # fmt: skip
-    """Make exactly `wanted` the served versions of `model`. Nothing is written where it is so already.
+    """Make exactly `wanted` the served versions of `model`, and note what those that join cost in memory. Nothing is
+    written where it is so already.
 
     Raises ChangedMeanwhile, and nothing was sent, where somebody else changes them between our look and our call.
     """
     before = list(control.loaded(model))
     if sorted(wanted) == sorted(before):
         return
-    with journal.action(action, f"{control.url}/{model}", before=before, wanted=sorted(wanted)):
+    joining = sorted(set(wanted) - set(before))
+    with (
+        measured(journal, control, model, joining, repository, look),
+        journal.action(action, f"{control.url}/{model}", before=before, wanted=sorted(wanted)),
+    ):
         if wanted:
             control.set_versions(model, wanted, repository=repository, expected=before)
         else:

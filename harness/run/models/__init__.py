@@ -6,9 +6,11 @@ not be are named. Whatever dies in between, the journal knows what there was bef
 """
 
 from harness.run.models.deploy import Deployed, publish, sync_and_load
-from harness.run.models.hold import Hold, held
+from harness.run.models.fit import Fit, fits
+from harness.run.models.hold import Hold, held, lent_versions
 from harness.run.models.leak import Cycle, Trend
 from harness.run.models.loading import load, unload
+from harness.run.models.max_batch import max_batch, set_max_batch
 from harness.run.models.memory import Cycles, Memory, cycles
 from harness.run.models.overview import ModelStatus, ServerStatus, Status, status
 from harness.run.models.restoring import restore
@@ -23,6 +25,7 @@ __all__ = [
     "Cycle",
     "Cycles",
     "Deployed",
+    "Fit",
     "Hold",
     "Memory",
     "ModelStatus",
@@ -36,12 +39,16 @@ __all__ = [
     "Trend",
     "Tuned",
     "cycles",
+    "fits",
     "held",
+    "lent_versions",
     "load",
+    "max_batch",
     "open_site",
     "publish",
     "restore",
     "retire",
+    "set_max_batch",
     "settings",
     "status",
     "sync_and_load",

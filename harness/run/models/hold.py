@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from harness.errors import WorldError
+from harness.errors import ChangedMeanwhile, WorldError
 from harness.run.journal import Entry
 from harness.run.models.change import ModelChange
 from harness.run.models.history import CHANGE, HOLD, TUNE, Served
@@ -78,10 +78,17 @@ def lent_versions(site: Site, model: str, *, rules: Rules | None = None) -> Iter
 
 
 def _serve_again(site: Site, model: str, before: Served, rules: Rules) -> None:
+    """A load of our own that was cut off may go on in the server, and show only now: then it is looked again."""
     with site.changing():
-        now = site.loaded(model)
-        if now != before:
-            ModelChange(site, model, now, before, rules).run()
+        for last in (False, False, True):
+            now = site.loaded(model)
+            try:
+                if now != before:
+                    ModelChange(site, model, now, before, rules).run()
+                return
+            except ChangedMeanwhile:
+                if last:
+                    raise
 
 
 def _lists(served: Served) -> dict[str, list[int]]:
@@ -125,8 +132,7 @@ def _give_versions_back(site: Site, entry: Entry) -> list[str]:
         now = site.loaded(model)
         # A server that joined since has nothing to be given back.
         wanted = {url: before.get(url, versions) for url, versions in now.items()}
-        if now != wanted:
-            ModelChange(site, model, now, wanted, Rules()).run()
+        _serve_again(site, model, wanted, Rules())
         with site.journal.action(HOLD, model, undoes=[entry.seq]):
             pass
     return [

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.errors import UnsafeChange, UsageError
 from harness.run.models.change import ModelChange
+from harness.run.models.fit import fits, refuse
 from harness.run.models.history import Served, history
 from harness.run.models.rules import Changed, Persist, Rules
 from harness.run.models.site import Site
@@ -23,8 +24,9 @@ def load(
 ) -> Changed:
     """Make `versions` READY beside what each server serves already, or (`exactly`) instead of it.
 
-    Raises, and has changed nothing: VersionMissing; UnsafeChange where an ensemble depends on the model, or requests
-    arrive that the new version would take over; UsageError. Raises, and has put everything back: LoadFailed,
+    Raises, and has changed nothing: VersionMissing; UnsafeChange where an ensemble depends on the model, a version does
+    not fit into memory (also `exactly`: it comes before the others leave), or requests arrive that the new version
+    would take over; UsageError. Raises, and has put everything back: LoadFailed,
     LoadMismatch (also where a probe is not answered properly), ChangedMeanwhile, Unreachable.
     """
     rules = rules or Rules()
@@ -70,6 +72,7 @@ def checked(site: Site, model: str, before: Served, wanted: Served, rules: Rules
     check_persist(site, model, rules.persist)
     moving = [control for control in site.servers if before[control.url] != wanted[control.url]]
     check_dependents(moving, model, rules)
+    check_fit(site, model, before, wanted, rules)
     if not rules.versioned_clients:
         for stray in strays(moving, model, wanted, rules.window_s):
             raise UnsafeChange(f"{model}: {stray}: if every client names its version, say so (--versioned-clients)")
@@ -93,6 +96,14 @@ def check_dependents(moving: Iterable[Control], model: str, rules: Rules) -> Non
                 f"{model}: {', '.join(found)} on {control.url} depend{'s' if len(found) == 1 else ''} on it and would "
                 "change with it: to go on, allow it (--dependents)"
             )
+
+
+def check_fit(site: Site, model: str, before: Served, wanted: Served, rules: Rules) -> None:
+    """Raises UnsafeChange where what joins does not fit beside what serves; says so where that is not known."""
+    joining = {url: versions for url, versions in wanted.items() if set(versions) - set(before[url])}
+    for found in fits(site, model, joining, stated=rules.needs_bytes):
+        refuse(found, allow="--even-if-it-does-not-fit", allowed=rules.unfit)
+        site.say(found.sentence)
 
 
 def check_persist(site: Site, model: str, persist: Persist) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-import psutil
-
 from harness.errors import UsageError
+from harness.run.machine import listening
 from harness.run.models.leak import Cycle, Trend, cost, trend
 from harness.run.models.loading import load, unload
 from harness.run.models.rules import Rules
 from harness.run.models.site import Site
 from harness.run.signals import interruptible
-from harness.telemetry import LOOPBACK, Nvml, Process, SourceUnavailable
+from harness.telemetry import LOOPBACK, Nvml, Process, SourceUnavailable, memory_of_all
 
 SETTLE_S = 10.0
 STEADY = 3
@@ -84,25 +82,11 @@ def find_memory(site: Site, server_pid: int | None = None) -> Memory:
         raise UsageError(f"{url}: its memory is not in reach from here: run this on its machine, with --server-pid")
     gpus = Nvml()
     if gpus.missing() is None:
-        return Memory(
-            "GPU memory in use, all GPUs of this machine",
-            lambda: sum(value.value for value in gpus.read() if value.metric == "gpu.memory.used"),
-        )
+        return Memory("GPU memory in use, all GPUs of this machine", lambda: memory_of_all(gpus.read()))
     pid = server_pid or listening(url)
     if pid is None:
         raise UsageError(f"{url}: which process listens there is not seen by this user: name it with --server-pid")
     return Memory(f"resident memory of process {pid} and those below it", lambda: _resident(pid))
-
-
-def listening(url: str) -> int | None:
-    """The process of this machine that listens at `url`'s port, as far as this user may see."""
-    port = urlsplit(url).port
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            for connection in process.net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                    return process.pid
-    return None
 
 
 def _one(

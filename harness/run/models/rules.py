@@ -15,7 +15,9 @@ class Rules:
 
     `probe`: each version that shall serve answers a probe. `versioned_clients`: the operator's word that every client
     names its version, so a higher version may become READY while requests arrive. `dependents`: ensembles that use the
-    model may be changed with it. `window_s`: how long the counters are watched for requests.
+    model may be changed with it. `window_s`: how long the counters are watched for requests. `needs_bytes`: what a
+    version that joins takes of each device, where the operator knows better than what was measured. `unfit`: it may be
+    loaded although it does not fit beside what serves.
     """
 
     persist: Persist = "no"
@@ -23,6 +25,8 @@ class Rules:
     versioned_clients: bool = False
     dependents: bool = False
     window_s: float = 2.0
+    needs_bytes: float | None = None
+    unfit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

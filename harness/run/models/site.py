@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import UsageError, WorldError
 from harness.run.journal import Journal
 from harness.run.lease import held_by_another
+from harness.run.machine import Look, look
 from harness.run.state import state_folder
 from harness.triton import Access, Control
 from harness.triton.fleet import addresses, named, waves
@@ -21,15 +22,16 @@ LOCK = "models.lock"
 class Site:
     """`servers` in the order in which they are changed; `waves`: those of a wave are changed at the same time.
 
-    `repository` is the model repository of all of them as this machine sees it, or None.
+    `repository` is the model repository of all of them as this machine sees it, or None. `look` reads the memory of a
+    server's machine.
     """
 
     def __init__(
         self, servers: Sequence[Control], repository: Path | None, waves: Sequence[Sequence[str]],
-        journal: Journal, locks: Sequence[Path], say: Say, *, fresh: bool = True,
+        journal: Journal, locks: Sequence[Path], say: Say, *, fresh: bool = True, look: Look = look,
     ) -> None:  # fmt: skip
         self.servers = tuple(servers)
-        self.repository, self.journal, self.say = repository, journal, say
+        self.repository, self.journal, self.say, self.look = repository, journal, say, look
         by_url = {control.url: control for control in servers}
         self.waves = tuple(tuple(by_url[url] for url in wave) for wave in waves)
         self._locks, self._fresh = tuple(locks), fresh
@@ -60,7 +62,7 @@ class Site:
                 raise UsageError(run)
         with ExitStack() as stack:
             for path in self._locks:
-                stack.enter_context(_locked(path))
+                stack.enter_context(locked(path))
             if self._fresh:
                 # Somebody may have written since it was opened.
                 self.journal.folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ class Site:
 def open_site(
     urls: Sequence[str], access: Access | None = None, repository: Path | None = None, *,
     max_unavailable: str | int = 1, say: Say = lambda _: None, state: Path | Journal | None = None,
-    load_timeout_s: float = 600.0,
+    load_timeout_s: float = 600.0, look: Look = look,
 ) -> Site:  # fmt: skip
     """The servers at `urls`, a name with several addresses standing for a server each. Sends nothing to them.
 
@@ -105,11 +107,13 @@ def open_site(
         [journal.folder / LOCK] if state else sorted(state_folder([url]) / LOCK for url in found),
         say,
         fresh=not running,
+        look=look,
     )
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Raises UsageError where somebody else has it, WorldError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")

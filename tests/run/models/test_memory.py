@@ -8,8 +8,9 @@ import pytest
 
 from harness.embedded import EmbeddedServer
 from harness.errors import UsageError, WorldError
+from harness.run.machine import listening
 from harness.run.models import Memory, Site, cycles, open_site
-from harness.run.models.memory import find_memory, listening
+from harness.run.models.memory import find_memory
 from harness.triton import Control
 from tests.run.models.conftest import GOOD, MODEL, QUICK
 
