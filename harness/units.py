@@ -16,6 +16,8 @@ RATE_PATTERN = rf"^{_NUMBER} ?/ ?(?:s|m|min|h)$"
 PERCENT_PATTERN = rf"^{_NUMBER} ?%$"
 FACTOR_PATTERN = rf"^{_NUMBER} ?x$"
 POINTS_PATTERN = rf"^{_NUMBER} ?pp$"
+BYTES_PATTERN = rf"^{_NUMBER} ?(?:B|kB|KiB|[MGT]i?B)$"
+MEMORY_PATTERN = rf"^{_NUMBER} ?(?:%|B|kB|KiB|[MGT]i?B)$"
 
 _SECONDS = {
     "us": Decimal("0.000001"),
@@ -132,6 +134,20 @@ def parse_bytes(value: Any) -> float:
     if size <= 0:
         raise ValueError(f"expected a size above 0 such as 40GiB or 512MiB, found {found(value)}")
     return float(size)
+
+
+def parse_memory(value: Any) -> tuple[float, bool]:
+    """Bytes of `40GiB`, or a share above 0 and below 1 of `90%`; and whether it is a share."""
+    if isinstance(value, str) and value.endswith("%"):
+        share = _percent(value)
+        if not share or share >= 1:
+            raise ValueError(f"expected a share of the device's memory above 0% and below 100%, found {found(value)}")
+        return share, True
+    try:
+        return parse_bytes(value), False
+    except ValueError as error:
+        message = f"expected a size such as 40GiB, or a share of the device's memory such as 90%, found {found(value)}"
+        raise ValueError(message) from error
 
 
 def parse_number(value: Any) -> float:

@@ -2,13 +2,27 @@
 input.
 """
 
+from harness.judge.amounts.memory import facts as memory_facts
+from harness.judge.amounts.watched import Scene
+from harness.judge.amounts.whose import Whose
 from harness.judge.document import schema, verdict_json
 from harness.judge.errors.traffic import STRAYS
 from harness.judge.evidence import Evidence
 from harness.judge.kayenta import second_opinion
 from harness.judge.looks import replay
 from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
-from harness.judge.operations import BLOCKS, Ask, Search, judge_operation, judged
+from harness.judge.operations import (
+    BLOCKS,
+    SHORT,
+    Ask,
+    LongFits,
+    Search,
+    judge_operation,
+    judged,
+    limit_share,
+    long_derived,
+    long_fits,
+)
 from harness.judge.sketched.evidence import MOST_SAMPLES, evidence_of
 from harness.judge.stage import judge_stage
 from harness.judge.validity.planned import ROUTED
@@ -19,10 +33,14 @@ __all__ = [
     "KNOWN",
     "MOST_SAMPLES",
     "ROUTED",
+    "SHORT",
     "STRAYS",
     "Ask",
     "Evidence",
+    "LongFits",
+    "Scene",
     "Search",
+    "Whose",
     "default_gates",
     "evidence_of",
     "judge",
@@ -30,6 +48,10 @@ __all__ = [
     "judge_stage",
     "judged",
     "known_metric",
+    "limit_share",
+    "long_derived",
+    "long_fits",
+    "memory_facts",
     "normalise",
     "replay",
     "schema",

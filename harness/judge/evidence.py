@@ -61,7 +61,7 @@ class Evidence:
     `marks`: what scorers gave the outputs. `imported`: where the recording is another tool's. `gaps`: between
     chunks, where their times were kept.
     `ingress`: what the stages that are routed went through. `settled_ns`: when, from the run's start, a rollback had
-    all traffic at the baseline.
+    all traffic at the baseline. `asked`: the arms that the run asks, after failures, whether they still serve.
     """
 
     samples: Columns
@@ -86,6 +86,7 @@ class Evidence:
     gaps: Columns | None = None
     ingress: Ingress | None = None
     settled_ns: int | None = None
+    asked: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -114,6 +115,7 @@ class Evidence:
             chunks=recording.chunks,
             ingress=_ingress(meta),
             settled_ns=_settled_ns(meta),
+            asked=_asked(meta),
         )
 
     @classmethod
@@ -142,6 +144,7 @@ class Evidence:
         chunks: pa.Table | None = None,
         ingress: Ingress | None = None,
         settled_ns: int | None = None,
+        asked: Sequence[str] = (),
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -168,6 +171,7 @@ class Evidence:
             imported=imported,
             ingress=ingress,
             settled_ns=settled_ns,
+            asked=tuple(asked),
         )
 
     def upto(self, now_ns: int) -> Evidence:
@@ -253,6 +257,11 @@ def _settled_ns(meta: Mapping[str, Any]) -> int | None:
     entry = meta.get("rollback")
     settled = entry.get("settled_ns") if isinstance(entry, Mapping) else None
     return settled if isinstance(settled, int) else None
+
+
+def _asked(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = meta.get("asked")
+    return tuple(map(str, listed)) if isinstance(listed, list) else ()
 
 
 def _workers(meta: Mapping[str, Any]) -> tuple[LoadWorker, ...]:

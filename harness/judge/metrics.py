@@ -106,6 +106,8 @@ def _normal(gate: Gate) -> Gate:
         return _quality(gate)
     if name in ERRORS:
         return _errors(gate)
+    if gate.limit_kind != "absolute" and name != "memory.peak":
+        raise UsageError(f"gate {name}: only memory.peak has a limit that is a share of what there is")
     if gate.within and name != "goodput":
         raise UsageError(f"gate {name}: only goodput has limits within which a request is good")
     if name == "osl" and gate.limit is not None:
@@ -127,6 +129,8 @@ def _amount(gate: Gate) -> None:
     name = gate.metric
     if gate.limit is not None and name not in ("goodput", "memory.peak"):
         raise UsageError(f"gate {name}: takes a relative margin such as 5%, not a limit")
+    if gate.limit_kind == "share" and not 0 < (gate.limit or 0.0) < 1:
+        raise UsageError(f"gate {name}: limit {gate.limit} must be a share above 0 and below 1")
     if name in LOWER_IS_WORSE and gate.margin is not None and gate.margin >= 1:
         raise UsageError(f"gate {name}: margin {gate.margin} must be below 1: it says how far it may be below")
     if name != "goodput":

@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.judge import validity, words
 from harness.judge.amounts import gate as amounts
 from harness.judge.amounts import throughput
-from harness.judge.errors import classes, failures, traffic
+from harness.judge.errors import classes, failures, recovery, traffic
 from harness.judge.evidence import Evidence
 from harness.judge.metrics import ERRORS, RESOURCES, THROUGHPUT, is_latency, is_quality, of_equal_load
 from harness.judge.planning import calibrated, foresight
@@ -38,7 +38,11 @@ def judge_stage(evidence: Evidence, index: int, *, now_ns: int | None = None) ->
     examined = counted_validity.examine(view) if isinstance(view, CountedView) else validity.examine(view)
     strays = traffic.strays(view)
     judged, information = _judged(view)
-    critical = (*judged, strays) if strays else judged
+    if strays is not None:
+        judged = (*judged, strays)
+    came_back = tuple(recovery.judge(view)) if now_ns is None else ()
+    critical = (*judged, *(finding for finding in came_back if finding.outcome != "pass"))
+    information = (*information, *(finding for finding in came_back if finding.outcome == "pass"))
     faults = examined.faults if view.plan.purpose != WARM_UP else ()
     reaching, harmless = _reach(faults, critical)
     findings = sorted((*(fault.finding for fault in reaching), *critical, *information, *harmless), key=_place)
@@ -147,7 +151,7 @@ def _group(metric: str) -> int:
     """Validity, errors, quality, latency, the rest."""
     if metric.startswith("validity."):
         return 0
-    if metric.startswith("errors") or metric in ("deploy.errors", "traffic.strays"):
+    if metric.startswith("errors") or metric in ("deploy.errors", "traffic.strays", *recovery.METRICS):
         return 1
     if metric.startswith("quality."):
         return 2

@@ -63,6 +63,12 @@ def back(verdict: Verdict) -> list[str]:
     return [words.plain(found.reason) for found in verdict.findings if found.metric == "traffic.rollback"]
 
 
+def unread(meta: Mapping[str, Any]) -> list[str]:
+    """What could not be read beside the requests, a line each."""
+    notes = _mapping(meta, "telemetry").get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list | tuple) else []
+
+
 def _file(meta: Mapping[str, Any], arm: str) -> str:
     """`profile_export.jsonl of AIPerf`, where another tool recorded the arm."""
     of = _mapping(_mapping(_mapping(meta, "imported"), "arms"), arm)

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.report import words
 from harness.report.fact_table import FactTable
+from harness.report.operation_memory import memory_table
 from harness.types import NO_DIFFERENCE, Decision, Finding, Verdict, answer_in
 
 Facts = Mapping[str, Any]
@@ -116,4 +117,5 @@ def ab_tables(observations: Facts) -> list[FactTable]:
             ("arm", "assigned by", "units", "requests", "requests a unit", "failed"),
             dealt,
         ),
+        memory_table([("both arms", observations.get("memory") or {})]),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.report import words
 from harness.report.fact_table import FactTable
+from harness.report.operation_memory import memory_table
 
 Facts = Mapping[str, Any]
 
@@ -26,7 +27,11 @@ def find_tables(observations: Facts) -> list[FactTable]:
     beyond = tuple(f"beyond {objective['words']} ({either} either way)" for objective in objectives)
     columns = ("load", "to", "seconds", "requests", "goodput/s", *beyond, "outcome")
     rows = [_row(trial, bool(observations["open_loop"])) for trial in trials]
-    return [FactTable("Trials, in the order in which they were made", columns, rows)]
+    memory = memory_table(
+        (f"{number}: {_level(trial, bool(observations['open_loop']))}", trial.get("memory") or {})
+        for number, trial in enumerate(trials, 1)
+    )
+    return [FactTable("Trials, in the order in which they were made", columns, rows), memory]
 
 
 def _row(trial: Facts, open_loop: bool) -> tuple[str, ...]:
@@ -39,7 +44,7 @@ def _row(trial: Facts, open_loop: bool) -> tuple[str, ...]:
         for i, (low, high) in enumerate(found["bounds"])
     )
     return (
-        f"{trial['level']:g}" + ("/s" if open_loop else " in flight"),
+        _level(trial, open_loop),
         _WHY[trial["purpose"]],
         words.number(trial["seconds"]),
         f"{requests:,}",
@@ -47,6 +52,10 @@ def _row(trial: Facts, open_loop: bool) -> tuple[str, ...]:
         *shares,
         found["outcome"] + (f": {found['reason']}" if found["reason"] else ""),
     )
+
+
+def _level(trial: Facts, open_loop: bool) -> str:
+    return f"{trial['level']:g}" + ("/s" if open_loop else " in flight")
 
 
 def _percent(share: float | None) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 from harness.recording import quantile
 from harness.report import words
 from harness.report.fact_table import FactTable
+from harness.report.operation_memory import memory_table
 
 Facts = Mapping[str, Any]
 QUANTILES = (0.5, 0.95, 0.99)
-GIB = 2**30
 
 _NIGHT = {
     "switched": (
@@ -33,16 +33,14 @@ def server_tables(observations: Facts) -> list[FactTable]:
         (name, model["model"], str(model["version"] or "highest"), model["load"], model["url"], model["api"])
         for name, model in models.items()
     ]
-    memory = observations.get("memory") or {}
-    peaks = [
-        (str(number + 1), names.get(number, words.NONE), f"{max(values) / GIB:.2f}")
-        for number, values in enumerate(memory.get("phases") or [])
-        if values
-    ]
     return [
         FactTable("Loads", ("load", "model", "version", "asked", "called at", "api"), asked),
         _phases(observations, lambda stage: f"{stage + 1}: {names.get(stage, 'cut short')}"),
-        FactTable(f"Peak of memory, GiB ({memory.get('what', '')})", ("phase", "under load", "peak"), peaks),
+        memory_table(
+            (f"{number + 1}: {names.get(number, 'cut short')}", read)
+            for number, read in enumerate(observations.get("memory") or [])
+        ),
+        FactTable("Not read", ("what",), [(str(note),) for note in observations.get("notes") or []]),
     ]
 
 
@@ -61,6 +59,7 @@ def night_tables(observations: Facts) -> list[FactTable]:
     ]
     return [
         _phases(observations, lambda stage: moments[stage]),
+        memory_table((moments[read["stage"]], read) for read in observations.get("memory") or []),
         FactTable("Switches, under load", ("at", "took", "servers"), switches),
         FactTable("Settings, as read from the servers", ("after", "server", "version", "setting"), seen),
     ]

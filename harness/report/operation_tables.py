@@ -10,6 +10,7 @@ from harness.report.fact_table import FactTable
 from harness.report.operation_ab import ab_tables
 from harness.report.operation_find import find_tables
 from harness.report.operation_loads import night_tables, server_tables
+from harness.report.operation_long import long_tables
 
 Facts = Mapping[str, Any]
 
@@ -24,6 +25,7 @@ def tables(observations: Facts) -> list[FactTable]:
         "night-batch": night_tables,
         "find-max-load": find_tables,
         "ab-test": ab_tables,
+        "long-context": long_tables,
     }
     return [table for table in make[str(observations["kind"])](observations) if table.rows]
 

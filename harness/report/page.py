@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from harness.recording import gates, stage_records
 from harness.report import facts, figures, measurement, panels, steps, words
-from harness.report.about import arm_titles, back, summary_line, title
+from harness.report.about import arm_titles, back, summary_line, title, unread
 from harness.report.facts import Bools, Requests
 from harness.report.quality import Quality, quality
 from harness.types import Finding, StageRecord, Verdict
@@ -86,6 +86,7 @@ def _context(recording: Recording, verdict: Verdict) -> dict[str, Any]:
         "memory_figure": Markup(figures.readings(panels.panels(series, panels.MEMORY), time, "memory")),
         "load_figure": Markup(figures.readings(panels.panels(series, panels.LOAD), time, "load")),
         "readings": panels.rows(series)[:_MOST_READING_ROWS],
+        "unread": unread(meta),
         "measurement": measurement.table(verdict, names),
         "calibrated": measurement.calibrated(verdict),
         "stages": _stages(stages, verdict, data),

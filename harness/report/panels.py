@@ -16,24 +16,34 @@ MOST_LINES = 4
 # a second are cores; seconds queued a second are, by Little's law, how many wait in the queue on average.
 MEMORY = (
     ("nvml", "gpu.memory.used", "GPU memory used", ""),
+    ("dcgm", "gpu.memory.used", "GPU memory used, says DCGM", ""),
     ("triton", "gpu.memory.used", "GPU memory used, says Triton", ""),
+    ("vllm", "kv_cache.usage", "KV cache in use (vLLM)", ""),
+    ("trtllm", "kv_cache.usage", "KV cache in use (TensorRT-LLM)", ""),
     ("process", "memory.rss", "Memory of the server's processes (RSS)", ""),
     ("host", "memory.used", "Memory used on the host", ""),
 )
 LOAD = (
     ("nvml", "gpu.utilization", "GPU utilization", ""),
     ("nvml", "gpu.power", "GPU power", ""),
+    ("dcgm", "gpu.utilization", "GPU utilization, says DCGM", ""),
+    ("dcgm", "gpu.power", "GPU power, says DCGM", ""),
     ("process", "cpu.time", "CPU of the server's processes, cores", "1"),
     ("generator", "cpu", "CPU of the load's workers, cores", "1"),
     ("host", "cpu.utilization", "CPU utilization of the host", ""),
     ("host", "cpu.steal", "CPU time that the host withheld", ""),
     ("triton", "inference.queue_duration", "Requests waiting in Triton's queue, mean", "1"),
     ("triton", "inference.pending_requests", "Requests pending in Triton", ""),
+    ("vllm", "requests.waiting", "Requests waiting in vLLM", ""),
+    ("vllm", "requests.preempted", "Requests that vLLM preempted", ""),
+    ("trtllm", "requests.waiting", "Requests waiting in TensorRT-LLM", ""),
+    ("trtllm", "requests.paused", "Requests that TensorRT-LLM paused", ""),
 )
 # What only ever grows: its speed is what can be read.
 _COUNTER = re.compile(
     r"^inference\.(request_success|request_failure|count|executions|\w+_duration)$|^(cpu\.time|gpu\.energy|stalls)$"
     r"|^(prefix_)?cache\.(hits|misses|queries)$|^kv_cache\.(reused|missed)_blocks$|^prompt\.(cached_)?tokens$"
+    r"|^tokens\.(input|output)$|^requests\.preempted$|^gpu\.ecc\.(un)?corrected$"
 )
 Panel = tuple[str, str, list[Series]]
 
@@ -55,9 +65,10 @@ class Row:
 def panels(series: Sequence[Series], wanted: Sequence[tuple[str, str, str, str]]) -> list[Panel]:
     """(title, unit, lines) for a figure: one panel a metric that was measured, one line a device."""
     found: list[Panel] = []
+    shown: set[str] = set()
     for source, metric, title, unit in wanted:
-        if title.endswith("says Triton") and found:
-            continue  # NVML says it better
+        if title.endswith(("says DCGM", "says Triton")) and metric in shown:
+            continue  # what is named before says it better
         lines = [one for one in series if (one.source, one.metric) == (source, metric)]
         lines = [_speed(one) if is_counter(one) else one for one in lines]
         lines = [one for one in lines if len(one.value)]
@@ -66,6 +77,7 @@ def panels(series: Sequence[Series], wanted: Sequence[tuple[str, str, str, str]]
         # Of many devices those that move most are told apart; the table has them all.
         lines = sorted(lines, key=lambda one: -float(np.ptp(one.value)))[:MOST_LINES]
         found.append((title, unit or lines[0].unit, sorted(lines, key=lambda one: one.device)))
+        shown.add(metric)
     return found
 
 

@@ -234,6 +234,8 @@ def gate_rule(gate: Gate) -> str:
         good = ", ".join(f"{time} {seconds(limit)}" for time, limit in gate.within.items())
         most = "" if gate.limit is None else f"at least {percent(1 - gate.limit)} of requests"
         return f"{most or f'at most {percent(gate.margin)} below the baseline'}, within {good}"
+    if gate.limit is not None and gate.limit_kind == "share":
+        return f"never above {percent(gate.limit)} of what there is"
     if gate.limit is not None:
         return f"never above {measured(gate.metric, gate.limit)}"
     if gate.margin is None:

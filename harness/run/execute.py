@@ -18,12 +18,15 @@ from harness.run.act import Act
 from harness.run.bring import Bring
 from harness.run.calibrations import last_calibration
 from harness.run.conclude import conclude
+from harness.run.engines import Engines
 from harness.run.folder import RunFolder
 from harness.run.journal import Journal
 from harness.run.put_back import Live, Say, put_back
+from harness.run.recovered import Recovery
 from harness.run.resume import Carried, asked, go_on, readings_path
+from harness.run.sampling import sampler_of
 from harness.run.scoring import Scoring
-from harness.run.served import served
+from harness.run.served import described, served
 from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.spec import load_spec
@@ -34,8 +37,8 @@ from harness.run.traffic import Traffic
 from harness.run.unfinished import alone
 from harness.run.watch import Watch
 from harness.scenario import Scenario, plan
-from harness.telemetry import Sampler, Value, sources
-from harness.types import Arm, ArmName, Decision, StagePlan, StageVerdict, Verdict
+from harness.telemetry import Value
+from harness.types import ArmName, Decision, StagePlan, StageVerdict, Verdict
 
 JOIN_S = 600.0
 """How long workers of other hosts are awaited."""
@@ -145,14 +148,14 @@ class _Run:
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
         self.target = open_target(self.scenario, self.folder, self.journal, stack)
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
-        self.sampler = sampler = Sampler(
-            sources(self.target.metrics_url, self.target.server_pid, [arm.url for arm in self.target.arms.values()]),
-            readings_path(self.folder.path, self.carried),
-            self.t0_ns, self.scenario.telemetry.interval_s,
-        )  # fmt: skip
+        path = readings_path(self.folder.path, self.carried)
+        self.sampler = sampler = sampler_of(self.target, self.scenario.telemetry, self.folder, path, self.t0_ns)
         sampler.start()
         stack.callback(_quietly, sampler.stop)
-        begun = None if self.listen is not None else lambda arm: self._begun_so_far(arm)
+        self.recovery = recovery = Recovery(self.target, sampler, self.say)
+        stack.callback(recovery.close)
+        self.folder.meta["asked"] = list(recovery.arms)
+        begun = None if self.listen is not None else lambda arm: self._begun_so_far(arm) + recovery.probed(arm)
         self.bring = Bring(self.scenario, self.target, self.journal, self.folder, sampler, self.say, begun)
         self.bring.refuse_traffic(Traffic(self.journal, self.target.routers, self.say))
         if self.scenario.target.swap:
@@ -160,6 +163,8 @@ class _Run:
         elif self.scenario.deploy is None:
             self.bring.load(stack)
         self._note_served()
+        self.engines = Engines(self.target.pages, self.say)
+        self._tell_engines()
         self.generator = self._generator(stack)
         self._begun_so_far = self.generator.begun
         watch = Watch(self.folder)
@@ -170,6 +175,7 @@ class _Run:
             self.scenario.load.timeout_s, lambda: self._check(interrupted),
             lambda: self.bring.guard.alarm_ns if self.bring.guard else None,
             stop_on_loss=self.scenario.load.on_worker_lost == "stop", score=self._stages_over,
+            recovery=self.recovery,
             stages=list(self.carried.stages) if self.carried else [],
             verdicts=list(self.carried.verdicts) if self.carried else [],
         )  # fmt: skip
@@ -188,9 +194,10 @@ class _Run:
         self._stop_load()
         if self.bring.guard:
             self.bring.guard.stop()
+        recovery.close()
         sampler.stop()
         self._tell_rollback()
-        self.folder.meta["telemetry"] = {"notes": sampler.notes, "missed_polls": sampler.missed}
+        self.folder.meta["telemetry"] = {**sampler.about, "notes": (*sampler.notes, *self.engines.notes)}
 
     def _after_the_load(self) -> Decision:
         """Nothing is acted upon before the load's own end, which may tell of a lost worker or a damaged file. And the
@@ -271,6 +278,10 @@ class _Run:
         self.folder.meta["served"] = now
         self.folder.save()
 
+    def _tell_engines(self) -> None:
+        """What nobody will know of the engines that serve now, while it can still be turned on."""
+        self.engines.look((arm, self.target.controls.get(name)) for name, arm in self.target.arms.items())
+
     def _tell_rollback(self) -> None:
         """When the traffic was back at the baseline: the judge holds it against the first bad answer."""
         if self.act.settled_ns is not None:
@@ -279,7 +290,7 @@ class _Run:
 
     def _generator(self, stack: ExitStack) -> Generator:
         target = self.target
-        self.folder.meta["arms"] = {name: self._described(name, arm) for name, arm in target.arms.items()}
+        self.folder.meta["arms"] = {name: described(self.scenario, target, name) for name in target.arms}
         if "baseline" in target.controls:
             self.folder.meta["server"] = target.controls["baseline"].server()
         self.folder.save()
@@ -306,16 +317,6 @@ class _Run:
                     f"load worker {event['worker'] + 1} of {self.scenario.load.workers} joined from {event['host']}"
                 )
 
-    def _described(self, name: ArmName, arm: Arm) -> dict[str, Any]:
-        """An arm as run.json has it; of an ensemble the steps, too."""
-        about: dict[str, Any] = {"url": arm.url, "model": arm.model, "version": arm.version}
-        if own := self.scenario.arms[name].devices:
-            about["gpus"] = list(own)
-        control = self.target.controls.get(name)
-        unseen = self.scenario.deploy or self.scenario.target.swap or control is None
-        steps = () if unseen or control is None else control.steps(arm.model, arm.version)
-        return {**about, "steps": [f"{model}/{version}" for model, version in steps]} if steps else about
-
     def _stages(self, stack: ExitStack) -> Decision:
         """Stage after stage until one does not say promote."""
         for stage in self.plan.stages[self.carried.done if self.carried else 0 :]:
@@ -331,6 +332,7 @@ class _Run:
                 self._note_routed()
             if self.swap is not None:
                 self.swap.to("candidate" if stage.candidate_share else "baseline")
+                self._tell_engines()
             verdict = self._walk(stage, stack)
             if verdict.verdict != "promote":
                 return verdict.verdict
@@ -341,7 +343,9 @@ class _Run:
     def _walk(self, stage: StagePlan, stack: ExitStack) -> StageVerdict:
         if stage.purpose != "deploy":
             return self.walk.stage(stage)
-        return self.bring.deploy(stage, self.generator.spec.models["baseline"], stack, self.walk.stage)
+        verdict = self.bring.deploy(stage, self.generator.spec.models["baseline"], stack, self.walk.stage)
+        self._tell_engines()
+        return verdict
 
     def _stages_over(self, indices: Iterable[int]) -> None:
         """Before a stage is judged as a whole."""
@@ -365,6 +369,9 @@ class _Run:
         """Not promoted, so back to the baseline. Without `on_fail`: all as before, but a bad version keeps no users."""
         self.generator.route(0.0)
         if self.scenario.on_fail is None:
+            if self.target.front is None:
+                self.recovery.wait()
+            self.recovery.stop()
             for failure in put_back(self.journal, self.say, self.live):
                 raise WorldError(failure)
             if decision == "rollback" and self.target.front is not None:
@@ -372,9 +379,13 @@ class _Run:
             return
         self.act.back()
         guard = self.bring.guard
+        alarm = guard is not None and guard.alarm_ns is not None
+        if not alarm:  # whoever asks the candidate unasked must not wait for it
+            self.recovery.wait()
+        self.recovery.stop()
         if guard:
             guard.stop()
-        self.act.leave(alarm=guard is not None and guard.alarm_ns is not None)
+        self.act.leave(alarm=alarm)
 
     def _see_baseline_answer(self, since_ns: int) -> None:
         """Where traffic still flows, watch it arrive: the recording then shows that the baseline took over."""

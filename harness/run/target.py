@@ -41,15 +41,16 @@ GREEN = "green"
 class Target:
     """The two arms with their addresses, and what else is known of the place.
 
-    `repositories`: None where this machine does not see the model repository of the arm's server; `server_pid` where
-    the server is not ours. `ours_to_change`: versions may be loaded and unloaded on the candidate's server. `apart`: it
-    has one of its own. `controls`: none for an arm behind a front end that speaks no KServe, where `target.url` does
-    not say who does. `store`: where a deploy finds the candidate. `front`: the ingress, where there is one. `stop` ends
-    an arm's own server. `check` raises ServerDied when a server of our own has ended by itself.
+    `pages`: where metrics are read. `repositories`: None where this machine does not see the model repository of the
+    arm's server; `server_pid` where the server is not ours. `ours_to_change`: versions may be loaded and unloaded on
+    the candidate's server. `apart`: it has one of its own. `controls`: none for an arm behind a front end that speaks
+    no KServe, where `target.url` does not say who does. `store`: where a deploy finds the candidate. `front`: the
+    ingress, where there is one. `stop` ends an arm's own server. `check` raises ServerDied when a server of our own has
+    ended by itself.
     """
 
     arms: dict[ArmName, Arm]
-    metrics_url: str | None
+    pages: tuple[str, ...]
     repositories: dict[ArmName, Path | None]
     server_pid: int | None
     ours_to_change: bool
@@ -106,7 +107,7 @@ def _running(scenario: Scenario, _: RunFolder, journal: Journal, stack: ExitStac
 
     return Target(
         arms=arms,
-        metrics_url=scenario.target.metrics_url,
+        pages=scenario.target.metrics_url,
         repositories={name: Path(path).resolve() if path else None for name, path in repositories.items()},
         server_pid=None,
         # An arm that brings its own address alone is compared, not operated.
@@ -191,7 +192,7 @@ def _embedded(scenario: Scenario, folder: RunFolder, journal: Journal, stack: Ex
     own: tuple[ArmName, ...] = ("baseline", "candidate") if candidate.server is not None else ()
     return Target(
         arms={name: _arm(config, _embedded_url(servers[name], config)) for name, config in scenario.arms.items()},
-        metrics_url=server.metrics_url,
+        pages=(server.metrics_url,),
         repositories={name: each.repository for name, each in servers.items()},
         server_pid=server.pid,
         ours_to_change=True,

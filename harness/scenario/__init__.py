@@ -25,6 +25,9 @@ from harness.scenario.operations import (
     AbTest,
     BatchSetting,
     FindMaxLoad,
+    LongArm,
+    LongContext,
+    Metered,
     MultiModelServer,
     MultiRegion,
     NightBatch,
@@ -35,6 +38,7 @@ from harness.scenario.operations import (
     SharedModel,
     next_time,
 )
+from harness.scenario.operations.long_context import RAMP
 from harness.scenario.places import PlaceConfig, RegionConfig, StoreConfig
 from harness.scenario.plan import PAYLOADS, Plan, plan, requests
 from harness.scenario.sections import (
@@ -50,6 +54,7 @@ from harness.scenario.sections import (
     TargetConfig,
     TelemetryConfig,
 )
+from harness.scenario.synthetic import Writer
 
 __all__ = [
     "EMBEDDED_S3",
@@ -61,6 +66,7 @@ __all__ = [
     "LANGUAGE_MODEL",
     "MOST_DELAY_S",
     "PAYLOADS",
+    "RAMP",
     "AbArm",
     "AbIngress",
     "AbTest",
@@ -74,6 +80,9 @@ __all__ = [
     "GateFacts",
     "IngressConfig",
     "LoadConfig",
+    "LongArm",
+    "LongContext",
+    "Metered",
     "MultiModelServer",
     "MultiRegion",
     "NightBatch",
@@ -94,6 +103,7 @@ __all__ = [
     "StoreConfig",
     "TargetConfig",
     "TelemetryConfig",
+    "Writer",
     "against_itself",
     "built_in",
     "describe",

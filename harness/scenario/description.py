@@ -15,6 +15,7 @@ from harness.scenario.model import Scenario
 from harness.scenario.operations import Operation
 from harness.scenario.places import StoreConfig
 from harness.scenario.plan import expected, plan
+from harness.scenario.readers import memory_read
 from harness.scenario.sections import ArmConfig, IngressConfig, LoadConfig, OnFailConfig
 from harness.scenario.synthetic import counted_by
 from harness.types import ArmName, Gate, StagePlan
@@ -88,7 +89,7 @@ def describe(scenario: Scenario | Operation) -> Description:
         duration_s=planned.duration_s,
         stages=stages,
         gates=tuple(
-            replace(_by_prompts(_gate(gate, judged), len(planned.prompts)), stage=_best(gate, judged))
+            replace(_by_prompts(_gate(gate, judged, scenario), len(planned.prompts)), stage=_best(gate, judged))
             for gate in scenario.gates
         ),
         prompts=len(planned.prompts),
@@ -241,7 +242,7 @@ def _best(gate: Gate, stages: tuple[StageFacts, ...]) -> StageFacts | None:
     return max(zip(most, usable, strict=True), key=lambda each: each[0], default=(None, None))[1]
 
 
-def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
+def _gate(gate: Gate, stages: tuple[StageFacts, ...], scenario: Scenario) -> GateFacts:
     needs = _needs(gate)
     rule = _rule(gate)
     best = _best(gate, stages)
@@ -252,8 +253,10 @@ def _gate(gate: Gate, stages: tuple[StageFacts, ...]) -> GateFacts:
         needs = max(needs, _FEWEST_PAIRS if stage.mode == "paired" else _FEWEST)
     where = f"stage {stage.index + 1} ({stage.mode}, {format_duration(stage.duration_s)})"
     if gate.metric == "memory.peak":
-        what = f"needs readings throughout {where}: of a GPU (NVML), or of the server's processes where there is none"
-        return GateFacts(gate, rule, needs, None, what)
+        target, arms = scenario.target, (scenario.baseline, scenario.candidate)
+        urls = [url for arm in arms if (url := target.url_of(arm)) is not None]
+        who = memory_read(target.server is not None, target.metrics_url, urls)
+        return GateFacts(gate, rule, needs, None, f"needs readings throughout {where}: {who}")
     if metrics.is_amount(gate.metric):
         if gate.margin is not None and stage.duration_s < _BLOCKS * _SHORTEST_BLOCK_S:
             least = format_duration(_BLOCKS * _SHORTEST_BLOCK_S)
@@ -325,7 +328,8 @@ def _rule(gate: Gate) -> str:
             return f"at least {format_percent(round(1 - gate.limit, 12))} of requests within {good}"
         return f"goodput (within {good}) at most {format_percent(gate.margin or 0.0)} below the baseline's"
     if gate.limit is not None:
-        return f"{gate.metric} at most {metrics.limit_text(gate.metric, gate.limit)}"
+        of = " of what there is" if gate.limit_kind == "share" else ""
+        return f"{gate.metric} at most {metrics.limit_text(gate)}{of}"
     margin = gate.margin or 0.0
     if gate.metric in metrics.THROUGHPUT:
         return f"{gate.metric} at most {format_percent(margin)} below the baseline's"

@@ -21,6 +21,7 @@ from pydantic import (
 
 from harness import units
 from harness.scenario.lengths import PATTERN, Lengths, format_lengths, parse_lengths
+from harness.types import Gate
 from harness.units import found
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -64,6 +65,8 @@ Rate = Annotated[float, *_quantity(units.parse_rate, units.format_rate, units.RA
 Share = Annotated[float, *_quantity(units.parse_share, units.format_percent, units.PERCENT_PATTERN, "10%")]
 Factor = Annotated[float, *_quantity(units.parse_factor, units.format_factor, units.FACTOR_PATTERN, "2x")]
 
+Bytes = Annotated[float, *_quantity(units.parse_bytes, units.format_bytes, units.BYTES_PATTERN, "40GiB")]
+
 
 def _level_json(level: float) -> int | str:
     return level if isinstance(level, int) else units.format_rate(level)
@@ -91,6 +94,27 @@ Tokens = Annotated[
     ),
 ]
 """A distribution of lengths in tokens."""
+
+
+def memory_limit(value: Any) -> Gate:
+    """The gate of `40GiB`, or of `90%` of what there is where it is used. Raises ValueError."""
+    limit, share = units.parse_memory(value)
+    return Gate("memory.peak", limit=limit, limit_kind="share" if share else "absolute")
+
+
+def memory_text(gate: Gate) -> str:
+    """`40GiB`, `90%`."""
+    assert gate.limit is not None
+    return units.format_percent(gate.limit) if gate.limit_kind == "share" else units.format_bytes(gate.limit)
+
+
+MemoryLimit = Annotated[
+    Gate,
+    PlainValidator(memory_limit),
+    PlainSerializer(memory_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": units.MEMORY_PATTERN, "examples": ["90%", "40GiB"]}),
+]
+"""The most that a peak of memory may be: a gate with a limit."""
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -166,14 +190,18 @@ def _server_url(*schemes: str) -> Callable[[Any], Any]:
     return read
 
 
-def _metrics_url(value: Any) -> Any:
-    expected = "expected a URL such as http://host:8002/metrics"
+def _metrics_urls(value: Any) -> tuple[str, ...]:
+    """One address, or a list of them."""
     if value is None:
-        return None
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{expected}, found {found(value)}")
-    return value
+        return ()
+    urls = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for index, url in enumerate(urls):
+        parts = urlsplit(url) if isinstance(url, str) else None
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"expected a URL such as http://host:8002/metrics, or a list of them, found {found(url)}")
+        if url in urls[:index]:
+            raise ValueError(f"{url} is there twice")
+    return urls
 
 
 def path_of(value: str, key: str, info: ValidationInfo) -> str:
@@ -195,9 +223,13 @@ def _url_field(*schemes: str) -> Any:
 
 
 ControlUrl = Annotated[str, *_url_field("grpc", "http", "grpcs", "https")]
-MetricsUrl = Annotated[
-    str, BeforeValidator(_metrics_url), WithJsonSchema({"type": "string", "pattern": "^https?://.+"})
+_PAGE = {"type": "string", "pattern": "^https?://.+"}
+MetricsUrls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_metrics_urls),
+    WithJsonSchema({"anyOf": [_PAGE, {"type": "array", "items": _PAGE}]}),
 ]
+"""The pages of a target: its Triton's, a DCGM exporter's, an engine's own."""
 
 
 def _build(value: Any) -> Any:

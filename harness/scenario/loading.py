@@ -91,6 +91,10 @@ def _use_server(document: Document, url: str) -> None:
     elif document.data["kind"] == "find-max-load":
         for key in ("build", "over"):
             _put(document, (key,), None, source)
+    elif document.data["kind"] == "long-context":
+        for arm in ("baseline", "candidate"):
+            if isinstance(document.data.get(arm), dict):
+                _put(document, (arm, "build"), None, source)
 
 
 def load_rules(path: str | Path) -> tuple[Gate, ...]:
@@ -121,6 +125,8 @@ def from_gate(
     *,
     prompts: str | Path | None = None,
     margins: Sequence[str] = (),
+    limits: Sequence[str] = (),
+    metrics: Sequence[str] = (),
     duration: str = "60s",
     in_flight: int = 1,
     max_tokens: int = 16,
@@ -129,7 +135,8 @@ def from_gate(
     """One paired stage between two models that are served already; nothing is loaded, unloaded or routed.
 
     `baseline` and `candidate`: scheme://host:port/model[:version]. `margins`: `ttft.p99=10%`, `errors=1pp`,
-    `quality.kl=0.06` (for quality it is the most that is allowed). Raises ScenarioError naming the argument.
+    `quality.kl=0.06` (for quality it is the most that is allowed). `limits`: `memory.peak=90%`, `ttft.p99=500ms`.
+    `metrics`: pages of the servers, for what is read of them. Raises ScenarioError naming the argument.
     """
     document = Document({}, "gate")
     for name, argument in (("baseline", baseline), ("candidate", candidate)):
@@ -141,10 +148,14 @@ def from_gate(
     _put(document, ("load", "max_tokens"), max_tokens, f"--max-tokens {max_tokens}")
     if prompts is not None:
         _put(document, ("load", "prompts"), str(prompts), f"--prompts {prompts}")
+    if metrics:
+        _put(document, ("target", "metrics_url"), list(metrics), f"--metrics-url {' '.join(metrics)}")
+    rules = [(_margin(argument), f"--margin {argument}") for argument in margins]
+    rules += [(_limit(argument), f"--max {argument}") for argument in limits]
     document.data["gates"] = []
-    for index, argument in enumerate(margins):
+    for index, (rule, option) in enumerate(rules):
         document.data["gates"].append(None)
-        _put(document, ("gates", index), _gate(argument), f"--margin {argument}")
+        _put(document, ("gates", index), rule, option)
     if seed is not None:
         _put(document, ("seed",), seed, f"--seed {seed}")
     gate = validate(document, Path())
@@ -194,16 +205,30 @@ def _arm(argument: str, option: str) -> dict[str, Any]:
     return arm
 
 
-def _gate(argument: str) -> dict[str, Any]:
-    metric, equals, text = argument.partition("=")
-    if not equals or not metric or not text:
-        raise ScenarioError("expected METRIC=MARGIN such as ttft.p99=10%", file=f"--margin {argument}")
+def _margin(argument: str) -> dict[str, Any]:
+    metric, text = _rule(argument, "--margin", "METRIC=MARGIN such as ttft.p99=10%")
     if not metric.startswith("quality.") or quality.margin_parser(metric) is not None:
         return {"metric": metric, "margin": text}
+    return {"metric": metric, "max": _number_or_text(text)}
+
+
+def _limit(argument: str) -> dict[str, Any]:
+    metric, text = _rule(argument, "--max", "METRIC=LIMIT such as memory.peak=90%")
+    return {"metric": metric, "max": _number_or_text(text) if metric.startswith("quality.") else text}
+
+
+def _rule(argument: str, option: str, expected: str) -> tuple[str, str]:
+    metric, equals, text = argument.partition("=")
+    if not equals or not metric or not text:
+        raise ScenarioError(f"expected {expected}", file=f"{option} {argument}")
+    return metric, text
+
+
+def _number_or_text(text: str) -> float | str:
     try:
-        return {"metric": metric, "max": float(text)}
+        return float(text)
     except ValueError:
-        return {"metric": metric, "max": text}
+        return text
 
 
 def _summary(path: Path, data: dict[str, Any]) -> str:
@@ -231,7 +256,7 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     names = {str(one.get("model")) for one in models if isinstance(one, dict)}
     if needs[0] == EMBEDDED_TRITON:
         ensembles = any(name.startswith("rag_v") for name in names)
-        needs += [LANGUAGE_MODEL] if ensembles or "smollm2" in names else []
+        needs += [LANGUAGE_MODEL] if ensembles or names & {"smollm2", "smollm2_batched"} else []
         needs += [EMBEDDING_MODEL] if ensembles or "rag_embedding" in names else []
     return tuple(needs)
 

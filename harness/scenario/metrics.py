@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Callable
 
 from harness.scenario import quality
+from harness.scenario.fields import memory_text
+from harness.types import Gate
 from harness.units import (
-    format_bytes,
     format_duration,
     format_percent,
     format_points,
-    parse_bytes,
     parse_drop,
     parse_duration,
     parse_points,
@@ -87,22 +87,21 @@ def margin_text(metric: str, margin: float) -> str:
 
 
 def limit_parser(metric: str) -> Callable[[object], float] | None:
-    """How `max` is written for this metric; None if it takes none."""
+    """How `max` is written for this metric; None if it takes none. That of memory.peak is a `fields.MemoryLimit`."""
     if is_latency(metric):
         return _parse_time_limit
-    if metric == "memory.peak":
-        return parse_bytes
     if metric == "osl" or is_amount(metric):
         return None
     return quality.limit_parser(metric) if is_quality(metric) else parse_share_limit
 
 
-def limit_text(metric: str, limit: float) -> str | float:
-    if is_latency(metric):
-        return format_duration(limit)
-    if metric == "memory.peak":
-        return format_bytes(limit)
-    return quality.limit_text(metric, limit) if is_quality(metric) else format_percent(limit)
+def limit_text(gate: Gate) -> str | float:
+    assert gate.limit is not None
+    if is_latency(gate.metric):
+        return format_duration(gate.limit)
+    if gate.metric == "memory.peak":
+        return memory_text(gate)
+    return quality.limit_text(gate.metric, gate.limit) if is_quality(gate.metric) else format_percent(gate.limit)
 
 
 def _parse_time_limit(value: object) -> float:

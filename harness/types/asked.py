@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.types.words import Api, ArmName, Arrival, Assignment, Mode, Purpose
+from harness.types.words import Api, ArmName, Arrival, Assignment, LimitKind, Mode, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,17 @@ class ModelInfo:
 class Gate:
     """One rule. Either `margin` (against the baseline) or `limit` (absolute, never above it).
 
-    `margin_kind`: "relative" (0.10 is 10 % worse) or "absolute" (0.03 is 3 percentage points for errors). `within`: of
-    goodput, the most that each of a request's times may be, in seconds; its `limit` is the share that may miss them.
+    `margin_kind`: "relative" (0.10 is 10 % worse) or "absolute" (0.03 is 3 percentage points for errors). `limit_kind`:
+    of memory.peak, "absolute" is in bytes, "share" (0.90) is of what there is of it where it is used: of the GPU's, of
+    the instance's where it has a hard limit of its own, of the host's. `within`: of goodput, the most that each of a
+    request's times may be, in seconds; its `limit` is the share that may miss them.
     """
 
     metric: str
     margin: float | None = None
     margin_kind: Literal["relative", "absolute"] = "relative"
     limit: float | None = None
+    limit_kind: LimitKind = "absolute"
     within: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -28,7 +28,7 @@ from harness.triton import Control
 
 REPORTS = Path(__file__).resolve().parents[2] / "reports" / "examples"
 TABLE, PAGE = REPORTS / "memory-edge.csv", REPORTS / "memory-edge.md"
-LIMITS = (720, 760, 800)
+LIMITS = (730, 760, 800)
 SEEDS, DRAWN = 10, 12
 BATCH, ANSWER, TEMPLATE = 2, 4, 30
 MODEL = "smollm2_batched"
@@ -37,8 +37,8 @@ kind: long-context
 name: memory-edge
 target: {{server: embedded}}
 candidate: {{model: smollm2_batched, version: 1, build: {{memory: {limit}MiB}}, kv_bits: 32}}
-goal: {{context: 512, batch: 2}}
-contexts: [128, 256, 384, 512, 640]
+goal: {{context: 640, batch: 2}}
+contexts: [128, 256, 384, 512]
 batches: [1, 2, 3]
 max_tokens: 4
 repeats: 1

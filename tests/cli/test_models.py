@@ -62,7 +62,7 @@ def one_line(done: Done) -> str:
 def test_every_command_has_an_example() -> None:
     top = parser()._subparsers._group_actions[0].choices["models"]  # type: ignore[union-attr,index]
     commands = top._subparsers._group_actions[0].choices
-    assert set(commands) == {"status", "load", "unload", "retire", "restore", "sync", "publish", "tune"}
+    assert set(commands) == {"status", "fit", "load", "unload", "retire", "restore", "sync", "publish", "tune"}
     for name, command in commands.items():
         assert f"example:\n  triton-canary models {name}" in command.format_help()
 
@@ -98,6 +98,37 @@ def test_load_and_unload(models: Call, server: EmbeddedServer, control: Control)
     assert done.code == 0
     assert control.loaded(MODEL) == (1, GOOD)
     assert f"{server.grpc_url}: tiny 1, 2 READY, as before the last change" in done.stdout
+
+
+@triton
+def test_whether_it_fits(models: Call, call: Call, server: EmbeddedServer, control: Control) -> None:
+    done = models("fit", MODEL, GOOD)
+    assert done.code == 0, done.stdout + done.stderr
+    assert "tiny: version 2 fits: needs" in done.stdout
+    assert "an estimate: what version 1 holds now" in done.stdout
+    done = models("fit", MODEL, GOOD, "--needs-memory", "900TiB", "--json")
+    assert done.code == 1
+    document = json.loads(done.stdout)
+    (device,) = document["servers"][0]["devices"]
+    assert (document["answer"], device["device"], device["needed_bytes"]) == ("does not fit", "host", 900 * 2.0**40)
+    assert device["free_bytes"] < device["total_bytes"] < device["needed_bytes"]
+    assert models("fit", MODEL, 7).code == 2
+    done = call("models", "fit", MODEL, GOOD, "--url", server.grpc_url, "--needs-memory", "a lot")
+    assert done.code == 2
+    assert "expected a size above 0 such as 40GiB" in done.stderr
+    assert control.loaded(MODEL) == (1,)
+
+
+@triton
+def test_what_does_not_fit_is_not_loaded_unless_it_is_asked_for(models: Call, control: Control) -> None:
+    done = models("load", MODEL, "--version", GOOD, "--needs-memory", "900TiB")
+    assert done.code == 2
+    assert "version 2 does not fit beside what serves" in one_line(done)
+    assert "target: {swap: true}" in one_line(done)
+    assert control.loaded(MODEL) == (1,)
+    done = models("load", MODEL, "--version", GOOD, "--needs-memory", "900TiB", "--even-if-it-does-not-fit")
+    assert done.code == 0, done.stderr
+    assert control.loaded(MODEL) == (1, GOOD)
 
 
 @triton

@@ -84,12 +84,17 @@ def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
         add_version(tmp_path, "smollm2", 1, "fp16")
     with pytest.raises(UsageError, match="unknown setting"):
         change_settings(tmp_path, 1, dely_ms=3)
+    with pytest.raises(UsageError, match="'hold_mb' of tiny is a whole number of MiB"):
+        change_settings(tmp_path, 1, hold_mb=0.5)
+    with pytest.raises(UsageError, match="'heavy' of tiny is a share"):
+        change_settings(tmp_path, 1, heavy=2)
     with pytest.raises(UsageError, match="version 7"):
         change_settings(tmp_path, 7, delay_ms=3)
 
 
 def test_changes_lie_on_top_of_the_build() -> None:
     assert settle("slow", {"fail": 0.5}).delay_ms == 6.5
+    assert settle({"hold_mb": 64, "limit_mb": 32, "heavy": 0.4}).hold_mb == 64
     assert settle({"delay_ms": 1}, {"delay_ms": 2}).delay_ms == 2
 
 

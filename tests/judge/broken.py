@@ -107,6 +107,7 @@ def _readings(seconds: float) -> pa.Table:
         for i, energy in enumerate(joules.tolist()):
             at = (i + 1) * S
             rows.append((at, "nvml", gpu, "gpu.memory.used", 20.0 * GIB, "bytes"))
+            rows.append((at, "nvml", gpu, "gpu.memory.total", 80.0 * GIB, "bytes"))
             rows.append((at, "nvml", gpu, "gpu.energy", energy, "J"))
     return table(rows, READINGS)
 

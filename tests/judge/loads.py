@@ -52,6 +52,19 @@ def window(
     }  # fmt: skip
 
 
+LIMIT = {"limit": 0.9, "limit_kind": "share"}
+TOTAL = 80 * 2.0**30
+
+
+def peak(name: str, used: float, **other: Any) -> Facts:
+    """Of a GPU of 80 GiB, read throughout."""
+    good = {
+        "name": name, "used": used, "began": used / 2, "capacity": TOTAL, "of": "its", "every_s": 0.1, "longest_s": 0.1,
+        "marked_by": "", "gap": "", "blocks": [used * (1 - 0.001 * n) for n in range(20)],
+    }  # fmt: skip
+    return {**good, **other}
+
+
 def multi_model_server(*, together: float = 1.3, alone_again: float = 1.0, memory: float = 0.5, **other: Any) -> Facts:
     """Times grow by the factor `together` while both are asked."""
     order = [["embedding"], ["llm"], ["embedding", "llm"], ["llm"], ["embedding"]]
@@ -63,7 +76,6 @@ def multi_model_server(*, together: float = 1.3, alone_again: float = 1.0, memor
             windows.append(window("embedding", stage, took_s=0.02 * slower, seconds=seconds))
         if "llm" in names:
             windows.append(window("llm", stage, took_s=0.1 * min(slower, 1.2), rate=None, seconds=seconds, tokens=8))
-    total = 16.0 * 2**30
     good = {
         "format": 1, "kind": "multi-model-server", "finished": True,
         "models": {
@@ -73,15 +85,12 @@ def multi_model_server(*, together: float = 1.3, alone_again: float = 1.0, memor
             }
             for name in ("embedding", "llm")
         },
-        "limits": {"latency": 2.0, "throughput": 0.2, "memory": 0.9, "errors": 0.01, "drift": 0.25},
+        "limits": {"latency": 2.0, "throughput": 0.2, "memory": LIMIT, "errors": 0.01, "drift": 0.25},
         "phases": [
             {"index": stage, "models": names, "seconds": 20.0 * len(names)} for stage, names in enumerate(order)
         ],
         "windows": windows,
-        "memory": {
-            "what": "GPU memory in use, all GPUs of this machine", "total": total, "missing": "",
-            "phases": [[memory * total * (1 + 0.001 * n) for n in range(20)] for _ in order],
-        },
+        "memory": [{"peaks": [peak("gpu0", memory * TOTAL)]} for _ in order],
     }  # fmt: skip
     return {**good, **other}
 

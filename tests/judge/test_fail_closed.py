@@ -50,6 +50,7 @@ def _gates() -> dict[str, Gate]:
             gates[metric] = Gate(metric, 0.10, within=WITHIN if metric == "goodput" else {})
     gates["goodput max"] = Gate("goodput", limit=0.10, within=WITHIN)
     gates["memory.peak max"] = Gate("memory.peak", limit=40.0 * GIB)
+    gates["memory.peak share max"] = Gate("memory.peak", limit=0.9, limit_kind="share")
     return gates
 
 
@@ -98,7 +99,7 @@ NONE = (
 FEW_ONLY = r"at least|12 blocks|up to 95|would bound it|not enough|one prompt|prompt alike"
 FAILING = f"{NONE}|of requests fail|too few do"
 ALL_FAIL = r"v1 itself fails 100|100.0 % of requests fail"
-UNREAD = r"nobody counted|not numbers|found nan|no memory|no GPU"
+UNREAD = r"nobody counted|not numbers|found nan|no memory|no GPU|gave no readings"
 CLOCK = r"ended before they began"
 TWICE = r"repeat the pair id of another of the same arm"
 FILES = r"were not kept|has an? icl|scored on both|prompt alike|v1 (gives|says)|no scores|as a vector|no GPU|no memory"

@@ -140,12 +140,19 @@ def test_drift_between_the_two_times_alone_is_no_verdict_on_the_models() -> None
 def test_memory_beyond_its_limit_or_not_seen() -> None:
     assert outcomes(judge_operation(multi_model_server(memory=0.95)))["memory.peak"] == "fail"
     facts = multi_model_server()
-    facts["memory"]["phases"][2] = []
-    assert outcomes(judge_operation(facts))["memory.peak"] == "no data"
-    facts["memory"] = {"what": "", "total": 0, "phases": [], "missing": "no process is known"}
+    assert reason(judge_operation(facts), "memory.peak") == (
+        "Peak memory of gpu0 was 40 GiB, 50.0 % of its 80 GiB, limit 90 %; read every 100.0 ms, what rose and fell in "
+        "between is not seen (phase 1); together 1x alone (0.995 to 1.01)"
+    )
+    facts["memory"][2] = {"missing": "no process is known"}
     verdict = judge_operation(facts)
-    assert verdict.verdict == "inconclusive"
-    assert "no process is known" in reason(verdict, "memory.peak")
+    assert (verdict.verdict, outcomes(verdict)["memory.peak"]) == ("inconclusive", "no data")
+    assert reason(verdict, "memory.peak").startswith("Peak memory of gpu0 was 40 GiB")
+    assert "(phase 1); but phase 3: no process is known" in reason(verdict, "memory.peak")
+    facts["memory"] = [{"missing": "no process is known"}]
+    assert reason(judge_operation(facts), "memory.peak") == ("Memory was not measured: phase 1: no process is known")
+    facts["memory"] = []
+    assert outcomes(judge_operation(facts))["memory.peak"] == "no data"
 
 
 def test_requests_that_fail_and_a_generator_that_is_late() -> None:

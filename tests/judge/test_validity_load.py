@@ -279,19 +279,19 @@ def cached(stage: Stage, one: float, two: float, source: str = "triton") -> Stag
     seconds = np.arange(1, 61)
     names = {
         "triton": (("m/1", "m/2"), "cache.hits", "cache.misses"),
-        "prefix": (("m/1", "m/2"), "prefix_cache.hits", "prefix_cache.queries"),
+        "vllm": (("m/1", "m/2"), "prefix_cache.hits", "prefix_cache.queries"),
+        "trtllm": (("m/1", "m/2"), "kv_cache.reused_blocks", "kv_cache.missed_blocks"),
         "generator": (("worker0/baseline", "worker0/candidate"), "prompt.cached_tokens", "prompt.tokens"),
     }
     devices, hits, rest = names[source]
     for device, rate in zip(devices, (one, two), strict=True):
         looked = 50.0 * seconds * (1 if source == "triton" else 37)
-        stage.read("generator" if source == "generator" else "triton", device, hits, looked * rate)
-        stage.read("generator" if source == "generator" else "triton", device, rest,
-                   looked * (1 - rate) if source == "triton" else looked)  # fmt: skip
+        stage.read(source, device, hits, looked * rate)
+        stage.read(source, device, rest, looked * (1 - rate) if rest.endswith(("misses", "missed_blocks")) else looked)
     return stage
 
 
-@pytest.mark.parametrize("source", ["triton", "prefix", "generator"])
+@pytest.mark.parametrize("source", ["triton", "vllm", "trtllm", "generator"])
 @pytest.mark.parametrize("ratio", [0.5, 1.5])
 def test_caches_that_are_not_equally_warm_void_times(source: str, ratio: float) -> None:
     verdict = judge_stage(cached(Stage(ratio=ratio), 0.2, 0.6, source).evidence(), 0)
@@ -306,6 +306,17 @@ def test_caches_that_are_equally_warm_are_only_shown() -> None:
     assert faults(verdict) == {}
     assert verdict.audit is not None
     assert verdict.audit.caches[0].cache == "response"
+
+
+def test_blocks_that_were_reused_tell_nothing_without_those_that_were_missed() -> None:
+    """As TensorRT-LLM's backend in Triton counts."""
+    stage = Stage()
+    for device, blocks in (("m/1", 10.0), ("m/2", 900.0)):
+        stage.read("trtllm", device, "kv_cache.reused_blocks", blocks * np.arange(1, 61))
+    verdict = judge_stage(stage.evidence(), 0)
+    assert faults(verdict) == {}
+    assert verdict.audit is not None
+    assert verdict.audit.caches == ()
 
 
 def test_a_failing_candidate_is_rolled_back_however_warm_its_cache() -> None:

@@ -45,7 +45,9 @@ def test_v1_answers_every_request_while_v2_comes_from_s3_and_then_gets_its_five_
     assert strays == ["pass"] * 3
 
     _, _, *made = actions(folder)
-    assert [action for action, _, _ in made] == ["repository.sync", "models.set", "route.set", "run.end"]
+    assert [action for action, _, _ in made] == [
+        "repository.sync", "models.set", "models.cost", "route.set", "run.end"
+    ]  # fmt: skip
     assert made[0][1:] == ([1], {"store": "s3://models", "versions": [1, 2]})
     assert made[1][1:] == ([1], [1, 2])
     version = folder / "models" / "tiny" / "2"

@@ -75,7 +75,9 @@ def test_each_alone_then_together_then_alone_again(server: EmbeddedServer, tmp_p
     windows = {(one["load"], one["stage"]): one for one in seen["windows"]}
     assert set(windows) == {("small", 0), ("large", 1), ("small", 2), ("large", 2), ("large", 3), ("small", 4)}
     assert abs(windows["small", 2]["begin_s"] - windows["large", 2]["begin_s"]) < 0.5
-    assert [len(peaks) > 0 for peaks in seen["memory"]["phases"]] == [True] * 5
+    peaks = [peak for read in seen["memory"] for peak in read["peaks"]]
+    assert [peak["name"] for peak in peaks] == ["the server's processes"] * 5
+    assert all(peak["blocks"] and not peak["gap"] and peak["used"] < peak["capacity"] for peak in peaks)
     # What is counted is what was recorded: a load's own folder holds every request of all of its phases.
     for load_name in ("small", "large"):
         samples = read_table(result.folder / "loads" / load_name, "samples")

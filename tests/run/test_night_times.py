@@ -59,7 +59,7 @@ class Night:
         control = SimpleNamespace(url="grpc://triton:8001", batching=lambda _: {})
         place: Any = SimpleNamespace(control=control, site=SimpleNamespace(servers=[control]), check=lambda: None)
         self.facts = course.facts
-        self.night = night._Night(course, scenario, place, Clock(lambda: self.time, self.sleep))
+        self.night = night._Night(course, scenario, place, Clock(lambda: self.time, self.sleep), 0)
 
     def say(self, line: str) -> None:
         self.said.append(f"{self.time:%H:%M:%S} {line}")

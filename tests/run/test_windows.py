@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from harness.recording import SCHEMAS, quantile
-from harness.run.operations.windows import memory, window
+from harness.run.operations.windows import window
 
 S = 1_000_000_000
 
@@ -118,13 +118,3 @@ def test_what_the_generator_said_of_itself_in_the_window() -> None:
         "steal": [0.2],
     }
     assert window(samples([row(1.5)]), 0, 1 * S, 2.0, open_loop=False)["generator"]["workers"] == {}
-
-
-def test_memory_is_the_peak_of_each_block_over_all_devices() -> None:
-    seen = [(0.5, "gpu0", 9.0), (1.1, "gpu0", 1.0), (1.1, "gpu1", 2.0), (1.6, "gpu0", 5.0), (2.5, "gpu0", 4.0)]
-    same = {"source": "nvml", "metric": "gpu.memory.used", "unit": "bytes"}
-    rows = [{**same, "t_ns": round(t * S), "device": device, "value": value} for t, device, value in seen]
-    readings = pa.Table.from_pylist(rows, SCHEMAS["readings"])
-    assert memory(readings, "nvml", "gpu", "gpu.memory.used", 1.0, 2.0) == [3.0, 5.0, 4.0]
-    assert memory(readings, "process", "server", "memory.rss", 1.0, 2.0) == []
-    assert memory(None, "nvml", "gpu", "gpu.memory.used", 1.0, 2.0) == []

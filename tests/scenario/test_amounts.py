@@ -46,6 +46,10 @@ def test_they_are_read_and_written_again(file: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.yaml"
     again.write_text(json.dumps(scenario.model_dump(mode="json")))
     assert load(str(again)) == scenario
+    edge = load(str(file), ["gates.2.max=92.5%"])
+    assert edge.gates[2] == Gate("memory.peak", limit=0.925, limit_kind="share")
+    again.write_text(json.dumps(edge.model_dump(mode="json")))
+    assert load(str(again)) == edge
     share = load(str(file), ["gates.1.margin=", "gates.1.min=99%"])
     assert share.gates[1] == Gate("goodput", limit=0.01, within={"ttft": 0.5, "tpot": 0.05})
     again.write_text(json.dumps(share.model_dump(mode="json")))
@@ -64,8 +68,7 @@ def test_what_check_says_of_them(file: Path) -> None:
     closed = "needs 96 requests of each arm: stage 1 (interleaved, 120s) has them if one takes at most 5 s"
     assert facts[0].sentence == closed
     assert facts[2].sentence == (
-        "needs readings throughout stage 1 (interleaved, 120s): of a GPU (NVML), or of the server's processes where "
-        "there is none"
+        "needs readings throughout stage 1 (interleaved, 120s): of the GPUs that http://127.0.0.1:8002/metrics tells of"
     )
     rate = describe(load(str(file), ["stages=[{mode: paired, rate: 20/s, for: 2m}]"])).gates
     assert rate[0].sentence == (
@@ -77,6 +80,23 @@ def test_what_check_says_of_them(file: Path) -> None:
     short = describe(load(str(file), ["stages.0.for=5s"])).gates
     assert short[0].enough is False
     assert "is too short: 12 blocks need 12s" in short[0].sentence
+
+
+def test_check_says_who_reads_memory_and_where_nobody_can(file: Path) -> None:
+    def of_memory(*overrides: str) -> tuple[str, str]:
+        facts = describe(load(str(file), ["gates=[{metric: memory.peak, max: 90%}]", *overrides])).gates[0]
+        assert facts.enough is None
+        return facts.rule, facts.sentence.partition("): ")[2]
+
+    assert of_memory()[0] == "memory.peak at most 90% of what there is"
+    assert of_memory("target.metrics_url=")[1] == "of the GPUs of this machine (NVML); without one nobody reads it"
+    assert of_memory("target={url: 'grpc://triton:8001'}")[1] == (
+        "of triton only where that is this machine, and has a GPU (NVML); else nobody can: then give "
+        "target.metrics_url, or there will be no answer"
+    )
+    assert of_memory("target={server: embedded}", "baseline.build=fp16", "candidate.build=fp8")[1] == (
+        "of the GPUs (NVML), or of the server's processes where there is none"
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +112,19 @@ def test_what_check_says_of_them(file: Path) -> None:
         ("gates.1.min=99%", "gates.1.min: give margin or min, not both"),
         ("gates.1={metric: goodput, min: 100%, within: {ttft: 1s}}", "gates.1.min: expected a share above 0%"),
         ("gates.1={metric: goodput, max: 1%, within: {ttft: 1s}}", "gates.1.max: goodput takes margin, or min"),
-        ("gates.2.max=40", "gates.2.max: expected a size above 0 such as 40GiB or 512MiB, found 40"),
+        (
+            "gates.2.max=40",
+            "gates.2.max: expected a size such as 40GiB, or a share of the device's memory such as 90%, found 40",
+        ),
+        (
+            "gates.2.max=100%",
+            "gates.2.max: expected a share of the device's memory above 0% and below 100%, found '100%'",
+        ),
+        ("gates.2.max=0%", "gates.2.max: expected a share of the device's memory above 0% and below 100%, found '0%'"),
+        (
+            "gates.2.max=90 per cent",
+            "gates.2.max: expected a size such as 40GiB, or a share of the device's memory such as",
+        ),
         ("gates.3.max=40", "gates.3.max: give margin or max, not both"),
         ("baseline.gpus=", "baseline.gpus: expected a list"),
         ("baseline.gpus=[]", "gates.3.metric: energy needs GPUs that serve the baseline alone (such as baseline: "),

@@ -42,6 +42,23 @@ def test_one_paired_stage_and_no_action(tmp_path: Path) -> None:
     assert scenario.on_promote is None
 
 
+def test_limits_and_where_memory_is_read() -> None:
+    scenario = from_gate(
+        V1,
+        V2,
+        margins=["errors=1pp"],
+        limits=["memory.peak=90%", "response_time.p99=500ms"],
+        metrics=["http://host:8002/metrics", "http://host:9400/metrics"],
+    )
+    assert scenario.gates == (
+        Gate("errors", 0.01, "absolute"),
+        Gate("memory.peak", limit=0.9, limit_kind="share"),
+        Gate("response_time.p99", limit=0.5),
+    )
+    assert scenario.target.metrics_url == ("http://host:8002/metrics", "http://host:9400/metrics")
+    assert from_gate(V1, V2, limits=["memory.peak=40GiB"]).gates == (Gate("memory.peak", limit=40.0 * 2**30),)
+
+
 def test_two_servers_and_no_version() -> None:
     scenario = from_gate("http://a:8000/tiny", "http://b:8000/tiny", seed=4)
     assert (scenario.baseline.url, scenario.candidate.url) == ("http://a:8000", "http://b:8000")
@@ -61,6 +78,11 @@ def test_two_servers_and_no_version() -> None:
         ((V1, "grpc://host:8001/llm:new"), {}, "--candidate grpc://host:8001/llm:new: expected a version from 1 up, found 'new'"),  # noqa: E501
         ((V1, "grpc://host:8001/llm:0"), {}, "--candidate grpc://host:8001/llm:0: expected a version from 1 up"),
         ((V1, V2), {"margins": ["ttft.p50"]}, "--margin ttft.p50: expected METRIC=MARGIN such as ttft.p99=10%"),
+        ((V1, V2), {"limits": ["memory.peak"]}, "--max memory.peak: expected METRIC=LIMIT such as memory.peak=90%"),
+        ((V1, V2), {"limits": ["memory.peak=90"]}, "--max memory.peak=90: gates.0.max: expected a size such as 40GiB"),
+        ((V1, V2), {"margins": ["errors=1pp"], "limits": ["errors=1%"]}, "--max errors=1%: gates.1.metric: errors is"),
+        ((V1, V2), {"limits": ["energy=5%"]}, "--max energy=5%: gates.0.max: energy takes a margin, not max"),
+        ((V1, V2), {"metrics": ["host:8002"]}, "--metrics-url host:8002: target.metrics_url: expected a URL such as"),
         ((V1, V2), {"margins": ["ttft.p50=ten"]}, "--margin ttft.p50=ten: gates.0.margin: expected a percentage"),
         ((V1, V2), {"margins": ["errors=1pp", "x=1%"]}, "--margin x=1%: gates.1.metric: expected a metric"),
         ((V1, V2), {"margins": ["quality.kl=0.1"]}, "--margin quality.kl=0.1: gates.0.metric: quality.kl needs load.prompts"),  # noqa: E501

@@ -21,7 +21,7 @@ from harness.scenario import (
     load,
 )
 from harness.scenario.document import read
-from harness.types import Tls
+from harness.types import Gate, Tls
 
 SYNC = """\
 kind: repo-sync
@@ -122,7 +122,11 @@ def test_two_models_and_their_loads(tmp_path: Path) -> None:
     assert (first.rate, second.in_flight, second.version) == (20.0, 4, 2)
     assert server.order == (("embedding",), ("llm",), ("embedding", "llm"), ("llm",), ("embedding",))
     assert [server.seconds(names) for names in server.order] == [30.0, 30.0, 60.0, 30.0, 30.0]
-    assert (server.limits.latency, server.limits.throughput, server.limits.memory) == (1.5, 0.2, 0.8)
+    assert (server.limits.latency, server.limits.throughput, server.limits.memory) == (
+        1.5,
+        0.2,
+        Gate("memory.peak", limit=0.8, limit_kind="share"),
+    )
     stage = first.stage(2, 9.0)
     assert (stage.index, stage.arrival, stage.rate, stage.candidate_share, stage.duration_s) == (2, "poisson", 20, 0, 9)
     assert second.stage(0, 1.0).arrival == "closed"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import resource
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ LARGE = 1 << 18
 count for the next. (By itself glibc learns from frees to keep up to 32 MiB.)
 """
 
+REST = 48 << 20
+
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
@@ -42,7 +45,7 @@ class TritonPythonModel:
             raise RuntimeError(f"the weights of SmolLM2-135M-Instruct are not installed: {WEIGHTS_INSTALL}")
         self._engine = Engine(weights, settings.weights, layers=settings.layers, kv=settings.kv)
         self._engine.answers(["warm up"], [2])  # what the arithmetic keeps for good is there before the limit is
-        _own_mappings(libc)
+        self._reserve = _at_rest(libc)
         if settings.memory:
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
             resource.setrlimit(resource.RLIMIT_DATA, (settings.memory, hard))
@@ -72,15 +75,20 @@ class TritonPythonModel:
         return [[next(every) for _ in range(count)] for count in rows]
 
 
-def _own_mappings(libc: ctypes.CDLL) -> None:
-    """Loading leaves 66 MB of holes in the heap, which glibc would fill first, whatever the threshold: the limit would
-    be felt late. They are taken, untouched, so that they cost address space and no memory.
+def _at_rest(libc: ctypes.CDLL) -> mmap.mmap | None:
+    """Makes every instance of a build begin alike; what is taken for that is not touched: address space, and no memory.
+
+    Loading leaves 66 MB of holes in the heap, which glibc would fill first, whatever the threshold: they are taken. And
+    what is allocated then differs by 10 MB from one load to the next: it is rounded up, in the mapping returned.
     """
     libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
     libc.malloc_trim(0)
     top = libc.sbrk(0)
     while libc.sbrk(0) == top and libc.malloc(ctypes.c_size_t(LARGE - 4096)):
         pass
+    held = int(Path("/proc/self/statm").read_text().split()[5]) * mmap.PAGESIZE
+    more = -held % REST
+    return mmap.mmap(-1, more, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if more else None
 
 
 def _tensors(answers: list[Whole]) -> list[Any]:

@@ -13,7 +13,7 @@ from harness.judge import words
 from harness.judge.amounts import rates
 from harness.judge.amounts.rates import LEAST_ANSWERS, Amounts
 from harness.judge.amounts.relative import LEAST_BLOCKS, Relative, missing, spoken, too_few
-from harness.judge.amounts.watched import Watched, gpus, own_gpus, unwatched
+from harness.judge.amounts.watched import Scene, Watched, gpus, own_gpus, unwatched
 from harness.judge.columns import OK, Floats
 from harness.judge.rule import Rule, settled
 from harness.judge.view import StageView
@@ -29,7 +29,7 @@ def compare(view: StageView, gate: Gate) -> Rule:
             return settled(missing(view, gate, f"{name} answered nothing: no answer to share the energy among"))
     found = own_gpus(view, ENERGY)
     counted = not isinstance(found, str)
-    if not counted and gpus(view, POWER):
+    if not counted and any(map(len, gpus(Scene.of(view), POWER).values())):
         found = own_gpus(view, POWER)
     if isinstance(found, str):
         return settled(missing(view, gate, found))

@@ -15,11 +15,17 @@ import pyarrow as pa
 from harness.errors import RecordingError
 from harness.judge.operations import ab as ab
 from harness.judge.operations import find as find
+from harness.judge.operations import long_context as long_context
 from harness.judge.operations import night as night
 from harness.judge.operations import regions as regions
 from harness.judge.operations import retire as retire
 from harness.judge.operations import server as server
 from harness.judge.operations import sync as sync
+from harness.judge.operations.long_derived import long_derived as long_derived
+from harness.judge.operations.long_fits import SHORT as SHORT
+from harness.judge.operations.long_fits import LongFits as LongFits
+from harness.judge.operations.long_fits import limit_share as limit_share
+from harness.judge.operations.long_fits import long_fits as long_fits
 from harness.judge.operations.search import Ask as Ask
 from harness.judge.operations.search import Search as Search
 from harness.judge.operations.search import judged as judged
@@ -34,6 +40,7 @@ _KINDS = {
     "night-batch": night,
     "find-max-load": find,
     "ab-test": ab,
+    "long-context": long_context,
 }
 
 Tables = Callable[[str], pa.Table | None]

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.judge import words
+from harness.judge.amounts.memory import Held, figures
 from harness.judge.operations.facts import fact, failed
+from harness.judge.operations.memory import METRIC, gate_of
 from harness.judge.operations.search import Answer, replay
 from harness.judge.operations.trials import Judged, Share
 from harness.types import Finding, Outcome
@@ -40,6 +42,7 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
     return (
         _max_load(observations, outcomes, answer),
         *(_objective(objective, share, answer) for objective, share in shares),
+        *_memory(observations, outcomes[rests_on], answer),
     )
 
 
@@ -87,6 +90,7 @@ def _sentence(observations: Facts, outcomes: Sequence[Judged], answer: Answer) -
     parts = [
         f"{'at least ' if answer.ended == 'at least' else ''}{_level(observations, answer.level)} holds "
         + " and ".join(_held(observations, each, share) for each, share in _each(observations, holds))
+        + (f", and its memory ({holds.memory.said})" if isinstance(holds.memory, Held) else "")
     ]
     if answer.beyond is not None:
         parts.append(_found(observations, outcomes, answer.beyond))
@@ -142,6 +146,20 @@ def _objective(objective: Facts, share: Share, answer: Answer) -> Finding:
         objective["metric"], outcome, said, kind="watch", unit="rate", effect=share.value,
         interval=(share.low, share.high), margin=share.allowed, candidate=share.value, n_candidate=share.n,
     )  # fmt: skip
+
+
+def _memory(observations: Facts, found: Judged, answer: Answer) -> list[Finding]:
+    """What was used in the trial on which the answer rests."""
+    limit, held = observations.get("memory"), found.memory
+    if limit is None or held is None:
+        return []
+    seen, reason = (held, held.said) if isinstance(held, Held) else (None, held)
+    outcome: Outcome = "pass"
+    if seen is None or (seen.unknown and not seen.broken):
+        outcome = "no data"
+    elif seen.broken:
+        outcome = "fail" if answer.ended == "below" else "inconclusive"
+    return [Finding(METRIC, outcome, words.sentence(reason), kind="watch", **figures(gate_of(limit), seen))]
 
 
 def _each(observations: Facts, found: Judged) -> list[tuple[Facts, Share]]:

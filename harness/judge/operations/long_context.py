@@ -289,7 +289,7 @@ def _baseline(observations: Facts) -> list[Finding]:
         return [fact("memory.margin", "no data", "The memory of one of the versions could not be read")]
     ratio = two / one
     said = (
-        f"{context} tokens at batch {batch} take {words.change(ratio)} memory on {_who(candidate)} than on {_who(arm)} "
+        f"{context} tokens at batch {batch} take {_more(ratio)} memory on {_who(candidate)} than on {_who(arm)} "
         f"({_size(candidate, two)} against {_size(arm, one)}), margin {words.margin(margin)}"
     )
     outcome: Outcome = "pass" if ratio <= 1 + margin else "fail"
@@ -298,6 +298,10 @@ def _baseline(observations: Facts) -> list[Finding]:
             "memory.margin", outcome, said, kind="watch", effect=ratio, margin=1 + margin, baseline=one, candidate=two
         )
     ]
+
+
+def _more(ratio: float) -> str:
+    return f"{words.percent(ratio - 1)} more" if ratio >= 1 else f"{words.percent(1 - ratio)} less"
 
 
 def _bytes(arm: Facts, point: Facts) -> float:

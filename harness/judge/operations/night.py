@@ -23,6 +23,7 @@ from harness.judge.operations.loads import (
     shown,
     windows_of,
 )
+from harness.judge.operations.memory import judged
 from harness.judge.statistics.intervals import ALPHA_FAIL
 from harness.types import Finding
 
@@ -51,7 +52,17 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
             compared = _only(compared, ".response_time", load)
         elif load.metric == "load.batch":
             compared = _only(compared, ".request_throughput", load)
-    return (*compared, *_settings(observations), *loads)
+    return (*compared, *_settings(observations), *loads, *_memory(observations))
+
+
+def _memory(observations: Facts) -> list[Finding]:
+    """Where it has a limit: of every measurement and every switch."""
+    limit, seen = observations["limits"].get("memory"), observations.get("memory") or []
+    if limit is None:
+        return []
+    stages = {window["stage"] for window in observations.get("windows") or []}
+    windows = [(each["when"], each) for each in seen]
+    return [judged(windows, limit, stages <= {each["stage"] for each in seen})]
 
 
 def _only(compared: list[Finding], of: str, load: Finding) -> list[Finding]:

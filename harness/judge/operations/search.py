@@ -58,7 +58,9 @@ class Answer:
 
 @dataclass
 class Search:
-    """`facts` has `between`, `trial_s`, `precision`, `confidence`, `repeats`, `open_loop` and `objectives`."""
+    """`facts` has `between`, `trial_s`, `precision`, `confidence`, `repeats`, `open_loop` and `objectives`; and
+    `memory`, the limit on it, if there is one.
+    """
 
     facts: Facts
     outcomes: list[Judged] = field(default_factory=list)
@@ -201,7 +203,7 @@ def confidence(facts: Facts, purpose: Purpose) -> float:
 
 def judged(facts: Facts, trial: Facts) -> Judged:
     """The outcome of one trial of a search."""
-    return judge_trial(trial, facts["objectives"], confidence(facts, trial["purpose"]))
+    return judge_trial(trial, facts["objectives"], confidence(facts, trial["purpose"]), facts.get("memory"))
 
 
 def replay(facts: Facts, trials: Iterable[Facts]) -> tuple[Sequence[Judged], Answer | None]:

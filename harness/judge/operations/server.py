@@ -7,20 +7,20 @@ model together). A quantile is judged where both conditions have requests enough
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.judge.operations.asked import QUANTILES, as_asked, unless_late
 from harness.judge.operations.blocks import Block, enough, means, rates, times
 from harness.judge.operations.facts import fact, failed
 from harness.judge.operations.loads import at_least, at_most, blocks_of, bounds, drift, errors, windows_of
+from harness.judge.operations.memory import fullest, judged, limit_words
 from harness.judge.statistics.intervals import ALPHA_FAIL
 from harness.types import Finding
 
 Facts = Mapping[str, Any]
 
 __all__ = ["done", "failed", "findings", "latencies"]
-
-GIB = 2**30
 
 
 def findings(observations: Facts) -> tuple[Finding, ...]:
@@ -38,7 +38,7 @@ def done(observations: Facts) -> str:
     limits = observations["limits"]
     return (
         f"{first} and {second} can live together: no time grew above {limits['latency']:.3g}x, no throughput fell by "
-        f"more than {limits['throughput']:.0%}, memory stayed below {limits['memory']:.0%}"
+        f"more than {limits['throughput']:.0%}, memory stayed within {limit_words(limits['memory'])}"
     )
 
 
@@ -99,24 +99,21 @@ def _drift(observations: Facts, name: str, phases: Sequence[int]) -> Finding:
 
 
 def _memory(observations: Facts) -> Finding:
-    metric, memory = "memory.peak", observations.get("memory")
-    if not memory or not memory.get("total") or not any(memory["phases"]):
-        why = (memory or {}).get("missing") or "it was not seen"
-        return fact(metric, "no data", f"Memory was not measured: {why}")
-    most, total = observations["limits"]["memory"], memory["total"]
-    peak = max(value for values in memory["phases"] for value in values)
+    """The peak of all phases against its limit; and how much more of it is used together than alone."""
+    if not observations.get("limits"):
+        return fact("memory.peak", "no data", "Memory was not measured: the run was over before")
+    limit, phases, seen = observations["limits"]["memory"], observations["phases"], observations.get("memory") or []
+    windows = [(f"phase {number}", read) for number, read in enumerate(seen, 1)]
+    both = any(len(phase["models"]) > 1 for phase in phases)
+    found, top = judged(windows, limit, both and len(seen) >= len(phases)), fullest(windows, limit)
     alone: list[float] = []
     together: list[float] = []
-    for phase, values in zip(observations["phases"], memory["phases"], strict=True):
-        (together if len(phase["models"]) > 1 else alone).extend(values)
+    for phase, read in zip(phases, seen, strict=False):
+        for peak in read.get("peaks") or []:
+            if top is not None and peak["name"] == top[1].top.name:
+                (together if len(phase["models"]) > 1 else alone).extend(peak["blocks"])
     pair = means(alone, together, "memory")
-    against = ""
-    if pair is not None:
-        against = f"; together {pair.ratio:.3g}x alone ({bounds(pair)[0]:.3g} to {bounds(pair)[1]:.3g})"
-    said = f"{peak / GIB:.3g} of {total / GIB:.3g} GiB at the peak ({peak / total:.0%}), {memory['what']}{against}"
-    if len(memory["phases"]) < len(observations["phases"]) or not together:
-        return fact(metric, "no data", f"Memory was not measured in every phase: {said}")
-    return Finding(
-        metric, "pass" if peak <= most * total else "fail", said, kind="watch", unit="bytes", candidate=peak,
-        effect=None if pair is None else pair.ratio,
-    )  # fmt: skip
+    if pair is None:
+        return found
+    low, high = bounds(pair)
+    return replace(found, reason=f"{found.reason}; together {pair.ratio:.3g}x alone ({low:.3g} to {high:.3g})")

@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from scipy import special
 
 from harness.judge import words
+from harness.judge.amounts.memory import Held
 from harness.judge.columns import Floats
 from harness.judge.operations.asked import as_asked
+from harness.judge.operations.memory import held_in
 from harness.judge.statistics.distributions import t_isf
 from harness.judge.validity import saturation
 from harness.judge.validity.lag import LAG_SHARE, MIN_LAG_S
@@ -64,7 +66,8 @@ class Share:
 @dataclass(frozen=True)
 class Judged:
     """`shares`: one an objective, in their order. `reason`: why it says nothing of the server, or why it misses;
-    "" where the shares tell. `done`, `good`: requests a second that were answered, and that held every limit.
+    "" where the shares tell. `done`, `good`: requests a second that were answered, and that held every limit. `memory`:
+    where it has a limit, the most that was used; in words why that is not known.
     """
 
     outcome: Outcome
@@ -72,15 +75,40 @@ class Judged:
     done: float
     good: float
     reason: str = ""
+    memory: Held | str | None = None
 
     @property
     def leans(self) -> bool:
-        """Whether it would hold, if the shares were known exactly to be what was seen."""
-        return all(share.n and share.value <= share.allowed for share in self.shares)
+        """Whether it would hold, if the shares were known exactly to be what was seen. What was not seen may not."""
+        seen = not _unseen(self.memory)
+        return seen and all(share.n and share.value <= share.allowed for share in self.shares)
 
 
-def judge_trial(trial: Facts, objectives: Sequence[Facts], confidence: float) -> Judged:
-    """The outcome of a trial's facts (`run.operations.find`); `objectives` as in observations.json."""
+def judge_trial(
+    trial: Facts, objectives: Sequence[Facts], confidence: float, memory: Facts | None = None
+) -> Judged:  # fmt: skip
+    """The outcome of a trial's facts (`run.operations.find`); `objectives`, and the limit on `memory`, as in
+    observations.json.
+    """
+    found = _judge(trial, objectives, confidence)
+    if memory is None or found.outcome == "behind":
+        return found
+    held = held_in(trial.get("memory"), memory)
+    if isinstance(held, Held) and held.broken:
+        kept = "; that was so when the trial began: a server keeps what it took before" if held.from_begin else ""
+        reason = "; ".join(filter(None, (found.reason, f"{held.said}{kept}")))
+        return replace(found, outcome="misses", memory=held, reason=reason)
+    if (unseen := _unseen(held)) and found.outcome != "misses":
+        return replace(found, outcome="undecided", memory=held, reason=unseen)
+    return replace(found, memory=held)
+
+
+def _unseen(memory: Held | str | None) -> str:
+    """Why it cannot be said that its limit was kept; "" if it can, and where there is none."""
+    return memory.unknown if isinstance(memory, Held) else memory or ""
+
+
+def _judge(trial: Facts, objectives: Sequence[Facts], confidence: float) -> Judged:
     blocks: Sequence[Facts] = trial["blocks"]
     seconds = sum(block["seconds"] for block in blocks)
     shares = tuple(_share(blocks, i, objective["allowed"], confidence) for i, objective in enumerate(objectives))

@@ -22,7 +22,9 @@ FEW = 20
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Two counters of one cache; `looked` are look-ups, or misses where `misses` says so."""
+    """Two counters of one cache; `looked` are look-ups, or misses where `misses` says so: then either without the other
+    tells nothing (TensorRT-LLM's backend in Triton counts the blocks that were reused alone).
+    """
 
     cache: str
     source: str
@@ -33,8 +35,8 @@ class _Source:
 
 SOURCES = (
     _Source("response", "triton", "cache.hits", "cache.misses", True),
-    _Source("prefix", "triton", "prefix_cache.hits", "prefix_cache.queries", False),
-    _Source("kv", "triton", "kv_cache.reused_blocks", "kv_cache.missed_blocks", True),
+    _Source("prefix", "vllm", "prefix_cache.hits", "prefix_cache.queries", False),
+    _Source("kv", "trtllm", "kv_cache.reused_blocks", "kv_cache.missed_blocks", True),
     # What engines say in each answer (OpenAI's usage.prompt_tokens_details), summed by the load's workers.
     _Source("prompt", "generator", "prompt.cached_tokens", "prompt.tokens", False),
 )
@@ -52,6 +54,9 @@ def measure(view: StageView) -> tuple[CacheUse, ...]:
 
 
 def _rate(view: StageView, source: _Source, arm: int, hits: dict[str, float], looked: dict[str, float]) -> float | None:
+    if source.misses:
+        both = hits.keys() & looked.keys()
+        hits, looked = ({device: counts[device] for device in both} for counts in (hits, looked))
     got, asked = (sum(counts[device] for device in _devices(view, source, arm, counts)) for counts in (hits, looked))
     total = asked + got if source.misses else asked
     return min(got / total, 1.0) if total > 0 else None

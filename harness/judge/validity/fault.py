@@ -15,7 +15,7 @@ Voids = Callable[[Finding], bool]
 
 MAX_SPOILT = 0.05
 # What counts whatever is wrong with the measurement.
-WHATEVER = ("traffic.strays", "deploy.errors", "errors", "errors.objective", "quality.broken")
+WHATEVER = ("traffic.strays", "deploy.errors", "errors", "errors.objective", "quality.broken", "recovery")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ class Series:
 def series(view: StageView, source: str, metric: str) -> dict[str, Series]:
     """By device: the readings from the begin of the stage to its end (or to the moment of the look)."""
     begin, end = span(view)
-    return {device: one for device, one in _upto(view, source, metric, end, begin).items() if len(one)}
+    found = between(view.evidence.readings, source, metric, begin, end)
+    return {device: one for device, one in found.items() if len(one)}
 
 
 def grown(view: StageView, source: str, metric: str) -> dict[str, float]:
@@ -36,7 +37,7 @@ def grown(view: StageView, source: str, metric: str) -> dict[str, float]:
     """
     begin, end = span(view)
     found = {}
-    for device, one in _upto(view, source, metric, end, None).items():
+    for device, one in between(view.evidence.readings, source, metric, None, end).items():
         first = max(int(np.searchsorted(one.t_ns, begin, side="right")) - 1, 0)
         steps = np.diff(one.value[first:])
         if len(steps):
@@ -53,8 +54,8 @@ def span(view: StageView) -> tuple[int, int]:
     return begin, max(end, begin)
 
 
-def _upto(view: StageView, source: str, metric: str, end: int, begin: int | None) -> dict[str, Series]:
-    table = view.evidence.readings
+def between(table: pa.Table | None, source: str, metric: str, begin: int | None, end: int) -> dict[str, Series]:
+    """By device: the readings after `begin` (None: from the first on) up to `end`, in ns."""
     if table is None or not table.num_rows:
         return {}
     wanted = pc.and_(pc.equal(table["metric"], metric), pc.equal(table["source"], source))

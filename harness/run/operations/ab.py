@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from harness.errors import CanaryError
 from harness.load import Generator, LoadSpec
-from harness.recording import read_table, seal
+from harness.recording import read_table, seal, stream_path
 from harness.run.operations.ab_arms import Arms, led, open_arms
 from harness.run.operations.course import Course
 from harness.run.operations.loads import HOST_S, Asked, Drive, measure
+from harness.run.operations.memory import Meter, plain
 from harness.run.scoring import Scoring, make_scorers
 from harness.scenario import AbTest
 from harness.telemetry import Host, Sampler
@@ -40,6 +41,7 @@ def observe(course: Course) -> None:
             {"metric": one.metric, "margin": one.allowed, "better": one.direction, "in_points": one.in_points}
             for one in scenario.metrics
         ],
+        limits={"memory": plain(scenario.limits.memory)},
     )  # fmt: skip
     with led(course, arms), _driving(course, scenario, arms, scorers) as drive:
         course.say(f"{scenario.load.words} for {scenario.duration_s:g} s")
@@ -61,12 +63,17 @@ def _driving(course: Course, scenario: AbTest, arms: Arms, scorers: Any) -> Iter
     generator = Generator(spec, folder / "load.log", hold=(course.folder.lock_fd,), workers=load.workers)
     course.stack.callback(generator.kill)
     generator.start()
-    sampler = Sampler([Host()], folder / "readings.arrow", t0_ns, HOST_S)
+    limit = scenario.limits.memory
+    server = course.places[0].server if course.places else None
+    meter = None if limit is None else Meter(course, scenario.target, server, scenario.urls, t0_ns)
+    sampler = Sampler([Host()], stream_path(folder, "readings"), t0_ns, HOST_S) if meter is None else meter.sampler
     sampler.start()
     drive = Drive(Asked(LOAD, load, arms.arms["baseline"]), folder, generator, sampler, share=scenario.split)
     try:
         yield drive
         generator.stop()
+        if meter is not None and limit is not None:
+            course.facts["memory"] = meter.facts(*drive.counted_ns(0), limit)
         if scorers:
             _score(course, scorers, load.texts)
     finally:
@@ -74,6 +81,8 @@ def _driving(course: Course, scenario: AbTest, arms: Arms, scorers: Any) -> Iter
         # Whatever ended the experiment is the error to report.
         with suppress(CanaryError):
             sampler.stop()
+            if meter is not None:
+                meter.close()
             seal(folder)
             course.facts["windows"] = [{"part": LOAD, **facts} for facts in drive.facts()]
             course.facts["seen"] = seen(read_table(folder, "samples"))

@@ -20,6 +20,7 @@ from harness.embedded import (
 from harness.scenario import (
     AbTest,
     FindMaxLoad,
+    LongContext,
     MultiModelServer,
     MultiRegion,
     NightBatch,
@@ -48,6 +49,8 @@ def missing(scenario: Operation) -> str:
 def _models(scenario: Operation) -> tuple[str, ...]:
     if isinstance(scenario, MultiModelServer):
         return tuple(model.model for model in scenario.models.values())
+    if isinstance(scenario, LongContext):
+        return tuple(arm.model for arm in scenario.arms.values())
     if isinstance(scenario, AbTest):
         return (scenario.a.model, scenario.b.model)
     if isinstance(scenario, NightBatch):

@@ -17,6 +17,7 @@ from harness.judge import BLOCKS, Ask, Search, judged
 from harness.recording import PartsTail
 from harness.run.operations.course import Course
 from harness.run.operations.loads import Asked, Drive, driving, measure
+from harness.run.operations.memory import Meter, metered, plain
 from harness.run.operations.windows import window
 from harness.scenario import FindMaxLoad, PlaceConfig
 from harness.types import Arm
@@ -34,18 +35,23 @@ def observe(course: Course) -> None:
     server = _start(course, scenario) if scenario.embedded else None
     objectives = [
         {"metric": one.metric, "words": one.words, "allowed": one.allowed, "within": one.limits}
-        for one in scenario.under
+        for one in scenario.objectives
     ]
     course.note(
         model=scenario.model, version=scenario.version, open_loop=scenario.open_loop, between=list(scenario.between),
         trial_s=scenario.trial_s, warm_up_s=scenario.warm_up_s, precision=scenario.precision,
         confidence=scenario.confidence, repeats=scenario.repeats, objectives=objectives, trials=[],
+        memory=plain(scenario.memory),
     )  # fmt: skip
     asked = Asked(LOAD, scenario.load_at(scenario.between[0]), _arm(scenario, server))
-    with driving(course, scenario.seed, [asked], PART, time.monotonic_ns()) as (drive,):
+    t0_ns = time.monotonic_ns()
+    with (
+        metered(course, scenario.target, server, scenario.urls, t0_ns, scenario.memory) as meter,
+        driving(course, scenario.seed, [asked], PART, t0_ns) as (drive,),
+    ):
         samples, readings = PartsTail(drive.folder, "samples"), PartsTail(drive.folder, "readings")
         try:
-            _search(course, scenario, _Trials(course, scenario, drive, samples, readings, objectives))
+            _search(course, scenario, _Trials(course, scenario, drive, samples, readings, objectives, meter))
         finally:
             samples.close()
             readings.close()
@@ -75,10 +81,11 @@ class _Trials:
 
     def __init__(
         self, course: Course, scenario: FindMaxLoad, drive: Drive, samples: PartsTail, readings: PartsTail,
-        objectives: Sequence[Mapping[str, Any]],
+        objectives: Sequence[Mapping[str, Any]], meter: Meter | None,
     ) -> None:  # fmt: skip
         self._course, self._scenario, self._drive = course, scenario, drive
         self._samples, self._readings, self._objectives = samples, readings, objectives
+        self._meter = meter
         self._stages = 0
 
     def make(self, ask: Ask) -> dict[str, Any]:
@@ -95,9 +102,24 @@ class _Trials:
                 ),
             },
             **trial_facts(rows, begin_ns, ask.seconds, self._objectives),
+            **self._memory(begin_ns, ask.seconds),
         }  # fmt: skip
         self._settle(rows)
         return facts
+
+    def _memory(self, begin_ns: int, seconds: float) -> dict[str, Any]:
+        """What was used meanwhile, where that has a limit: of the model alone, where its processes are its own."""
+        limit = self._scenario.memory
+        if self._meter is None or limit is None:
+            return {}
+        end_ns = begin_ns + round(seconds * 1e9)
+        return {"memory": self._meter.facts(begin_ns, end_ns, limit, device=self._device, where="trial")}
+
+    @property
+    def _device(self) -> str:
+        """What readings call it."""
+        version = self._scenario.version or (1 if self._scenario.embedded else None)
+        return "" if version is None else f"{self._scenario.model}/{version}"
 
     def _send(self, load: Any, warm_up_s: float, seconds: float) -> tuple[pa.Table, int, int]:
         stage, self._stages = self._stages, self._stages + 1

@@ -97,6 +97,14 @@ class Drive:
             elif event["event"] == "stage_done":
                 stage.done = True
 
+    def counted_ns(self, index: int) -> tuple[int, int]:
+        """From when to when requests of a stage that has begun are counted, on the clock of the recording."""
+        stage = self.stages[index]
+        assert stage.begin_ns is not None
+        assert stage.counted is not None
+        begin_ns = stage.begin_ns + round(stage.counted[0] * 1e9)
+        return begin_ns, begin_ns + round(stage.counted[1] * 1e9)
+
     def facts(self) -> list[dict[str, Any]]:
         """The windows of every stage that has begun. Once the recording is sealed."""
         samples, readings = (read_table(self.folder, name) for name in ("samples", "readings"))

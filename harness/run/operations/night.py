@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +32,7 @@ from harness.run.models import Hold, held, settings
 from harness.run.operations.clock import Clock
 from harness.run.operations.course import Course, Place
 from harness.run.operations.loads import Asked, driving, during, measure
+from harness.run.operations.memory import Meter, metered, plain
 from harness.scenario import NightBatch, next_time
 from harness.triton import Batching
 from harness.types import Arm
@@ -41,7 +44,10 @@ def observe(course: Course, clock: Clock | None = None) -> None:
     assert isinstance(scenario, NightBatch)
     course.note(
         model=scenario.model,
-        limits={key: getattr(scenario.limits, key) for key in type(scenario.limits).model_fields},
+        limits={
+            **{key: getattr(scenario.limits, key) for key in type(scenario.limits).model_fields},
+            "memory": plain(scenario.limits.memory),
+        },
         switches=[],
         seen={},
         **({"separate": scenario.separate.model} if scenario.separate else {}),
@@ -51,18 +57,24 @@ def observe(course: Course, clock: Clock | None = None) -> None:
     if scenario.embedded and scenario.separate is not None:
         other = scenario.separate
         models[other.model] = {other.version or 1: reference_build(other.model)}
-    night = _Night(course, scenario, course.open_place(scenario.target, models), clock or Clock())
-    night.check()
-    if scenario.separate is None:
-        night.switched()
-    else:
-        night.compared()
+    place, t0_ns = course.open_place(scenario.target, models), time.monotonic_ns()
+    limit = scenario.limits.memory
+    with metered(course, scenario.target, place.server, scenario.urls, t0_ns, limit) as meter:
+        night = _Night(course, scenario, place, clock or Clock(), t0_ns, meter)
+        night.check()
+        if scenario.separate is None:
+            night.switched()
+        else:
+            night.compared()
 
 
 class _Night:
-    def __init__(self, course: Course, scenario: NightBatch, place: Place, clock: Clock) -> None:
+    def __init__(
+        self, course: Course, scenario: NightBatch, place: Place, clock: Clock, t0_ns: int,
+        meter: Meter | None = None,
+    ) -> None:  # fmt: skip
         self._course, self._scenario, self._place, self._clock = course, scenario, place, clock
-        self._t0_ns = time.monotonic_ns()
+        self._t0_ns, self._meter = t0_ns, meter
         arm = Arm(url=place.control.url, model=scenario.model, version=scenario.version)
         self._realtime = Asked(REALTIME, scenario.realtime, arm)
         self._batch = Asked(BATCH, scenario.batch, arm)
@@ -149,7 +161,20 @@ class _Night:
         return driving(self._course, self._scenario.seed, asked, part, self._t0_ns)
 
     def _measure(self, stage: int, *drives: Any) -> None:
-        measure(self._course, drives, stage, self._scenario.warm_up_s, self._scenario.phase_s)
+        with self._memory(stage, f"stage {stage + 1}", self._scenario.warm_up_s):
+            measure(self._course, drives, stage, self._scenario.warm_up_s, self._scenario.phase_s)
+
+    @contextmanager
+    def _memory(self, stage: int, when: str, after_s: float = 0.0) -> Iterator[None]:
+        """What is used from so many seconds on until its end, where that has a limit."""
+        limit = self._scenario.limits.memory
+        if self._meter is None or limit is None:
+            yield
+            return
+        begin_ns = self._meter.now_ns() + round(after_s * 1e9)
+        yield
+        read = self._meter.facts(begin_ns, self._meter.now_ns(), limit)
+        self._course.facts.setdefault("memory", []).append({"stage": stage, "when": when, **read})
 
     def _switch(self, when: str, hold: Hold, stage: int, *drives: Any, due: datetime | None = None) -> None:
         """`due`: the moment that it was to be at."""
@@ -160,7 +185,8 @@ class _Night:
         def change() -> Any:
             return hold.lend(night.delay_us, night.preferred) if when == "dusk" else hold.give_back()
 
-        done = during(self._course, drives, stage, change)
+        with self._memory(stage, f"the switch at {when}"):
+            done = during(self._course, drives, stage, change)
         self._course.facts["switches"].append(
             {"when": when, "took_s": done.took_s, "late_s": round(late_s, 1), "called": list(done.called)}
         )

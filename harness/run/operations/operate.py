@@ -15,6 +15,7 @@ from harness.run.operations.ab import observe as observe_ab
 from harness.run.operations.conclude import conclude_operation
 from harness.run.operations.course import Course, Say
 from harness.run.operations.find import observe as observe_find
+from harness.run.operations.long_context import observe as observe_long
 from harness.run.operations.night import observe as observe_night
 from harness.run.operations.recover import undo_routes, undo_what_was_cut_off
 from harness.run.operations.regions import observe as observe_regions
@@ -34,6 +35,7 @@ _OBSERVE: dict[str, Callable[[Course], None]] = {
     "night-batch": observe_night,
     "find-max-load": observe_find,
     "ab-test": observe_ab,
+    "long-context": observe_long,
 }
 
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
-import psutil
-
 from harness.embedded import EmbeddedServer, reference_build
-from harness.errors import RecordingError
-from harness.recording import read_table, seal
+from harness.run.engines import Engines
 from harness.run.operations.course import Course
 from harness.run.operations.loads import Asked, driving, measure
-from harness.run.operations.windows import memory
+from harness.run.operations.memory import metered, plain
+from harness.run.operations.windows import blocks_in
+from harness.run.target import access_of
 from harness.scenario import MultiModelServer, PlaceConfig, SharedModel
-from harness.telemetry import Nvml, Sampler, sources
+from harness.triton import Control
 from harness.types import Arm
 
 PART = "loads"
-GPU = ("nvml", "gpu", "gpu.memory.used", "GPU memory in use, all GPUs of this machine")
-SERVER = ("process", "server", "memory.rss", "resident memory of the server and its processes")
-INTERVAL_S = 0.25
 
 
 def observe(course: Course) -> None:
@@ -30,30 +26,30 @@ def observe(course: Course) -> None:
     assert isinstance(scenario, MultiModelServer)
     server = _start(course, scenario) if scenario.embedded else None
     asked = [Asked(name, model, _arm(model, server)) for name, model in scenario.models.items()]
+    limits = scenario.limits
     course.note(
         models={one.name: _facts(one) for one in asked},
-        limits={key: getattr(scenario.limits, key) for key in type(scenario.limits).model_fields},
+        limits={**{key: getattr(limits, key) for key in type(limits).model_fields}, "memory": plain(limits.memory)},
         phases=[],
-        memory=None,
+        memory=[],
     )
+    _tell_engines(course, asked, scenario.target.metrics_url if server is None else (server.metrics_url,))
     t0_ns = time.monotonic_ns()
-    sampler = _sampler(course, scenario, server, t0_ns)
-    sampler.start()
-    began: list[tuple[int, float, float]] = []
-    try:
-        with driving(course, scenario.seed, asked, PART, t0_ns) as drives:
-            by_name = {drive.asked.name: drive for drive in drives}
-            for index, names in enumerate(scenario.order):
-                seconds = scenario.seconds(names)
-                course.say(f"{' and '.join(names)}{' together' if len(names) > 1 else ' alone'}")
-                begin_s = (time.monotonic_ns() - t0_ns) / 1e9 + scenario.warm_up_s
-                measure(course, [by_name[name] for name in names], index, scenario.warm_up_s, seconds)
-                began.append((index, begin_s, seconds))
-                course.facts["phases"].append({"index": index, "models": list(names), "seconds": seconds})
-                course.save()
-    finally:
-        sampler.stop()
-        course.note(memory=_memory(course.folder.path, began, sampler.notes))
+    with (
+        metered(course, scenario.target, server, scenario.urls, t0_ns, limits.memory) as meter,
+        driving(course, scenario.seed, asked, PART, t0_ns) as drives,
+    ):
+        assert meter is not None
+        by_name = {drive.asked.name: drive for drive in drives}
+        for index, names in enumerate(scenario.order):
+            seconds = scenario.seconds(names)
+            course.say(f"{' and '.join(names)}{' together' if len(names) > 1 else ' alone'}")
+            measure(course, [by_name[name] for name in names], index, scenario.warm_up_s, seconds)
+            course.facts["phases"].append({"index": index, "models": list(names), "seconds": seconds})
+            counted_ns = by_name[names[0]].counted_ns(index)
+            read = meter.facts(*counted_ns, limits.memory, where="phase", blocks=blocks_in(seconds))
+            course.facts["memory"].append(read)
+            course.save()
 
 
 def _start(course: Course, scenario: MultiModelServer) -> EmbeddedServer:
@@ -83,24 +79,11 @@ def _facts(asked: Asked) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sampler(course: Course, scenario: MultiModelServer, server: EmbeddedServer | None, t0_ns: int) -> Sampler:
-    pid = scenario.target.server_pid if server is None else server.pid
-    url = scenario.target.metrics_url if server is None else server.metrics_url
-    return Sampler(sources(url, pid), course.folder.path / "readings.arrow", t0_ns, INTERVAL_S)
-
-
-def _memory(folder: Path, began: list[tuple[int, float, float]], notes: tuple[str, ...]) -> dict[str, Any]:
-    """Of the GPUs where this machine has any, else of the server's processes."""
-    try:
-        seal(folder)
-        readings = read_table(folder, "readings")
-    except RecordingError as error:
-        return {"what": "", "total": 0, "phases": [], "missing": str(error)}
-    on_gpu = Nvml().missing() is None
-    source, device, metric, what = GPU if on_gpu else SERVER
-    phases = [memory(readings, source, device, metric, begin_s, seconds) for _, begin_s, seconds in began]
-    total = float(psutil.virtual_memory().total)
-    if on_gpu:
-        total = sum(value.value for value in Nvml().read() if value.metric == "gpu.memory.total")
-    missing = "" if any(phases) else "; ".join(notes) or "the server's process is not known (target.server_pid)"
-    return {"what": what, "total": total, "phases": phases, "missing": missing}
+def _tell_engines(course: Course, asked: list[Asked], pages: tuple[str, ...]) -> None:
+    """What nobody will know of the engines that serve the models."""
+    with ExitStack() as stack:
+        arms = [one.called for one in asked if one.arm.api != "openai"]
+        controls = [stack.enter_context(Control(arm.url, access_of(arm))) for arm in arms]
+        engines = Engines(pages, course.say)
+        engines.look(zip(arms, controls, strict=True))
+        course.note(notes=engines.notes)

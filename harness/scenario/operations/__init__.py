@@ -8,6 +8,8 @@ from harness.scenario.operations.ab_sections import AbArm, AbIngress
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.find import FindMaxLoad
 from harness.scenario.operations.load import SentLoad
+from harness.scenario.operations.long_context import LongArm, LongContext
+from harness.scenario.operations.metered import Metered
 from harness.scenario.operations.night import MOST_DELAY_S, BatchSetting, NightBatch, Separate, Times, next_time
 from harness.scenario.operations.regions import MultiRegion
 from harness.scenario.operations.retire import RetireModel
@@ -22,6 +24,7 @@ KINDS: dict[str, type[Operation]] = {
     "night-batch": NightBatch,
     "find-max-load": FindMaxLoad,
     "ab-test": AbTest,
+    "long-context": LongContext,
 }
 """By the word that the file's `kind:` key takes; without that key a file is a canary."""
 
@@ -33,6 +36,9 @@ __all__ = [
     "AbTest",
     "BatchSetting",
     "FindMaxLoad",
+    "LongArm",
+    "LongContext",
+    "Metered",
     "MultiModelServer",
     "MultiRegion",
     "NightBatch",

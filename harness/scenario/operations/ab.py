@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from harness.scenario import quality
 from harness.scenario.fields import Duration, Share, Wrong, between
-from harness.scenario.operations.ab_sections import AbArm, AbIngress, AbMetric, AbTarget
+from harness.scenario.operations.ab_sections import AbArm, AbIngress, AbLimits, AbMetric, AbTarget
 from harness.scenario.operations.ab_units import too_few
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
@@ -63,6 +63,7 @@ class AbTest(Operation):
         (AbMetric(metric="errors"), AbMetric(metric="response_time.p50")), strict=False, min_length=1,
         description="what is compared; errors always are",
     )  # fmt: skip
+    limits: AbLimits = Field(default_factory=AbLimits, description="what the servers may need meanwhile")
     scorers: dict[str, ScorerConfig] = Field(
         default_factory=dict, description="who says how good an answer is, by name: {answer: {use: exact}}"
     )
@@ -155,6 +156,11 @@ class AbTest(Operation):
         return self.target.server is not None
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Where the arms serve that are not on the embedded server."""
+        return tuple(url for arm in self.arms.values() if (url := self.server(arm)) is not None)
+
+    @property
     def arms(self) -> dict[ArmName, AbArm]:
         return {"baseline": self.a, "candidate": self.b}
 
@@ -190,6 +196,7 @@ class AbTest(Operation):
             f"warm-up, {through}; every request is recorded with its unit and assignment",
             "check that each answer came from its unit's arm, that no unit saw both, and that units and their requests "
             "are split as planned",
+            *([self.target.reads(self.limits.memory, self.urls)] if self.limits.memory is not None else []),
             f"compare {', '.join(one.words for one in self.metrics)}, with intervals that resample units"
             + too_few(self.experiment(), self.analyse, self._sent, self._margin_of_errors, len(self.metrics)),
         )

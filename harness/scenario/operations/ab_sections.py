@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario import metrics, quality
-from harness.scenario.fields import ControlUrl, Section, Wrong
+from harness.scenario.fields import ControlUrl, MemoryLimit, Section, Wrong
+from harness.scenario.operations.metered import Metered
 from harness.scenario.sections import CalledConfig, TlsConfig
 from harness.scenario.sections.ingress import Controls
 from harness.units import format_percent
@@ -17,7 +18,7 @@ DEFAULT = {"errors": "1pp", "quality": "5pp"}
 """Margins, where none is given; of everything else 10%."""
 
 
-class AbTarget(Section):
+class AbTarget(Metered):
     """Where the arms serve, unless they have a url of their own."""
 
     server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
@@ -28,6 +29,14 @@ class AbTarget(Section):
         if self.server is not None and self.url is not None:
             raise Wrong("the embedded server has its own url; give server or url, not both", "url")
         return self
+
+
+class AbLimits(Section):
+    """What the servers may need meanwhile, whichever arm is better."""
+
+    memory: MemoryLimit | None = Field(
+        None, description="the most that a peak of it may be, of both arms together: 90% of what there is, or 40GiB"
+    )
 
 
 class AbArm(CalledConfig):

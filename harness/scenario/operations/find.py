@@ -8,11 +8,13 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.scenario import metrics
-from harness.scenario.fields import DAY_S, ControlUrl, Duration, Levels, Section, Share, Wrong, between
+from harness.scenario.fields import DAY_S, ControlUrl, Duration, Levels, Section, Share, Wrong, between, memory_limit
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import AskingConfig, SentLoad
+from harness.scenario.operations.metered import Metered
 from harness.scenario.sections import CalledConfig, TlsConfig
 from harness.scenario.sections.level import MOST_IN_FLIGHT, MOST_RATE
+from harness.types import Gate
 from harness.units import format_duration, format_level, format_percent
 
 TRIAL_OVER_LIMIT = 20
@@ -20,7 +22,7 @@ TRIAL_OVER_LIMIT = 20
 MOST_CONFIDENCE = 0.9999
 
 
-class SoughtServer(Section):
+class SoughtServer(Metered):
     """The server that is asked."""
 
     server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
@@ -34,12 +36,13 @@ class SoughtServer(Section):
 
 
 class ObjectiveConfig(Section):
-    """What has to hold for a load to count: a quantile of a time, the share of errors, or goodput."""
+    """What has to hold for a load to count: a quantile of a time, the share of errors, goodput, or memory."""
 
-    metric: str = Field(description="response_time.p99, ttft.p95, tpot.p50, ...; errors; goodput")
+    metric: str = Field(description="response_time.p99, ttft.p95, tpot.p50, ...; errors; goodput; memory.peak")
     max: Any = Field(
-        None, description="of a time: 50ms; of errors: 1% of the requests", json_schema_extra={"type": "string"}
-    )
+        None, description="of a time: 50ms; of errors: 1% of the requests; of memory.peak: 40GiB, or 90% of what there "
+        "is", json_schema_extra={"type": "string"},
+    )  # fmt: skip
     min: Share | None = Field(None, description="of goodput: the share of requests that hold every limit in `within`")
     within: dict[Literal["response_time", "request_latency", "ttft", "tpot"], Duration] = Field(
         default_factory=dict, description="of goodput: {ttft: 300ms, tpot: 50ms}"
@@ -50,9 +53,11 @@ class ObjectiveConfig(Section):
     def _known(cls, value: str) -> str:
         full = f"{value}.p50" if value in metrics.REQUEST_TIMES else value
         known = metrics.quantile(full) is not None and full.partition(".")[0] in metrics.REQUEST_TIMES
-        if full not in ("errors", "goodput") and not known:
+        if full not in ("errors", "goodput", "memory.peak") and not known:
             times = ", ".join(metrics.REQUEST_TIMES)
-            raise ValueError(f"expected errors, goodput, or {times} with .p50, .p90, .p95, .p99; found {value!r}")
+            raise ValueError(
+                f"expected errors, goodput, memory.peak, or {times} with .p50, .p90, .p95, .p99; found {value!r}"
+            )
         return full
 
     @model_validator(mode="after")
@@ -71,23 +76,30 @@ class ObjectiveConfig(Section):
             if getattr(self, key):
                 raise Wrong(f"only goodput has {key}; {self.metric} takes max", key)
         if self.max is None:
-            raise Wrong(f"{self.metric} needs max (such as max: {'1%' if self.metric == 'errors' else '50ms'})")
+            example = {"errors": "1%", "memory.peak": "90%"}.get(self.metric, "50ms")
+            raise Wrong(f"{self.metric} needs max (such as max: {example})")
         try:
-            self._limit()
+            if self.memory is None:
+                self._limit()
         except ValueError as error:
             raise Wrong(str(error), "max") from error
         return self
 
     @property
+    def memory(self) -> Gate | None:
+        """The limit on memory, where it is one. Raises ValueError."""
+        return memory_limit(self.max) if self.metric == "memory.peak" else None
+
+    @property
     def limits(self) -> dict[str, float]:
-        """The most that each time of one request may be, seconds; {} for errors."""
+        """The most that each time of one request may be, seconds; {} for errors and memory."""
         if self.metric == "goodput":
             return {str(name): limit for name, limit in self.within.items()}
-        return {} if self.metric == "errors" else {self.metric.partition(".")[0]: self._limit()}
+        return {} if self.metric in ("errors", "memory.peak") else {self.metric.partition(".")[0]: self._limit()}
 
     @property
     def allowed(self) -> float:
-        """The share of requests that may be beyond the limits."""
+        """The share of requests that may be beyond the limits, of all but memory."""
         if self.metric == "errors":
             return self._limit()
         quantile = metrics.quantile(self.metric) if self.min is None else self.min
@@ -176,6 +188,9 @@ class FindMaxLoad(Operation, AskingConfig, CalledConfig):
         for index, objective in enumerate(self.under):
             if objective.metric in names[:index]:
                 raise Wrong(f"{objective.metric} is there twice", "under", index)
+        if not self.objectives:
+            raise Wrong("expected errors, goodput or a time beside memory.peak: what requests have to hold", "under")
+        for index, objective in enumerate(self.under):
             longest = max(objective.limits.values(), default=0.0)
             if longest >= self.timeout_s:
                 shown = f"{format_duration(longest)} >= {format_duration(self.timeout_s)}"
@@ -188,6 +203,21 @@ class FindMaxLoad(Operation, AskingConfig, CalledConfig):
     @property
     def embedded(self) -> bool:
         return self.target.server is not None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is called, if that is no embedded server."""
+        return () if self.target.url is None else (self.target.url,)
+
+    @property
+    def objectives(self) -> tuple[ObjectiveConfig, ...]:
+        """What requests have to hold."""
+        return tuple(objective for objective in self.under if objective.memory is None)
+
+    @property
+    def memory(self) -> Gate | None:
+        """What their memory has to hold meanwhile."""
+        return next((objective.memory for objective in self.under if objective.memory is not None), None)
 
     @property
     def open_loop(self) -> bool:
@@ -209,6 +239,7 @@ class FindMaxLoad(Operation, AskingConfig, CalledConfig):
         sure, close = map(format_percent, (self.confidence, self.precision))
         return (
             f"{where} {self.model}",
+            *([self.target.reads(self.memory, self.urls)] if self.memory is not None else []),
             f"try {low}{unit}, twice that, and so on, up to {high}, until a trial misses: {objectives}",
             f"bisect between the last that did not miss and the first that did, down to {close}",
             f"each trial {format_duration(self.trial_s)} and longer, after {format_duration(self.warm_up_s)} of "

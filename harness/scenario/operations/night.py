@@ -10,9 +10,21 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from harness.scenario.fields import DAY_S, MODEL, ControlUrl, Duration, Factor, Section, Share, Wrong, between
+from harness.scenario.fields import (
+    DAY_S,
+    MODEL,
+    ControlUrl,
+    Duration,
+    Factor,
+    MemoryLimit,
+    Section,
+    Share,
+    Wrong,
+    between,
+)
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
+from harness.scenario.operations.metered import Metered
 from harness.scenario.places import PlaceConfig, from_file
 from harness.units import format_duration, format_factor, format_percent, found
 
@@ -115,13 +127,20 @@ class NightLimits(Section):
     )
     back: Share = Field(0.25, description="at dawn real-time requests take at most this much longer than before dusk")
     errors: Share = Field(0.01, description="of the requests outside the switches; in a switch none may fail")
+    memory: MemoryLimit | None = Field(
+        None, description="the most that a peak of it may be, in the switches, too: 90% of what there is, or 40GiB"
+    )
+
+
+class NightPlace(PlaceConfig, Metered):
+    """A Triton, the model repository that it reads, and how its memory is read."""
 
 
 class NightBatch(Operation):
     """Batch jobs by night with a longer queue delay, real time by day; or a deployment for each."""
 
     kind: Literal["night-batch"]
-    target: PlaceConfig = Field(description="where the model serves")
+    target: NightPlace = Field(description="where the model serves")
     model: str = Field(min_length=1, pattern=MODEL, description="the model's name in the repository")
     version: int | None = Field(None, ge=1, description="the version that is asked; without one the highest")
     day: BatchSetting = Field(description="the day's setting: what serves now, and what is put back")
@@ -137,7 +156,7 @@ class NightBatch(Operation):
 
     @field_validator("target", mode="after")
     @classmethod
-    def _from_file(cls, value: PlaceConfig, info: ValidationInfo) -> PlaceConfig:
+    def _from_file(cls, value: NightPlace, info: ValidationInfo) -> NightPlace:
         return from_file(value, "target", info)
 
     @model_validator(mode="after")
@@ -164,6 +183,11 @@ class NightBatch(Operation):
         return self.target.server is not None
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is called, if that is no embedded server."""
+        return () if self.target.url is None else (self.target.url,)
+
+    @property
     def night_s(self) -> float:
         """How long a night has to be: batch jobs twice, then real time, each to its last answer; and the switch."""
         last_s = max(self.realtime.timeout_s, self.batch.timeout_s)
@@ -177,7 +201,9 @@ class NightBatch(Operation):
     @property
     def steps(self) -> tuple[str, ...]:
         place = "start a Triton with the model" if self.embedded else f"check that {self.model} has the day's setting"
-        return (f"{place}: {self.day.words}", *(self._two if self.separate is not None else self._switched))
+        memory = [] if self.limits.memory is None else [self.target.reads(self.limits.memory, self.urls)]
+        phases = self._two if self.separate is not None else self._switched
+        return (f"{place}: {self.day.words}", *memory, *phases)
 
     @property
     def _switched(self) -> tuple[str, ...]:

@@ -7,9 +7,22 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.scenario.fields import REGION, ControlUrl, Duration, Factor, MetricsUrl, Section, Share, Wrong, between
+from harness.scenario.fields import (
+    REGION,
+    ControlUrl,
+    Duration,
+    Factor,
+    MemoryLimit,
+    Section,
+    Share,
+    Wrong,
+    between,
+    memory_limit,
+    memory_text,
+)
 from harness.scenario.operations.base import Operation
 from harness.scenario.operations.load import SentLoad
+from harness.scenario.operations.metered import Metered
 from harness.scenario.sections import CalledConfig, TlsConfig
 from harness.units import format_duration, format_factor, format_percent
 
@@ -17,19 +30,10 @@ ORDER = ("first", "second", "both", "second", "first")
 """Forwards and backwards: what drifts evenly over the run is the same on average alone and together."""
 
 
-class SharedServer(Section):
+class SharedServer(Metered):
     """The server, or the GPU, that the models share."""
 
     server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
-    metrics_url: MetricsUrl | None = Field(None, description="its metrics: http://host:8002/metrics")
-    server_pid: int | None = Field(None, ge=1, description="its process on this machine, where memory is read of it")
-
-    @model_validator(mode="after")
-    def _one_place(self) -> SharedServer:
-        for key in ("metrics_url", "server_pid"):
-            if self.server is not None and getattr(self, key) is not None:
-                raise Wrong(f"the embedded server has its own {key}; give server or {key}, not both", key)
-        return self
 
 
 class SharedModel(SentLoad, CalledConfig):
@@ -49,7 +53,9 @@ class ServerLimits(Section):
 
     latency: Factor = Field(2.0, description="p50, p95 and p99 of each time together, against alone: at most 2x")
     throughput: Share = Field(0.2, description="requests, and tokens, a second: at most this much fewer together")
-    memory: Share = Field(0.9, description="the peak, of all the memory that there is")
+    memory: MemoryLimit = Field(
+        memory_limit("90%"), description="the most that a peak of it may be: 90% of what there is, or 40GiB"
+    )
     errors: Share = Field(0.01, description="of the requests of either model, together")
     drift: Share = Field(0.25, description="how far the two measurements of a model alone may lie apart (p50)")
 
@@ -93,6 +99,11 @@ class MultiModelServer(Operation):
         return self.target.server is not None
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Where the models are called that have a url."""
+        return tuple(model.url for model in self.models.values() if model.url is not None)
+
+    @property
     def order(self) -> tuple[tuple[str, ...], ...]:
         """The phases: which models get their load in each."""
         first, second = self.models
@@ -110,6 +121,7 @@ class MultiModelServer(Operation):
         return (
             "start a Triton with both models" if self.embedded else "check that both models serve",
             f"each under its own load: {loads}",
+            self.target.reads(limits.memory, self.urls),
             *(
                 f"{' and '.join(names)}{' together' if len(names) > 1 else ' alone'} for "
                 f"{format_duration(self.seconds(names))}, after {format_duration(self.warm_up_s)} of warm-up"
@@ -117,5 +129,5 @@ class MultiModelServer(Operation):
             ),
             "compare together with alone, with intervals from blocks of time: latency at most "
             f"{format_factor(limits.latency)}, throughput at most {format_percent(limits.throughput)} lower, "
-            f"memory at most {format_percent(limits.memory)}",
+            f"memory at most {memory_text(limits.memory)}",
         )

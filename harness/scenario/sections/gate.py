@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import core_schema
 
 from harness.scenario import metrics, quality
-from harness.scenario.fields import DAY_S, Duration, Section, Share, Wrong, between
+from harness.scenario.fields import DAY_S, Duration, Section, Share, Wrong, between, memory_limit
 from harness.scenario.metrics import limit_parser, limit_text, margin_parser, margin_text, parse_metric
 from harness.types import Gate
-from harness.units import format_duration, format_percent
+from harness.units import format_duration, format_percent, parse_drop
+
+Read = TypeVar("Read")
 
 
 class GateConfig(Section):
@@ -26,8 +29,8 @@ class GateConfig(Section):
     )
     max: Any = Field(
         None,
-        description="what it may never exceed: 250ms for times, 1% for errors, 0.06 (nats) for quality.kl, 40GiB for "
-        "memory.peak",
+        description="what it may never exceed: 250ms for times, 1% for errors, 0.06 (nats) for quality.kl; for "
+        "memory.peak 40GiB, or 90% of what the GPU has (of an instance's hard limit, of the host's memory)",
         json_schema_extra={"type": ["string", "number"]},
     )
     min: Share | None = Field(None, description="of goodput: the share of requests that hold every limit in `within`")
@@ -56,6 +59,8 @@ class GateConfig(Section):
         if self.margin is not None and self.max is not None:
             raise Wrong("give margin or max, not both", "max")
         if self.max is not None:
+            if self.metric == "memory.peak":
+                return _at("max", memory_limit, self.max)
             if limit is None:
                 raise Wrong(f"{self.metric} takes a margin, not max", "max")
             return Gate(self.metric, limit=_at("max", limit, self.max))
@@ -80,7 +85,7 @@ class GateConfig(Section):
             between(longest, 1e-6, DAY_S, "within", name)
         within = {str(name): longest for name, longest in self.within.items()}
         if self.min is None:
-            value = _at("margin", metrics.margin_parser("goodput"), self.margin) if self.margin is not None else None
+            value = _at("margin", parse_drop, self.margin) if self.margin is not None else None
             return Gate("goodput", value or metrics.DEFAULT_MARGIN, within=within)
         if self.margin is not None:
             raise Wrong("give margin or min, not both", "min")
@@ -106,13 +111,13 @@ def _gate_json(gate: Gate) -> dict[str, Any]:
     if gate.limit is not None and within:
         return {"metric": gate.metric, "min": format_percent(round(1 - gate.limit, 12)), **within}
     if gate.limit is not None:
-        return {"metric": gate.metric, "max": limit_text(gate.metric, gate.limit)}
+        return {"metric": gate.metric, "max": limit_text(gate)}
     assert gate.margin is not None
     return {"metric": gate.metric, "margin": margin_text(gate.metric, gate.margin), **within}
 
 
-def _at(key: str, parse: Any, value: Any) -> float:
+def _at(key: str, parse: Callable[[Any], Read], value: Any) -> Read:
     try:
-        return float(parse(value))
+        return parse(value)
     except ValueError as error:
         raise Wrong(str(error), key) from error

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from harness.scenario.fields import MODEL, Build, ControlUrl, Gpu, MetricsUrl, Section, Wrong, path_of
+from harness.scenario.fields import MODEL, Build, Bytes, ControlUrl, Gpu, MetricsUrls, Section, Wrong, path_of
 from harness.scenario.sections.outcome import Command
 from harness.scenario.sections.tls import TlsConfig
 from harness.types import Api, Arm
@@ -18,7 +18,9 @@ class TargetConfig(Section):
 
     server: Literal["embedded"] | None = Field(None, description="embedded: a Triton is started for the run")
     url: ControlUrl | None = Field(None, description="a Triton that runs already: grpc://host:port")
-    metrics_url: MetricsUrl | None = Field(None, description="its metrics: http://host:8002/metrics")
+    metrics_url: MetricsUrls = Field(
+        (), description="its metrics: http://host:8002/metrics; or a list: of its Triton, a DCGM exporter, an engine"
+    )
     repository: str | None = Field(
         None,
         min_length=1,
@@ -32,13 +34,21 @@ class TargetConfig(Section):
         description="the two versions do not fit into memory together: each is loaded for its turns alone, in "
         "sequential stages, on a server that nobody else uses",
     )
+    needs_memory: Bytes | None = Field(
+        None,
+        description="what the candidate takes once it is loaded, of each GPU that it uses or of the host, where that "
+        "is known better than it was measured; it is held against what is free before the load",
+    )
+    even_if_it_does_not_fit: bool = Field(
+        False, description="the candidate is loaded although it does not seem to fit beside what serves"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> TargetConfig:
         if self.server is None:
             return self
         for key in ("url", "metrics_url", "repository"):
-            if getattr(self, key) is not None:
+            if getattr(self, key):
                 raise Wrong(f"the embedded server has its own {key}; give server or {key}, not both", key)
         return self
 

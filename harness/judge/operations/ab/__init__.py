@@ -1,9 +1,9 @@
 """ab-test: which of two arms is better, by units that were dealt out to them.
 
 The reason of the verdict begins with the answer, one of `types.ANSWERS`. `promote`: there is one (A better, B better,
-no difference within the margin). `inconclusive`: not enough. `rollback`: the experiment itself is broken, and nothing
-can be said. An answer takes one for every metric: an arm that is faster, and may fail more often than the margin
-allows, is not better.
+no difference within the margin). `inconclusive`: not enough. `rollback`: the experiment itself is broken, or broke its
+limit on memory, and nothing can be said. An answer takes one for every metric: an arm that is faster, and may fail more
+often than the margin allows, is not better.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from harness.judge.operations.ab.effects import effects, needed, quantile_of
 from harness.judge.operations.ab.rows import Rows
 from harness.judge.operations.asked import as_asked
 from harness.judge.operations.facts import fact
+from harness.judge.operations.memory import METRIC, judged
 from harness.recording.schema import SAMPLES
 from harness.types import (
     A_BETTER,
@@ -52,7 +53,10 @@ def findings(observations: Facts, tables: Tables) -> tuple[Finding, ...]:
     load = _load(observations)
     broken = _broken(checks)
     void = f"because of {broken.metric}" if broken is not None else ""
-    return (*checks, load, *effects(rows, tables("scores"), observations, void, load))
+    compared = effects(rows, tables("scores"), observations, void, load)
+    limit, read = (observations.get("limits") or {}).get("memory"), observations.get("memory")
+    memory = [] if limit is None else [judged([("both arms", read)] if read else [], limit, complete=True)]
+    return (*checks, load, *compared, *memory)
 
 
 def decide(observations: Facts, found: Sequence[Finding]) -> tuple[Decision, str]:
@@ -63,6 +67,9 @@ def decide(observations: Facts, found: Sequence[Finding]) -> tuple[Decision, str
     if not observations.get("finished"):
         why = str(observations.get("error") or "")
         return "inconclusive", f"{NOT_ENOUGH}: The experiment did not come to its end{f': {why}' if why else ''}"
+    memory = next((one for one in found if one.metric == METRIC), None)
+    if memory is not None and memory.outcome == "fail":
+        return "rollback", f"{NOTHING}: {memory.reason}"
     if broken is not None:
         return "inconclusive", f"{NOTHING}: {broken.reason}"
     compared = [one for one in found if answer_in(one.reason)]
@@ -72,6 +79,8 @@ def decide(observations: Facts, found: Sequence[Finding]) -> tuple[Decision, str
     load = next((one for one in found if one.metric == LOAD and one.outcome != "pass"), None)
     if load is not None and open_ones:
         return "inconclusive", f"{NOT_ENOUGH}: {load.reason}"
+    if memory is not None and memory.outcome != "pass" and not open_ones:
+        return "inconclusive", f"{NOT_ENOUGH}: {memory.reason}"
     answer = NOT_ENOUGH if open_ones else _answer(compared)
     shown = sorted(compared, key=lambda one: answer_in(one.reason) != answer)
     return ("inconclusive" if open_ones else "promote"), f"{answer}: {_told(shown, answer)}"
