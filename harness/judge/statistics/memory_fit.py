@@ -19,9 +19,9 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from harness.judge.columns import Floats
+from harness.judge.statistics.distributions import t_isf
 
 LEAST_POINTS = 8
 CONFIDENCE = 0.99
@@ -79,7 +79,7 @@ class Fit:
     def _reach(self, context: float, batch: int) -> float:
         row = self._row(context, batch) / self.scale
         leverage = float(row @ self.covariance @ row)
-        return float(stats.t.ppf(CONFIDENCE, self.degrees)) * self.spread * math.sqrt(1 + leverage)
+        return t_isf(1 - CONFIDENCE, self.degrees) * self.spread * math.sqrt(1 + leverage)
 
     def _row(self, context: float, batch: int) -> Floats:
         return np.array([1.0, *(_term(name, context, batch) for name in self.terms)])
