@@ -80,7 +80,7 @@ class Asker:
                 facts["high_water"] = True
             facts["polls"] = len(set(table["t_ns"].to_pylist()))
             if watched.preallocated and not failures:
-                facts["outcome"] = _crowded(table, watched.source)
+                facts["outcome"] = crowded(table, watched.source)
         if failures:
             facts["recovered_s"] = self._recovered()
         return facts
@@ -189,9 +189,10 @@ def _worst(failures: Sequence[tuple[str, str]]) -> str:
     return "out of memory" if "out of memory" in kinds else kinds[0] if kinds else "ok"
 
 
-def _crowded(table: Any, source: str) -> str:
-    """An engine that took its memory at the load does not fail: it preempts, or lets requests wait for blocks."""
-    if grown(table, source, "requests.preempted"):
+def crowded(table: Any, source: str) -> str:
+    """An engine that took its memory at the load does not fail: it preempts (pauses) sequences, or lets requests wait."""
+    paused = highest(table, source, "requests.paused")
+    if grown(table, source, "requests.preempted") or max(paused.values(), default=0.0) > 0:
         return "preempted"
     waiting = highest(table, source, "requests.waiting")
     full = max(highest(table, source, "kv_cache.usage").values(), default=0.0) >= FULL
