@@ -190,7 +190,7 @@ def _worst(failures: Sequence[tuple[str, str]]) -> str:
 
 
 def crowded(table: Any, source: str) -> str:
-    """An engine that took its memory at the load does not fail: it preempts (pauses) sequences, or lets requests wait."""
+    """An engine that took its memory at the load does not fail: it preempts (pauses) sequences, or lets them wait."""
     paused = highest(table, source, "requests.paused")
     if grown(table, source, "requests.preempted") or max(paused.values(), default=0.0) > 0:
         return "preempted"
