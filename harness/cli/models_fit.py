@@ -20,11 +20,11 @@ EXIT = {"fits": 0, "does not fit": 1, "unknown": 3}
 def add_commands(commands: Commands) -> None:
     ask = add(
         commands, "fit", _fit, "say whether a version fits into memory beside what serves; loads nothing",
-        "triton-canary models fit llm 2 --url grpc://localhost:8001 --repository /models\n\n"
+        "triton-canary models fit llm 2 --url grpc://localhost:8001 --repository /models --needs-memory 40GiB\n\n"
         "exit code: 0 it fits, 1 it does not, 3 that is not known",
     )  # fmt: skip
-    ask.add_argument("model")
-    ask.add_argument("version", type=version)
+    ask.add_argument("model", help="its name in the repository")
+    ask.add_argument("version", type=version, help="the one that would be loaded")
     ask.add_argument("--json", action="store_true", help="one JSON document on stdout")
     add_needs(ask)
     ask.add_argument("--server-pid", type=int, metavar="PID", help="whose memory is looked at, where it is not found")

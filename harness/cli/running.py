@@ -69,8 +69,8 @@ def add_commands(commands: Commands) -> None:
     )  # fmt: skip
     gate.add_argument(
         "--metrics-url", action="append", default=[], metavar="URL",
-        help="a metrics page of the servers (Triton's, a DCGM exporter's), where their memory is not this machine's; "
-        "repeatable",
+        help="a metrics page of the servers (Triton's, a DCGM exporter's); without it the memory of another machine is "
+        "not known; repeatable",
     )  # fmt: skip
     gate.add_argument("--for", dest="duration", default="60s", metavar="TIME", help="how long (default 60s)")
     gate.add_argument("--in-flight", type=int, default=1, metavar="N", help="pairs in flight (default 1)")

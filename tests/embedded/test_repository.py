@@ -53,7 +53,7 @@ def test_a_failed_version_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ({"smollm2": {1: "fp4"}}, "unknown build 'fp4' of smollm2: known are fp16, same, fp8"),
         ({"tiny": {1: "fp8"}}, "unknown build 'fp8' of tiny: known are fp16, same, slow, erring"),
-        ({"llama": {1: "fp16"}}, "unknown model 'llama': known are smollm2, tiny"),
+        ({"llama": {1: "fp16"}}, "unknown model 'llama': known are smollm2, smollm2_batched, tiny"),
         ({"smollm2": {1: {"delay_ms": 1}}}, "not a mapping"),
         ({"tiny": {1: {"delay": 1}}}, "unknown setting 'delay' of tiny: known are crash, delay_ms"),
         ({"tiny": {1: {"fail": 1.1}}}, "share from 0 to 1"),
