@@ -14,6 +14,7 @@ from harness.judge.metrics import KNOWN, default_gates, known_metric, normalise
 from harness.judge.operations import (
     BLOCKS,
     SHORT,
+    TOO_LONG,
     Ask,
     LongFits,
     Search,
@@ -22,6 +23,7 @@ from harness.judge.operations import (
     limit_share,
     long_derived,
     long_fits,
+    proven,
 )
 from harness.judge.sketched.evidence import MOST_SAMPLES, evidence_of
 from harness.judge.stage import judge_stage
@@ -35,6 +37,7 @@ __all__ = [
     "ROUTED",
     "SHORT",
     "STRAYS",
+    "TOO_LONG",
     "Ask",
     "Evidence",
     "LongFits",
@@ -53,6 +56,7 @@ __all__ = [
     "long_fits",
     "memory_facts",
     "normalise",
+    "proven",
     "replay",
     "schema",
     "second_opinion",

@@ -49,12 +49,12 @@ def part_number(file: str, name: str) -> int | None:
 class PartsTail:
     """Follows all parts of `name` while they are written, also those that appear later, and keeps what it read.
 
-    `columns`: keep these only.
+    `columns`: keep these only. Without `keep`, `poll` alone tells what was read, and `table` stays empty.
     """
 
-    def __init__(self, folder: Path, name: str, columns: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, name: str, columns: tuple[str, ...] = (), *, keep: bool = True) -> None:
         schema = SCHEMAS[name]
-        self._folder, self._name = folder, name
+        self._folder, self._name, self._keep = folder, name, keep
         self._columns = list(columns or schema.names)
         self._empty = schema.empty_table().select(self._columns)
         self._parts: dict[int, _Part] = {}
@@ -67,7 +67,8 @@ class PartsTail:
                 self._parts[number] = _Part(Tail(path, SCHEMAS[self._name]))
         rows = [part.tail.poll().select(self._columns) for part in self._parts.values()]
         for part, fresh in zip(self._parts.values(), rows, strict=True):
-            part.take(fresh)
+            if self._keep:
+                part.take(fresh)
         return pa.concat_tables([self._empty, *rows])
 
     @property

@@ -9,19 +9,24 @@ from harness.report import words
 from harness.report.fact_table import FactTable
 
 Facts = Mapping[str, Any]
-_PHASE = {"ladder": "ladder", "ramp": "ramp", "edge": "edge", "reduced": "ramp, reduced batch"}
+_PHASE = {"ladder": "ladder", "ramp": "ramp", "edge": "edge", "reduced": "smaller batch, ramp"}
 
 
 def long_tables(observations: Facts) -> list[FactTable]:
-    """Those of the candidate first. What they show was reckoned by the judge and lies in `derived`."""
+    """Those of the candidate first. What they show was reckoned by the judge and lies in `derived`; of a run that was
+    cut short there are the points alone.
+    """
     found: list[FactTable] = []
     for name in ("candidate", "baseline"):
         arm, derived = (observations.get(key, {}).get(name) for key in ("arms", "derived"))
-        if arm is None or derived is None:
+        if arm is None:
             continue
         who = f"{name}, {arm['model']} version {arm['version']}"
-        found += [_cells(who, derived), _edges(who, derived), _estimates(who, observations, derived), _points(who, arm)]
-    return found
+        if derived is not None:
+            found += [_cells(who, derived), _edges(who, derived), _estimates(who, observations, derived)]
+        found.append(_points(who, arm, observations))
+    notes = [(str(note),) for note in dict.fromkeys(observations.get("notes") or [])]
+    return [*found, FactTable("Not read", ("what",), notes)]
 
 
 def _cells(who: str, derived: Facts) -> FactTable:
@@ -40,7 +45,8 @@ def _cells(who: str, derived: Facts) -> FactTable:
         for context, row in largest.items()
     ]
     columns = ("tokens", *(f"batch {batch}" for batch in batches), "largest that fits", "largest foretold")
-    return FactTable(f"Context by batch: {who} (fits: at most {words.percent(derived['limit'])})", columns, rows)
+    meant = f"fits: at most {words.percent(derived['limit'])}; in brackets: follows from another cell"
+    return FactTable(f"Context by batch: {who} ({meant})", columns, rows)
 
 
 def _cell(cell: Facts) -> str:
@@ -67,17 +73,20 @@ def _estimates(who: str, observations: Facts, derived: Facts) -> FactTable:
     goal, headroom = observations["goal"], derived["headroom"]
     rows = []
     if headroom["measured"] is not None:
-        rows.append(("as it is, measured", _percent(1 - headroom["measured"]), _percent(headroom["measured"])))
+        rows.append(("measured", *_taken(1 - headroom["measured"]), "as it is"))
     if headroom["foretold"] is not None:
-        rows.append(("as it is, 99 % sure at most", _percent(1 - headroom["foretold"]), _percent(headroom["foretold"])))
-    for estimate in derived["estimates"]:
-        share = estimate["share"]
-        rows.append((f"estimate, not measured: {estimate['what']}", _percent(share), _percent(1 - share)))
+        rows.append(("foretold", *_taken(1 - headroom["foretold"]), "as it is, 99 % sure at most"))
+    rows += [("estimate", *_taken(each["share"]), f"not measured: {each['what']}") for each in derived["estimates"]]
     title = f"Memory at {goal['context']:,} tokens, batch {goal['batch']}: {who}"
-    return FactTable(title, ("what", "takes", "headroom"), rows)
+    return FactTable(title, ("how known", "takes", "headroom", "what"), rows)
 
 
-def _points(who: str, arm: Facts) -> FactTable:
+def _taken(share: float) -> tuple[str, str]:
+    """It, and what it leaves; where it is more than there is, it leaves nothing."""
+    return _percent(share), _percent(1 - share) if share <= 1 else "does not fit"
+
+
+def _points(who: str, arm: Facts, observations: Facts) -> FactTable:
     watched = arm.get("watched") or {"what": "no memory could be read", "capacity": {}}
     devices = list(watched["capacity"])
     rows = [
@@ -94,7 +103,17 @@ def _points(who: str, arm: Facts) -> FactTable:
     columns = ("part", "tokens", "batch", *(f"peak of {device}" for device in devices), "took", "outcome")
     sizes = " and ".join(_amount(watched, size) for size in watched["capacity"].values())
     of = f", of {sizes}" if sizes and not watched["preallocated"] else ""
-    return FactTable(f"Measured: {who} ({watched['what']}{of})", columns, rows)
+    return FactTable(f"Measured: {who} ({watched['what']}{of}{_how(arm, observations)})", columns, rows)
+
+
+def _how(arm: Facts, observations: Facts) -> str:
+    """What may have been missed between two readings."""
+    if not (arm.get("watched") or {}).get("capacity"):
+        return ""
+    if arm["points"] and all(point.get("high_water") for point in arm["points"]):
+        return "; the kernel's own high-water marks"
+    every_s = observations.get("gpu_every_s" if arm["watched"].get("source") == "nvml" else "every_s")
+    return f"; read every {1000 * every_s:.0f} ms, what is shorter may be missed" if every_s else ""
 
 
 def _peak(point: Facts, watched: Facts, device: str) -> str:

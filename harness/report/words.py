@@ -44,7 +44,7 @@ _RANK: dict[str, int] = {"fail": 0, "inconclusive": 1, "no data": 2, "pass": 3}
 
 def visible(text: str) -> str:
     """Control characters replaced, so that no text steers a terminal or breaks a page; lines stay."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def one_line(text: str) -> str:

@@ -81,7 +81,7 @@ def measured(
             if amounts:
                 wanted = {
                     "used": dict(after.used), "cost": amounts,
-                    "instances": {device: where.get(device, 1) for device in amounts},
+                    "instances": {device: where.get(device, sum(where.values())) for device in amounts},
                 }  # fmt: skip
                 target = f"{control.url}/{model}/{version}"
                 with journal.action(COST, target, before={"used": dict(before.used)}, wanted=wanted):
@@ -91,9 +91,11 @@ def measured(
 def _cost(
     name: str, where: Mapping[str, int], before: Machine, after: Machine, *, alone: bool
 ) -> dict[str, float]:  # fmt: skip
-    """What its own processes hold, where it has any; else by how much more is used than before."""
+    """What its own processes hold, where it has any, also on GPUs of which the configuration says nothing: a Python
+    model of KIND_CPU moves itself. Else by how much more is used than before.
+    """
     amounts = {}
-    for device in where:
+    for device in dict.fromkeys([*where, *after.held.get(name, {})]):
         held = after.held.get(name, {}).get(device)
         if held is not None:
             amounts[device] = held

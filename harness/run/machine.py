@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import psutil
 
-from harness.telemetry import LOOPBACK, Host, Nvml, Process, SourceUnavailable, Value
+from harness.telemetry import LOOPBACK, Host, Nvml, Process, SourceUnavailable, Value, memory_room
 
 HOST = "host"
-FORWARDERS = ("ssh", "sshd", "kubectl", "socat")
-"""What listens on this machine for a server elsewhere."""
+FORWARDERS = ("ssh", "sshd", "kubectl", "socat", "docker-proxy", "rootlessport", "conmon")
+"""What listens on this machine for a server elsewhere, or in a container, whose limits and GPUs are not seen then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes at one moment by device: "gpu0", "gpu1", ..., "host". What could not be read is absent.
+    """Bytes at one moment by device: "gpu0", "gpu1", ..., "host" (where a container or service has a limit of its own:
+    within it). What could not be read is absent.
 
     `used`: of a GPU by whomever; of the host by the server and the processes below it. `held`: by version
     ("MODEL/VERSION") and device, where a version's instances are processes of their own. `gpus`: in the order in which
@@ -53,7 +54,12 @@ def look(url: str, server_pid: int | None = None) -> Machine:
     with closing(nvml):
         cards = [] if missing else _read(nvml)
         uuids = [] if missing else [str(device.get("uuid", "")) for device in nvml.devices()]
-    return of_values([*host, *processes, *cards], None if missing else visible(pid, uuids), missing)
+    found = of_values([*host, *processes, *cards], None if missing else visible(pid, uuids), missing)
+    room = memory_room(pid) if pid is not None else None
+    if room is None or HOST not in found.total:
+        return found
+    free, total = (min(mine, found_of[HOST]) for mine, found_of in ((room.free, found.free), (room.limit, found.total)))
+    return replace(found, free={**found.free, HOST: free}, total={**found.total, HOST: total})
 
 
 def of_values(values: Iterable[Value], numbers: tuple[int, ...] | None = None, missing: str = "") -> Machine:
@@ -101,7 +107,7 @@ def listening(url: str) -> int | None:
 
 def _read(source: Host | Nvml | Process) -> list[Value]:
     try:
-        return source.read()
+        return list(source.read())
     except (SourceUnavailable, psutil.Error):
         return []
 

@@ -31,6 +31,8 @@ from harness.types import Arm, ArmName, StagePlan
 PATIENCE_S = 10.0
 """For so long a version that does not answer is asked again."""
 PROBE_S = 10.0
+ROW_S = 60.0
+"""For so long one that does answer is asked for a row; then it is not known whether all of it serves."""
 PAUSE_S = 0.2
 LEAST_IN_A_ROW, MOST_IN_A_ROW = 3, 16
 """A stub that died is one of several, and the others answer: so many probes in a row must be answered, twice as many
@@ -94,7 +96,7 @@ class Recovery:
                 thread.start()
 
     def wait(self, check: Callable[[], None] = lambda: None) -> None:
-        """Until it is known, at most about PATIENCE_S and a probe. Raises what `check` raises, and RecordingError."""
+        """Until it is known, at most about ROW_S and a probe. Raises what `check` raises, and RecordingError."""
         for name, thread in list(self._asking.items()):
             while thread.is_alive():
                 check()
@@ -130,7 +132,7 @@ class Recovery:
             self._failure = error
 
     def _until_it_answers(self, control: Control, name: ArmName, arm: Arm, *, once: bool) -> Found | None:
-        """None where nobody wants to know any more."""
+        """None where it is not known, or nobody wants to know any more."""
         began_s = time.monotonic()
         wanted, row = (1 if once else _in_a_row(control, arm)), 0
         while not self._stopping.is_set():
@@ -141,6 +143,8 @@ class Recovery:
             row = row + 1 if found.answered else 0
             if row >= wanted or (not found.answered and after_s > PATIENCE_S):
                 return Found(found.live, found.ready, found.answered, after_s, found.said)
+            if after_s > ROW_S:
+                break
             if not found.answered:
                 self._stopping.wait(PAUSE_S)
         return None

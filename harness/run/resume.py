@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import RecordingError, UsageError, WorldError
 from harness.judge import evidence_of, judge
+from harness.judge.errors.recovery import RECOVERED
 from harness.recording import (
     META_NAME,
     NO_WORKER,
@@ -125,7 +126,8 @@ def go_on(path: Path, scenario: Scenario, about: Mapping[str, Any], say: Say) ->
     if baseline := served.get("baseline"):
         baseline["answered"] += answered
     say(f"{path}: {done} of {len(stage_plans(meta))} stages count; going on after a break of {break_s:.0f} s")
-    offset_ns = max(end_ns, last_ns) + READ_ON_NS + 10**9
+    begun_ns = records[done].begin_ns if done < len(records) else None
+    offset_ns = max(end_ns, last_ns, _recovered(path, begun_ns)) + READ_ON_NS + 10**9
     return Carried(path.resolve(), records[:done], verdicts[:done], offset_ns, break_s, served)
 
 
@@ -219,6 +221,15 @@ def _seen(path: Path, done: int) -> tuple[int, int]:
         mine = pc.and_(pc.equal(rows["arm"], "baseline"), pc.equal(rows["status"], "ok"))
         answered += pc.sum(mine).as_py()
     return last_ns, answered
+
+
+def _recovered(path: Path, until_ns: int | None) -> int:
+    """When the last answer was known to whether an arm of a completed stage still served, which comes after it."""
+    last_ns = 0
+    for rows in _batches(path, "readings", lambda rows: pc.starts_with(rows["metric"], RECOVERED)):
+        times = [t_ns for t_ns in rows["t_ns"].to_pylist() if until_ns is None or t_ns < until_ns]
+        last_ns = max(last_ns, *times, 0)
+    return last_ns
 
 
 def _copy(source: Path, name: str, target: Path, mine: Callable[[pa.RecordBatch], Any]) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from harness.recording import GPUS, stream_path
+from harness.telemetry.cgroup import Room, memory_room
 from harness.telemetry.gpus import INTERVAL_S, GpuReader
 from harness.telemetry.hardware import hardware
 from harness.telemetry.host import HighWater, Host, Process
@@ -54,6 +55,7 @@ __all__ = [
     "Nvml",
     "Page",
     "Process",
+    "Room",
     "Sampler",
     "Source",
     "SourceUnavailable",
@@ -61,6 +63,7 @@ __all__ = [
     "gpus",
     "hardware",
     "memory_of_all",
+    "memory_room",
     "sources",
     "unsaid",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Sampler:
         self._notes: list[str] = []
         self._failure: RecordingError | None = None
         self._polls = self._missed = 0
+        self._taken: list[tuple[int, int, Iterable[Value]]] = []
+        """Of what polls read: its source's number, its `t_ns`, and what has yet to be gone through."""
         self._writer: StreamWriter | None = None
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -103,8 +105,7 @@ class Sampler:
         assert self._writer is not None
         reading = Reading(self._clock() - self._t0_ns, *value)
         with self._writing:
-            self._writer.append(reading)
-            self._writer.flush()
+            self._flush(reading)
         return reading.t_ns
 
     def stop(self) -> None:
@@ -114,13 +115,14 @@ class Sampler:
             return
         self._stopping.set()
         thread.join()
-        for source in self._sources:
-            source.close()
-        for end in (self._writer.close, *([self._beside.stop] if self._beside else [])):
+        # The file first: a source may take its time.
+        for end in (self._flush, self._writer.close, *([self._beside.stop] if self._beside else [])):
             try:
                 end()
             except RecordingError as error:
                 self._failure = self._failure or error
+        for source in self._sources:
+            source.close()
         if self._failure is not None:
             raise self._failure
 
@@ -153,12 +155,24 @@ class Sampler:
                 self._give_up(number, f"{source.name}: {type(error).__name__}: {error}")
                 continue
             with self._writing:
-                for value in values:
-                    self._writer.append((now_ns - self._t0_ns, *value))
+                self._taken.append((number, now_ns - self._t0_ns, values))
         if (now_ns := self._clock()) >= self._flush_due_ns:
             self._flush_due_ns = now_ns + self._flush_ns
             with self._writing:
-                self._writer.flush()
+                self._flush()
+
+    def _flush(self, *more: Reading) -> None:
+        assert self._writer is not None
+        taken, self._taken = self._taken, []
+        for number, t_ns, values in taken:
+            try:
+                for value in values:
+                    self._writer.append((t_ns, *value))
+            except Exception as error:  # noqa: BLE001 - as in `_poll`
+                self._give_up(number, f"{self._sources[number].name}: {type(error).__name__}: {error}")
+        for reading in more:
+            self._writer.append(reading)
+        self._writer.flush()
 
     def _give_up(self, number: int, why: str) -> None:
         self._retry_ns[number] = self._clock() + int(RETRY_S * 1e9)

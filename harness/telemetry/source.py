@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from harness.errors import WorldError
@@ -26,6 +27,6 @@ class Source(Protocol):
 
     name: str
 
-    def read(self) -> list[Value]: ...
+    def read(self) -> Iterable[Value]: ...
 
     def close(self) -> None: ...

@@ -13,6 +13,7 @@ from harness.triton.pbtxt import Field, fields, tokens
 from harness.triton.protobuf import ModelConfig, text_format
 
 KEY = "max_batch_size"
+_SEPARATOR = re.compile(r"^\s*[,;]")
 
 
 def edit_max_batch(text: str, size: int, name: str = "config.pbtxt") -> str:
@@ -34,9 +35,21 @@ def edit_max_batch(text: str, size: int, name: str = "config.pbtxt") -> str:
         kept = [each for each in before.dynamic_batching.preferred_batch_size if each <= size]
         del wanted.dynamic_batching.preferred_batch_size[:]
         wanted.dynamic_batching.preferred_batch_size.extend(kept)
-    if _parse(edited, name) != wanted:
+    try:
+        same = _parse(edited, name) == wanted
+    except UsageError:
+        same = False
+    if not same:
         raise WorldError(f"{name}: its {KEY} cannot be edited safely: write {KEY}: {size} by hand")
     return edited
+
+
+def only_resized(text: str, before: str) -> bool:
+    """Whether `text` is `before` with another `max_batch_size`, as `edit_max_batch` writes it, and nothing else."""
+    try:
+        return edit_max_batch(before, _parse(text, KEY).max_batch_size) == text
+    except (UsageError, WorldError):
+        return False
 
 
 def _without_larger(text: str, size: int) -> str:
@@ -48,13 +61,21 @@ def _without_larger(text: str, size: int) -> str:
             said = f"preferred_batch_size: [ {', '.join(map(str, kept))} ]" if kept else ""
             if len(kept) != len(_numbers(preferred)):
                 rest = text[preferred.end :]
-                text = f"{text[: preferred.start]}{said}{rest if said else rest.lstrip(',;')}"
+                if not said:
+                    rest = _SEPARATOR.sub("", rest)
+                text = f"{text[: preferred.start]}{said}{rest}"
     return text
 
 
 def _numbers(field: Field) -> list[int]:
     said = "".join(token.text + " " for token in field.inside if token.kind == "word")
-    return [int(number) for number in re.findall(r"\d+", said)]
+    return [_number(number) for number in re.findall(r"\b\d\w*", said)]
+
+
+def _number(text: str) -> int:
+    """As protobuf reads it: 16, 0x10 and 020 are the same."""
+    octal = text[0] == "0" and text[1:].isdecimal()
+    return int(text, 8 if octal else 0)
 
 
 def _parse(text: str, name: str) -> ModelConfig:

@@ -28,7 +28,7 @@ from harness.triton import Control
 
 REPORTS = Path(__file__).resolve().parents[2] / "reports" / "examples"
 TABLE, PAGE = REPORTS / "memory-edge.csv", REPORTS / "memory-edge.md"
-LIMITS = (730, 760, 800)
+LIMITS = (740, 770, 800)
 SEEDS, DRAWN = 10, 12
 BATCH, ANSWER, TEMPLATE = 2, 4, 30
 MODEL = "smollm2_batched"
@@ -38,7 +38,7 @@ name: memory-edge
 target: {{server: embedded}}
 candidate: {{model: smollm2_batched, version: 1, build: {{memory: {limit}MiB}}, kv_bits: 32}}
 goal: {{context: 640, batch: 2}}
-contexts: [128, 256, 384, 512]
+contexts: [256, 320, 384, 512]          # from one whole block of the prefill on: what it needs for a moment stays
 batches: [1, 2, 3]
 max_tokens: 4
 repeats: 1

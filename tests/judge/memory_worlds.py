@@ -68,8 +68,8 @@ def measure(
         "model": "llm", "version": 2, "kv_bits": 16, "load_error": "", "points": points, "max_batch_size": 4,
         "lengths": {"added": 0.0, "per_word": 1.0, "counted": True},
         "watched": {
-            "what": "GPU memory", "source": "nvml", "metric": "gpu.memory.used", "capacity": version.capacity,
-            "preallocated": False,
+            "what": "GPU memory", "of": "GPU memory", "source": "nvml", "metric": "gpu.memory.used",
+            "capacity": version.capacity, "preallocated": False,
         },
     }  # fmt: skip
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
 import pytest
 
+from harness.recording import StreamWriter, stream_path
 from harness.recording.schema import READINGS
 from harness.run.operations.long_points import crowded
-from harness.run.operations.long_watch import choose, grown, highest
+from harness.run.operations.long_watch import Readings, choose, grown, highest, of_devices, polls
 
 GIB = 2.0**30
 INSTANCE = "llm/2"
@@ -65,6 +67,46 @@ def test_an_engine_with_a_cache_of_its_own_is_watched_there(source: str) -> None
     assert found is not None
     assert found.preallocated
     assert (found.source, found.capacity) == (source, {"llm/1": 1.0})
+
+
+def test_an_engine_of_another_model_on_the_same_page_is_not_its_cache() -> None:
+    chat, own = ("vllm", "chat/1", "kv_cache.usage", 0.4), ("vllm", INSTANCE, "kv_cache.usage", 0.1)
+    before = table(*gpu(0, 30 * GIB), chat)
+    found = choose(before, table(*gpu(0, 50 * GIB), chat), INSTANCE)
+    assert found is not None
+    assert (found.metric, found.preallocated) == ("gpu.memory.used", False)
+    found = choose(before, table(*gpu(0, 70 * GIB), chat, own), INSTANCE)
+    assert found is not None
+    assert found.capacity == {INSTANCE: 1.0}
+    busy = table(("vllm", "chat/1", "requests.preempted", 3.0), own)
+    assert set(of_devices(busy, found.capacity)["device"].to_pylist()) == {INSTANCE}
+
+
+def test_what_others_hold_of_its_gpus_is_known() -> None:
+    found = choose(
+        table(*gpu(0, 30 * GIB), *gpu(1, GIB)), table(*gpu(0, 50 * GIB), *gpu(1, GIB), *PROCESS), INSTANCE
+    )  # fmt: skip
+    assert found is not None
+    assert found.others == {"gpu0": 30 * GIB}
+    assert found.facts()["others"] == {"gpu0": 30 * GIB}
+
+
+def test_only_what_was_read_of_it_counts_as_a_poll() -> None:
+    readings = pa.concat_tables([table(*gpu(0, 1.0), times=(1, 2)), table(*PROCESS, times=(1, 2, 3, 4))])
+    assert polls(readings, "nvml", "gpu.memory.used") == 2
+
+
+def test_old_readings_are_let_go_and_no_window_misses_one(tmp_path: Path) -> None:
+    clock = Readings(tmp_path, 0, 0.01)
+    with StreamWriter(stream_path(tmp_path, "readings"), READINGS) as stream:
+        seen = []
+        for window in range(3):
+            begin, end = 1000 * window, 1000 * window + 900
+            stream.write(table(*PROCESS, times=(*range(begin, end, 100), end + 50)).combine_chunks().to_batches()[0])
+            seen.append(clock.between(begin, end).num_rows)
+            assert sum(piece.num_rows for piece in clock._recent) <= 20
+    clock.close()
+    assert seen == [9, 9, 9]
 
 
 def test_without_a_gpu_the_limit_of_the_instance_else_that_of_the_machine() -> None:

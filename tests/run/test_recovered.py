@@ -126,6 +126,12 @@ def test_where_nobody_says_whose_it_was_both_are_asked(asked: Asked) -> None:
     assert asked.after(failed("unknown", BROKEN)) == {"baseline": 1.0, "candidate": 1.0}
 
 
+def test_one_that_answers_too_slowly_for_a_row_is_not_known(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovered, "ROW_S", 0.0)
+    assert asked.after(failed("candidate", DIED), failed("baseline", OUT_OF_MEMORY)) == {"baseline": 1.0}
+    assert asked.recovery.probed("candidate") == 1
+
+
 def test_who_stops_gets_no_answer(asked: Asked, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovered, "PATIENCE_S", 600.0)
     change_settings(repository, 2, hold_mb=64, limit_mb=32)

@@ -80,13 +80,15 @@ def write(path: Path, name: str, rows: list[tuple[Any, ...]]) -> None:
             writer.append(row)
 
 
-def died(scenario: Scenario, out: Path, *, ended: int = 2, failing: int | None = None) -> Path:
-    """The folder of a run that was killed in its last stage; `ended`: stages that came to their end."""
+def died(scenario: Scenario, out: Path, *, ended: int = 2, failing: int | None = None, pause_s: int = 0) -> Path:
+    """The folder of a run that was killed in its last stage; `ended`: stages that came to their end; `pause_s`: between
+    them and the last.
+    """
     folder = RunFolder.create(out, "died", about(scenario))
     records, rows = [], []
     for stage in plan(scenario).stages[: ended + 1]:
-        begin = (1 + 5 * stage.index) * S
         whole = stage.index < ended
+        begin = (1 + 5 * stage.index + (0 if whole else pause_s)) * S
         records.append(StageRecord(stage, begin, end_ns=begin + 4 * S + S // 10 if whole else None))
         for number in range(200 if whole else 60):
             due = begin + number * S // 50
@@ -140,6 +142,25 @@ def test_what_was_completed_counts_and_is_judged_as_it_was(tmp_path: Path) -> No
     }  # fmt: skip
     for index in (0, 1):
         assert judge_stage(Evidence.of(after), index) == judge_stage(Evidence.of(before), index)
+
+
+def test_whether_an_arm_served_again_is_carried_however_late_it_was_known(tmp_path: Path) -> None:
+    scenario = scenario_of(tmp_path)
+    old = died(scenario, tmp_path / "out", pause_s=20)
+    known = [
+        (time_s * S, "server", "candidate", "recovered", 1.0, "1") for time_s in (22, 33)
+    ]  # the last is a later one's
+    write(stream_path(old, "readings", 3), "readings", known)
+    carried = go_on(old, scenario, about(scenario), lambda _: None)
+    new = RunFolder.create(tmp_path / "out", "died", about(scenario))
+    carried.into(new)
+    new.meta |= {key: read_meta(old)[key] for key in ("arms", "workers")}
+    new.save()
+    before, after = Recording.open(old), Recording.open(new.path)
+    findings = judge_stage(Evidence.of(after), 1).findings
+    assert findings == judge_stage(Evidence.of(before), 1).findings
+    assert "recovery" in {each.metric for each in findings}
+    assert carried.offset_ns < 33 * S
 
 
 def test_the_new_runs_own_rows_come_behind(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ("contexts=[8, 16, 32, 64]", "contexts.0: a context holds max_tokens (8) and a prompt"),
         ("batches=[0, 1, 2]", "batches: expected whole numbers that rise"),
         ("limits.memory=lots", "limits.memory: expected"),
+        ("baseline=null", "limits.margin: there is no baseline to hold it against"),
         ("candidate.version=1", "candidate.version: expected two versions, found the same twice"),
         ("candidate.version=null", "candidate: it is loaded alone: say which version"),
         ("candidate.build=fp8", "candidate.build: builds are made by the embedded server only; remove it"),

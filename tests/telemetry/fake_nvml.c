@@ -3,6 +3,7 @@
    What the machine has is written in the text file that FAKE_NVML names, and read again whenever that file changes:
 
        driver.version 570.86.15            before the first card: of the driver
+       init.takes 5                        seconds to open it
        generation 1                        a higher one: the driver was reset, and every handle is void
        gpu profiles/a100.txt               a card with the fields of that file (its path counts from this file)
        memory.used 30e9 50e9@2.5           after it: fields of that card; a value and, from 2.5 s on, another
@@ -202,7 +203,13 @@ int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     pthread_mutex_lock(&reading);
     refresh();
-    double value;
+    double value, takes = 0;
+    if (version_of_file) said(0, "init.takes", &takes);
+    if (takes) {
+        pthread_mutex_unlock(&reading);
+        usleep((useconds_t)(takes * 1e6));
+        pthread_mutex_lock(&reading);
+    }
     int code = version_of_file ? said(0, "init", &value) : DRIVER_NOT_LOADED;
     if (code == NOT_SUPPORTED) code = SUCCESS; /* nothing is said of it */
     if (!code && !opened++) opened_generation = generation();

@@ -17,13 +17,15 @@ def recorded(name: str) -> str:
 
 @contextmanager
 def serving(pages: dict[str, str]) -> Iterator[str]:
-    """The address before `/NAME`; a name that `pages` lacks is a 404."""
+    """The address before `/NAME`; a name that `pages` lacks is a 404; a text "-> /OTHER" sends whoever asks there."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             text = pages.get(self.path.removeprefix("/"))
             body = (text or "").encode()
-            self.send_response(200 if text is not None else 404)
+            self.send_response(404 if text is None else 307 if text.startswith("-> ") else 200)
+            if text is not None and text.startswith("-> "):
+                self.send_header("Location", text.removeprefix("-> "))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -125,6 +125,61 @@ def test_a_driver_that_does_not_answer_holds_up_nobody(ran: tuple[Path, dict]) -
     notes, seconds = ran[1]["hung"]
     assert notes == ["NVML: the driver had not answered for 2 s when the run ended"]
     assert seconds < 60, "the question takes ten minutes"
+    assert has_ended(ran[0] / "hung.arrow"), "with all that was answered"
+
+
+def test_a_driver_that_does_not_even_open_holds_up_nobody(tmp_path: Path) -> None:
+    fake = FakeNvml.of(tmp_path)
+    fake.set("a100", driver="init.takes 600")
+    task = {"path": str(tmp_path / "r.arrow"), "t0_ns": 0, "interval_s": 0.1}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.telemetry.gpus"],
+        input=json.dumps(task), env=fake.environment, capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    note, last = map(json.loads, done.stdout.splitlines())
+    assert note == {"note": "NVML: the driver had not answered for 2 s when the run ended"}
+    assert last == {"polls": 0, "missed": 0, "failure": ""}
+
+
+TROUBLE = """
+import json, os, signal, sys, time
+from pathlib import Path
+from harness.telemetry import GpuReader
+from harness.telemetry.gpus import reader as module
+os.chdir(sys.argv[1])
+
+shadowed = GpuReader(Path("shadowed.arrow"), time.monotonic_ns(), 0.05)
+shadowed.start()
+begun = shadowed.about is not None
+shadowed.stop()
+
+module.END_S = 0.2
+held = GpuReader(Path("held.arrow"), time.monotonic_ns(), 0.05)
+held.start()
+process = held._process
+os.kill(process.pid, signal.SIGSTOP)
+kill, process.kill = process.kill, lambda: None
+held.stop()
+alive = process.poll() is None
+kill()
+process.wait()
+
+sys.executable = "/nosuch"
+none = GpuReader(Path("none.arrow"), time.monotonic_ns(), 0.05)
+none.start()
+none.stop()
+print(json.dumps({"shadowed": [begun, shadowed.notes], "held": [alive, held.notes], "none": none.notes}))
+"""
+
+
+def test_trouble_with_the_process_is_a_note_and_holds_up_nobody(tmp_path: Path) -> None:
+    """One started where `harness` is somebody else's; one that not even SIGKILL ends, as in a driver's call; none."""
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").touch()
+    told = FakeNvml.of(tmp_path, "a100").run(TROUBLE, tmp_path)
+    assert told["shadowed"] == [True, []]
+    assert told["held"] == [True, ["the process that reads the GPUs had to be killed: it did not end in 0 s"]]
+    assert told["none"] == ["no process to read the GPUs could be started: No such file or directory"]
 
 
 ALONE = """

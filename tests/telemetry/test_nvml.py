@@ -20,7 +20,7 @@ READ = """
 import json
 from harness.telemetry import Nvml, hardware
 nvml = Nvml()
-print(json.dumps({"missing": nvml.missing(), "values": nvml.read(), "gpus": hardware()["gpus"]}))
+print(json.dumps({"missing": nvml.missing(), "values": list(nvml.read()), "gpus": hardware()["gpus"]}))
 """
 GIB = 2**30
 KINDS = "idle clocks_setting power_cap hw_slowdown sync_boost sw_thermal thermal_slowdown power_brake display_clocks"
@@ -139,21 +139,20 @@ ASKED = """
 import json
 from harness.telemetry import Nvml
 import pynvml
-asked = []
-def counting(name, function):
+asked, found = [], pynvml._nvmlGetFunctionPointer
+def counting(name):
     def call(*arguments):
         asked.append(name)
-        return function(*arguments)
+        return found(name)(*arguments)
     return call
-for name in ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetPcieThroughput"):
-    setattr(pynvml, name, counting(name, getattr(pynvml, name)))
+pynvml._nvmlGetFunctionPointer = counting
 now = [0.0]
 nvml = Nvml(clock=lambda: now[0])
 counts = []
 for _ in range(20):
     nvml.read()
     now[0] += 0.1
-print(json.dumps({name: asked.count(name) for name in asked}))
+print(json.dumps({name: asked.count(name) for name in set(asked)}))
 """
 
 
@@ -171,7 +170,7 @@ from tests.telemetry.fake_nvml import FakeNvml
 fake, now = FakeNvml.here(), [0.0]
 nvml = Nvml(clock=lambda: now[0])
 def read():
-    values = nvml.read()
+    values = list(nvml.read())
     try:
         total = memory_of_all(values)
     except SourceUnavailable as error:
@@ -244,12 +243,12 @@ from harness.telemetry import Nvml, memory_of_all
 from tests.telemetry.fake_nvml import FakeNvml
 fake, now = FakeNvml.here(), [0.0]
 nvml = Nvml(clock=lambda: now[0])
-first, gpus = nvml.read(), nvml.devices()
+first, gpus = list(nvml.read()), nvml.devices()
 second = "mig2.gi 3\\nmig2.ci 1\\nmig2.memory.total 2e10\\nmig2.memory.used 6e9"
 fake.set(f"a100-mig\\nmig0.gi !6\\nmig1.memory.used 6e9\\n{second}")
 now[0] += 1
 nvml.read()
-second = nvml.read()
+second = list(nvml.read())
 print(json.dumps([first, gpus, second, memory_of_all(second), nvml.notes]))
 """
 
@@ -391,6 +390,67 @@ def test_a_slow_answer_does_not_hold_up_the_fast_ones(tmp_path: Path) -> None:
     result = FakeNvml.of(tmp_path, "a100\npcie.takes 1").run(APART)
     assert {"gpu.pcie.rx", "gpu.pcie.tx", "gpu.memory.used"} <= set(result["seen"])
     assert result["longest"] < 0.9
+
+
+STUMBLES = """
+import json, time
+from harness.telemetry.nvml import Nvml, slow
+mistakes = ["a mistake"]
+def read(self, card, ask, real=slow.Processes.read):
+    if mistakes:
+        raise ValueError(mistakes.pop())
+    return real(self, card, ask)
+slow.Processes.read = read
+nvml, seen, deadline = Nvml(0.05, apart=True), set(), time.monotonic() + 30
+while "gpu.memory.process" not in seen and time.monotonic() < deadline:
+    seen |= {value.metric for value in nvml.read()}
+    time.sleep(0.01)
+nvml.close()
+print(json.dumps([sorted(seen), nvml.notes]))
+"""
+
+
+def test_a_mistake_in_a_slow_answer_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    seen, notes = FakeNvml.of(tmp_path, "a100\nprocess.88 5e8").run(STUMBLES)
+    assert notes == ["NVML: ValueError: a mistake"]
+    assert {"gpu.memory.process", "gpu.pcie.rx", "gpu.memory.used"} <= set(seen)
+
+
+FAILS_ONCE = """
+import json
+from harness.telemetry import Nvml
+from tests.telemetry.fake_nvml import FakeNvml
+fake, now = FakeNvml.here(), [0.0]
+nvml = Nvml(clock=lambda: now[0])
+def read():
+    now[0] += 0.1
+    return sorted(value.metric for value in nvml.read() if "throttle" not in value.metric)
+steps = [read()]
+for power, memory in (("!999", ""), ("1000", "memory.used !3"), ("1000", ""), ("!999", "")):
+    fake.set(f"a100\\npower {power}\\n{memory}")
+    now[0] += 1
+    read()
+    steps.append(read())
+nvml.close()
+fresh = Nvml(clock=lambda: now[0])
+steps += [sorted(value.metric for value in fresh.read() if "throttle" not in value.metric)]
+fake.set("a100")
+steps += [sorted(value.metric for value in fresh.read() if "throttle" not in value.metric)]
+print(json.dumps([steps, nvml.notes, fresh.notes]))
+"""
+
+
+def test_what_is_not_answered_for_once_is_absent_for_once(tmp_path: Path) -> None:
+    steps, *notes = FakeNvml.of(tmp_path, "a100").run(FAILS_ONCE)
+    gauges = {metric for metric in steps[0] if metric in steps[1] or metric == "gpu.power"}
+    amounts = {f"gpu.memory.{what}" for what in ("used", "free", "total", "reserved")}
+    fast = [set(step) & gauges for step in steps]
+    assert fast[0] - fast[1] == {"gpu.power"}
+    assert fast[0] - fast[2] == amounts, "as on a card that lacks them"
+    assert fast[0] - fast[4] == {"gpu.power"} | (fast[0] - fast[3])
+    assert set(steps[0]) - set(steps[5]) == {"gpu.power"}, "nor when it is first asked"
+    assert "gpu.power" in steps[6]
+    assert notes == [[], []]
 
 
 def test_the_judge_reads_what_nvml_says(tmp_path: Path) -> None:

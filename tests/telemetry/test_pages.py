@@ -223,6 +223,12 @@ def test_what_is_no_page_and_what_is_of_others() -> None:
     assert parse(tolerant) == [Value("triton", "GPU-a", "gpu.utilization", 0.5, "ratio")]
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x1e", "}", " # {", "=", ","])
+def test_a_label_may_hold_any_character(mark: str) -> None:
+    page = f'vllm:num_requests_waiting{{model_name="a{mark}b"}} 2\r\nvllm:num_requests_running{{model_name="c"}} 1\n'
+    assert {(value.device, value.value) for value in parse(page)} == {(f"a{mark}b/", 2.0), ("c/", 1.0)}
+
+
 def test_every_page_here_says_what_it_is() -> None:
     pages = sorted(PAGES.glob("*.txt"))
     assert len(pages) >= 9

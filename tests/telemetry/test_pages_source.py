@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +46,56 @@ def test_an_address_that_holds_no_metrics_says_why(served: tuple[dict[str, str],
     nobody.close()
 
 
+@contextmanager
+def answering(head: str, body: Iterator[str]) -> Iterator[str]:
+    """The address of one who says `head` to everybody, and then `body`, with a pause behind each piece."""
+    over = threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            with suppress(OSError):  # whoever asked has heard enough
+                self.request.sendall(f"HTTP/1.1 {head}\r\nConnection: close\r\n\r\n".encode())
+                for piece in body:
+                    self.request.sendall(piece.encode())
+                    if over.wait(0.02):
+                        return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        over.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("piece", "timeout_s", "why"),
+    [("# and so on\n", 0.3, "it takes longer than 0.3 s"), ("#" * 2**20, 60.0, "it is longer than 16 MiB")],
+)
+def test_a_page_without_an_end_is_given_up(piece: str, timeout_s: float, why: str) -> None:
+    """It would hold up the readings of all other sources, and the end of the run."""
+    with answering("200 OK", itertools.repeat(piece)) as url:
+        page = Page(url, timeout_s)
+        with pytest.raises(SourceUnavailable, match=f"^{url}: no metrics: {why}$"):
+            page.read()
+        page.close()
+
+
+def test_only_the_same_server_may_name_another_address(served: tuple[dict[str, str], str]) -> None:
+    pages, url = served
+    for target, why in ((f"{url}/dcgm", f"it is at {url}/dcgm: give that address"), ("/again", "one address leads to")):
+        with answering(f"307 Temporary Redirect\r\nLocation: {target}", iter(())) as front:
+            page = Page(f"{front}/metrics")
+            with pytest.raises(SourceUnavailable, match=f"^{front}/metrics: no metrics: {why}"):
+                page.read()
+            page.close()
+    pages["moved"] = "-> /dcgm"
+    page = Page(f"{url}/moved")
+    assert {value.source for value in page.read()} == {"dcgm"}
+    page.close()
+
+
 def test_an_xid_is_one_reading_an_event(served: tuple[dict[str, str], str]) -> None:
     pages, url = served
     line = f'DCGM_FI_DEV_XID_ERRORS{{gpu="0",UUID="{FIRST}"}} '
@@ -72,7 +125,7 @@ def test_counters_of_a_version_that_goes_vanish_and_begin_anew(served: tuple[dic
     page.close()
 
 
-def test_of_two_pages_that_speak_of_one_thing_the_first_counts_as_long_as_it_does(
+def test_of_two_pages_that_speak_of_one_thing_the_first_that_did_counts_from_then_on(
     served: tuple[dict[str, str], str],
 ) -> None:
     pages, url = served
@@ -83,15 +136,21 @@ def test_of_two_pages_that_speak_of_one_thing_the_first_counts_as_long_as_it_doe
     def read(page: Page) -> dict[str, float]:
         return {value.device: value.value for value in page.read()}
 
-    assert read(second) == {"m/1": 7, "m/3": 1}, "as long as nobody else speaks of it"
     assert read(first) == {"m/1": 100, "m/2": 1}
     assert read(second) == {"m/3": 1}
     del pages["a"]
     with pytest.raises(SourceUnavailable):
         first.read()
     assert read(second) == {"m/3": 1}, "counters of two servers in one series would be neither's"
-    first.close()
-    second.close()
+    late, early = in_order([f"{url}/a", f"{url}/b"])
+    with pytest.raises(SourceUnavailable):
+        late.read()
+    assert read(early) == {"m/1": 7, "m/3": 1}
+    pages["a"] = count.format(101, 2)
+    assert read(late) == {"m/2": 1}, "nor when the one that comes first answers at last"
+    assert read(early) == {"m/1": 7, "m/3": 1}
+    for page in (first, second, late, early):
+        page.close()
 
 
 def test_a_page_that_fails_takes_nothing_with_it(served: tuple[dict[str, str], str], tmp_path: Path) -> None:

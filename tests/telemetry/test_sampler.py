@@ -126,6 +126,24 @@ def test_a_source_that_fails_is_noted_once_and_asked_again_later(tmp_path: Path)
         assert tail.poll().num_rows == len(times) - 2
 
 
+class Halfway:
+    name = "halfway"
+
+    def read(self) -> Iterator[Value]:
+        yield Value(self.name, "host", "first", 1.0, "1")
+        raise KeyError("a mistake")
+
+    def close(self) -> None:
+        pass
+
+
+def test_readings_that_fail_only_when_they_are_gone_through_take_nothing_with_them(tmp_path: Path) -> None:
+    sampler, source = run(tmp_path / "r.arrow", [0.0] * 4, Halfway())
+    assert sampler.notes == ("halfway: KeyError: 'a mistake'",)
+    with Tail(tmp_path / "r.arrow", READINGS) as tail:
+        assert sorted(tail.poll()["metric"].to_pylist()) == ["first", *["reads"] * len(source.reads_ns)]
+
+
 def test_each_poll_is_readable_at_once(tmp_path: Path) -> None:
     time = FakeTime(3)
     sampler = Sampler([Scripted(time, iter([0.0] * 3))], tmp_path / "r.arrow", 0, 1.0, clock=time.clock, wait=time.wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.triton.max_batch import edit_max_batch
+from harness.triton.max_batch import edit_max_batch, only_resized
 
 CONFIG = """\
 # max_batch_size: 99 in a comment
@@ -40,11 +40,18 @@ def test_no_preferred_size_is_left() -> None:
          "max_batch_size: 3\ndynamic_batching { preferred_batch_size: 2  }"),
         ("max_batch_size: 8 dynamic_batching { preferred_batch_size: [8], max_queue_delay_microseconds: 1 }",
          "max_batch_size: 3 dynamic_batching {  max_queue_delay_microseconds: 1 }"),
+        ("max_batch_size: 8 dynamic_batching { preferred_batch_size: 8 , max_queue_delay_microseconds: 1 }",
+         "max_batch_size: 3 dynamic_batching {  max_queue_delay_microseconds: 1 }"),
+        ("max_batch_size: 0x8 dynamic_batching { preferred_batch_size: [ 0x2, 010 ] }",
+         "max_batch_size: 3 dynamic_batching { preferred_batch_size: [ 2 ] }"),
         ("max_batch_size: 8\r\ndynamic_batching { }\r\n", "max_batch_size: 3\r\ndynamic_batching { }\r\n"),
     ],
 )  # fmt: skip
 def test_other_layouts(before: str, after: str) -> None:
     assert edit_max_batch(before, 3) == after
+    assert only_resized(after, before)
+    assert not only_resized(f"{after}\n# and something else", before)
+    assert not only_resized("no configuration", before)
 
 
 @pytest.mark.parametrize(

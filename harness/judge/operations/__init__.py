@@ -23,9 +23,11 @@ from harness.judge.operations import server as server
 from harness.judge.operations import sync as sync
 from harness.judge.operations.long_derived import long_derived as long_derived
 from harness.judge.operations.long_fits import SHORT as SHORT
+from harness.judge.operations.long_fits import TOO_LONG as TOO_LONG
 from harness.judge.operations.long_fits import LongFits as LongFits
 from harness.judge.operations.long_fits import limit_share as limit_share
 from harness.judge.operations.long_fits import long_fits as long_fits
+from harness.judge.operations.long_fits import proven as proven
 from harness.judge.operations.search import Ask as Ask
 from harness.judge.operations.search import Search as Search
 from harness.judge.operations.search import judged as judged
@@ -62,7 +64,7 @@ def judge_operation(observations: Mapping[str, Any], tables: Tables = lambda _: 
             findings = _KINDS[kind].findings(observations)
             decision, reason = _decide(_KINDS[kind], observations, findings)
         needs = _needs(_KINDS[kind], observations, findings) if decision == "inconclusive" else ""
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise RecordingError(f"observations.json: is damaged: {type(error).__name__}: {error}") from error
     return Verdict(decision, reason, (StageVerdict(0, decision, reason, findings),), needs)
 

@@ -3,7 +3,7 @@
 Promote: the goal was reached as often as asked, and 110 % of its context too; its peak, and the upper 99 % bound of
 what the ladder foretold, lie within the limit. Where it ran out of memory and a smaller batch was wanted, the same of
 that. Rollback: it ran out of memory, needs more than its limit, or did not serve again after an OOM. A time-out is no
-OOM, and a point that was not measured decides nothing.
+OOM, and a point that was not measured, or whose answer had fewer tokens than it was meant to, decides nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from harness.judge import words
 from harness.judge.operations.facts import fact, failed
-from harness.judge.operations.long_fits import SHORT, LongFits, limit_share, long_fits, share_of
-from harness.judge.operations.long_table import largest_safe, long_table
+from harness.judge.operations.long_fits import SHORT, TOO_LONG, LongFits, limit_share, long_fits, proven, share_of
+from harness.judge.operations.long_margin import long_margin
 from harness.judge.statistics.memory_fit import LEAST_POINTS
 from harness.types import Finding, Outcome
 
@@ -24,7 +24,9 @@ __all__ = ["done", "failed", "findings", "needs"]
 
 CLOSE = 0.10
 """How far a measured edge may lie from the foretold one before the fit counts as wrong."""
-CANDIDATE, BASELINE = "candidate", "baseline"
+CANDIDATE = "candidate"
+DEADLY = ("out of memory", "stub died", "server died")
+"""After these an instance that does not answer is lost; after a time-out it may only be busy still."""
 
 
 def findings(observations: Facts) -> tuple[Finding, ...]:
@@ -46,9 +48,8 @@ def findings(observations: Facts) -> tuple[Finding, ...]:
         *_action(observations),
         *_recovery(observations),
         *_others(observations),
+        *long_margin(observations, batch, lambda name, size: _climbed(observations, size, name)),
     ]
-    if BASELINE in arms:
-        found += _baseline(observations)
     return tuple(found)
 
 
@@ -68,7 +69,9 @@ def needs(observations: Facts) -> str:
     arm = (observations.get("arms") or {}).get(CANDIDATE)
     if arm is None or not arm.get("watched"):
         return "readings of memory: a GPU that NVML sees, a metrics page (metrics_url), or the server's process"
-    if any(point["outcome"] not in ("ok", *SHORT) for point in arm["points"]):
+    if any(proven(point) < point["context"] for point in arm["points"] if point["outcome"] == "ok"):
+        return "answers as long as asked: a smaller `max_tokens`, and a model that does not cut its prompts"
+    if any(point["outcome"] not in ("ok", *SHORT, TOO_LONG) for point in arm["points"]):
         return "points that are answered, or run out of memory: a longer `timeout`, or what the errors say"
     return "more points: further `contexts` and `batches` up to the goal"
 
@@ -102,12 +105,15 @@ def _goal(observations: Facts, fits: LongFits, batch: int) -> Finding:
         said = f"{what}: {_short(first)} at {first['tokens']} tokens"
         return _figure("memory.goal", "fail", said, _shares(arm, at_goal), fits, goal["context"], batch, limit)
     shares = _shares(arm, at_goal)
-    ran = [point for point in at_goal if point["outcome"] == "ok"]
+    ran = [point for point in at_goal if proven(point) >= goal["context"]]
     if len(ran) < observations["repeats"] or len(shares) < len(ran):
-        said = f"{what} was measured {words.count(len(shares), 'time')} of {observations['repeats']}"
+        shorter = [point["tokens"] for point in at_goal if point["outcome"] == "ok" and point not in ran]
+        times = words.count(min(len(ran), len(shares)), "time")
+        said = f"{what} was measured {times} of {observations['repeats']}"
+        said += f", and had {min(shorter)} tokens only" if shorter else ""
         return _figure("memory.goal", "no data", said, shares, fits, goal["context"], batch, limit)
     top = max(shares)
-    said = f"{what} took {words.percent(top)} of {watched['what']}"
+    said = f"{what} took {words.percent(top)} of {watched.get('of') or watched['what']}"
     if top > limit:
         said += f", more than {words.margin(limit)}"
         return _figure("memory.goal", "fail", said, shares, fits, goal["context"], batch, limit)
@@ -142,12 +148,18 @@ def _ramp(observations: Facts, batch: int) -> Finding:
         times = words.count(len(short), "time")
         said = f"The ramp at batch {batch} {_short(first)} at {first['tokens']} tokens ({times})"
         return fact("memory.ramp", "fail", said)
-    ok = sum(point["outcome"] == "ok" for point in climbed)
-    if ok < wanted:
-        return fact("memory.ramp", "no data", f"The ramp at batch {batch} has {ok} of its {wanted} points")
-    top = max(point["tokens"] for point in climbed)
+    goal = observations["goal"]["context"]
+    refused = min((p["context"] for p in climbed if p["outcome"] == TOO_LONG and p["context"] > goal), default=None)
+    if refused is not None:
+        wanted = observations["repeats"] * sum(share <= 1 for share in observations["ramp"])
+    ok = [point for point in climbed if proven(point) >= point["context"]]
+    if len(ok) < wanted:
+        return fact("memory.ramp", "no data", f"The ramp at batch {batch} has {len(ok)} of its {wanted} points")
+    top = max(point["tokens"] for point in ok)
     times = words.count(observations["repeats"], "fresh instance")
-    return fact("memory.ramp", "pass", f"{top} tokens at batch {batch} were answered in {times}, one after another")
+    more = "" if refused is None else f"; {refused} are more than the model takes"
+    said = f"{top} tokens at batch {batch} were answered in {times}, one after another{more}"
+    return fact("memory.ramp", "pass", said)
 
 
 def _fit(observations: Facts, name: str, fits: LongFits, metric: str) -> Finding:
@@ -195,7 +207,9 @@ def _edge(observations: Facts, fits: LongFits) -> list[Finding]:
     said = f"At batch {batch} memory ends at {at} by the fit"
     if bad is None:
         outcome: Outcome = "pass" if ok >= goal and foretold >= ok * (1 - CLOSE) else "inconclusive"
-        return [_edge_figure(outcome, f"{said}; {ok} tokens were answered, and more was not tried", ok, None, foretold)]
+        refused = any(point["outcome"] == TOO_LONG for point in mine)
+        rest = "the model takes no more" if refused else "more was not tried"
+        return [_edge_figure(outcome, f"{said}; {ok} tokens were answered, and {rest}", ok, None, foretold)]
     middle = (ok + bad) / 2 if ok else bad
     off = foretold / middle - 1
     said += f"; {ok} tokens were answered and {bad} were not: {words.percent(abs(off))} off"
@@ -218,102 +232,58 @@ def _action(observations: Facts) -> list[Finding]:
     to, tried = action["to"], ", ".join(map(str, action["tried"]))
     if to is None:
         back = "it is as before again" if action["put_back"] else "it was NOT put back"
-        return [fact("action", "fail", f"No batch fits: max_batch_size {tried} ran out of memory as well; {back}")]
-    said = f"max_batch_size was reduced from {action['before']} to {to}, loaded again"
+        return [fact("action", "fail", f"No batch fits: max_batch_size {tried} did not hold either; {back}")]
+    model = observations["arms"][CANDIDATE]["model"]
+    said = f"max_batch_size of {model}, of all its versions, was reduced from {action['before']} to {to}, loaded again"
     if action["reads"] != to:
         return [fact("action", "fail", f"{said}, but the server says {action['reads']}")]
     if not action["refuses_more"]:
         return [fact("action", "fail", f"{said}, but a batch of {to + 1} is still taken")]
-    return [fact("action", "pass", f"{said}; the server says {to} and refuses {to + 1}, and the goal holds with it")]
+    kept = "as it is not promoted, it was put back" if action["put_back"] else "the goal holds with it"
+    return [fact("action", "pass", f"{said}; the server says {to} and refuses {to + 1}; {kept}")]
 
 
 def _recovery(observations: Facts) -> list[Finding]:
-    """Each instance that ran out of memory has to answer again."""
+    """Each instance that ran out of memory has to answer again; one that only took too long decides nothing."""
     short = [
         point
         for point in observations["arms"][CANDIDATE]["points"]
-        if point["outcome"] not in ("ok", "preempted", "queued")
+        if point["outcome"] not in ("ok", "preempted", "queued", TOO_LONG)
     ]
     if not short:
         return []
     lost = [point for point in short if point.get("recovered_s") is None]
     if lost:
-        first = lost[0]
+        first = next((point for point in lost if point["outcome"] in DEADLY), lost[0])
         said = (
             f"After {first['tokens']} tokens at batch {first['batch']} ({first['outcome']}) the instance did not "
             "answer again"
         )
-        return [fact("recovery", "fail", said)]
+        return [fact("recovery", "fail" if first["outcome"] in DEADLY else "inconclusive", said)]
     slowest = max(point["recovered_s"] for point in short)
     times = words.count(len(short), "failure")
     return [fact("recovery", "pass", f"After each of {times} the same instance answered again, within {slowest:.1f} s")]
 
 
 def _others(observations: Facts) -> list[Finding]:
-    """What failed, and was no OOM."""
-    others = [point for point in observations["arms"][CANDIDATE]["points"] if point["outcome"] not in ("ok", *SHORT)]
+    """What failed, and was no OOM, as far as its words tell."""
+    goal = observations["goal"]["context"]
+    others = [
+        point
+        for point in observations["arms"][CANDIDATE]["points"]
+        if point["outcome"] not in ("ok", *SHORT) and not (point["outcome"] == TOO_LONG and point["context"] > goal)
+    ]
     if not others:
         return []
     kinds = sorted({point["outcome"] for point in others})
     first = others[0]
+    died = any(kind in DEADLY for kind in kinds)
+    what = "and the kernel ends a process for memory, too: see its log" if died else "which is no OOM"
     said = (
-        f"{words.count(len(others), 'point')} failed otherwise ({', '.join(kinds)}), which is no OOM: at "
+        f"{words.count(len(others), 'point')} failed otherwise ({', '.join(kinds)}), {what}: at "
         f"{first['tokens']} tokens, batch {first['batch']}: {first['error']}"
     )
     return [fact("failures", "inconclusive", said)]
-
-
-def _baseline(observations: Facts) -> list[Finding]:
-    arm, candidate = observations["arms"][BASELINE], observations["arms"][CANDIDATE]
-    margin = observations["limits"]["margin"]
-    if arm["load_error"]:
-        return (
-            [fact("memory.margin", "no data", f"{_who(arm)} cannot be loaded: {arm['load_error']}")] if margin else []
-        )
-    if margin is None:
-        return []
-    goal, batch = observations["goal"], _batch(observations)
-    ours, theirs = (
-        {point["context"]: point for point in _climbed(observations, size, name) if point["outcome"] == "ok"}
-        for name, size in ((CANDIDATE, batch), (BASELINE, goal["batch"]))
-    )
-    both = [context for context in ours if context in theirs and context <= goal["context"]]
-    if batch != goal["batch"] or not both:
-        return [fact("memory.margin", "no data", "No context of the ramp was answered by both versions at one batch")]
-    context = max(both)
-    one, two = (
-        max(_bytes(each, point) for point in _climbed(observations, batch, name) if point["context"] == context)
-        for name, each in ((BASELINE, arm), (CANDIDATE, candidate))
-    )
-    if not one or not two:
-        return [fact("memory.margin", "no data", "The memory of one of the versions could not be read")]
-    ratio = two / one
-    said = (
-        f"{context} tokens at batch {batch} take {_more(ratio)} memory on {_who(candidate)} than on {_who(arm)} "
-        f"({_size(candidate, two)} against {_size(arm, one)}), margin {words.margin(margin)}"
-    )
-    outcome: Outcome = "pass" if ratio <= 1 + margin else "fail"
-    return [
-        Finding(
-            "memory.margin", outcome, said, kind="watch", effect=ratio, margin=1 + margin, baseline=one, candidate=two
-        )
-    ]
-
-
-def _more(ratio: float) -> str:
-    return f"{words.percent(ratio - 1)} more" if ratio >= 1 else f"{words.percent(1 - ratio)} less"
-
-
-def _bytes(arm: Facts, point: Facts) -> float:
-    """Over all devices, which both versions share or have the same number of; 0 where it was not read."""
-    capacity = (arm.get("watched") or {}).get("capacity") or {}
-    return sum(float(point["peak"].get(device, 0.0)) for device in capacity)
-
-
-def _size(arm: Facts, value: float) -> str:
-    if (arm.get("watched") or {}).get("preallocated"):
-        return words.percent(value)
-    return f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.4g} MiB"
 
 
 def _shares(arm: Facts, points: Sequence[Facts]) -> list[float]:
@@ -330,9 +300,3 @@ def _short(point: Facts) -> str:
 
 def _who(arm: Facts) -> str:
     return f"{arm['model']} version {arm['version']}"
-
-
-def safest(observations: Facts, name: str = CANDIDATE) -> dict[int, int | None]:
-    """The largest batch of each context that is verified to fit."""
-    cells = long_table(observations, name)
-    return {context: largest_safe(cells, context) for context in dict.fromkeys(cell.context for cell in cells)}

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from harness.judge.operations.long_fits import LongFits, limit_share, long_fits, share_of
+from harness.judge.operations.long_fits import LongFits, limit_share, long_fits, proven, share_of
+from harness.judge.operations.long_margin import taken_by_others
 from harness.judge.operations.long_table import largest_safe, long_table
 
 Facts = Mapping[str, Any]
@@ -27,7 +28,7 @@ def long_derived(observations: Facts, name: str) -> dict[str, Any]:
     at_goal = [
         share
         for point in arm["points"]
-        if point["outcome"] == "ok" and point["context"] == goal["context"] and point["batch"] == goal["batch"]
+        if proven(point) >= point["context"] == goal["context"] and point["batch"] == goal["batch"]
         and (share := share_of(arm, point)) is not None
     ]  # fmt: skip
     contexts = list(dict.fromkeys(cell.context for cell in cells))
@@ -64,19 +65,20 @@ def _estimates(arm: Facts, fits: LongFits, context: int, batch: int) -> list[dic
     bits, watched = arm["kv_bits"], arm["watched"]
     found = []
     if bits > 8:
-        found.append((f"KV cache in 8 bits instead of {bits}", _scaled(fits, context, batch, kv=8 / bits)))
+        found.append((f"KV cache in 8 bits instead of {bits}", _scaled(arm, fits, context, batch, kv=8 / bits)))
     if watched["source"] in GPUS:
         for gpus in PARALLEL:
-            share = _scaled(fits, context, batch, kv=1 / gpus, weights=1 / gpus)
+            share = _scaled(arm, fits, context, batch, kv=1 / gpus, weights=1 / gpus)
             found.append((f"tensor parallelism over {gpus} GPUs, of each", share))
     return [{"what": what, "share": share} for what, share in found]
 
 
-def _scaled(fits: LongFits, context: int, batch: int, *, kv: float, weights: float = 1.0) -> float:
-    """The expected peak of the fullest device."""
+def _scaled(arm: Facts, fits: LongFits, context: int, batch: int, *, kv: float, weights: float = 1.0) -> float:
+    """The expected peak of the fullest device. What others hold there is none of the version's weights."""
     shares = []
-    for one, capacity in fits.by_device.values():
+    for device, (one, capacity) in fits.by_device.items():
         constant, tokens = float(one.coefficients[0]), one.per_token(batch) * context
+        others = min(taken_by_others(arm, device), constant)
         rest = one.peak(context, batch) - constant - tokens
-        shares.append((constant * weights + tokens * kv + rest) / capacity)
+        shares.append((others + (constant - others) * weights + tokens * kv + rest) / capacity)
     return max(shares)

@@ -11,6 +11,12 @@ from harness.judge.statistics.memory_fit import Fit, Point, fit
 Facts = Mapping[str, Any]
 SHORT = ("out of memory", "preempted", "queued")
 """Outcomes of a point for which there was too little memory; an engine with a cache of its own preempts, or queues."""
+TOO_LONG = "too long"
+"""Of a point that was refused before it was tried, because the model takes no context of that length."""
+REACHED, SLACK = 0.98, 8
+"""Of a point's context, and tokens: an answer that had fewer (a prompt that was cut, an end that came early) proves no
+more than it had.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,14 @@ class LongFits:
     def largest(self, context: float, share: float, most: int) -> int:
         """The largest batch up to `most` whose upper bound is within that share; 0 where none is."""
         return max((batch for batch in range(1, most + 1) if self.upper(context, batch) <= share), default=0)
+
+
+def proven(point: Facts) -> int:
+    """Up to which context a point shows that it runs: what it was meant for, or what was really there; 0 of none."""
+    if point["outcome"] != "ok":
+        return 0
+    context, tokens = int(point["context"]), int(point["tokens"])
+    return context if tokens >= REACHED * context - SLACK else tokens
 
 
 def long_fits(observations: Facts, name: str) -> LongFits:

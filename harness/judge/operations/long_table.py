@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.judge.operations.long_fits import SHORT, LongFits, limit_share, long_fits, share_of
+from harness.judge.operations.long_fits import SHORT, LongFits, limit_share, long_fits, proven, share_of
 
 Facts = Mapping[str, Any]
 Answer = Literal["fits", "tight", "does not", "unverified"]
@@ -53,7 +53,7 @@ def _cell(observations: Facts, name: str, fits: LongFits, context: int, batch: i
     own = [point for point in points if point["context"] == context and point["batch"] == batch]
     if any(point["outcome"] in SHORT for point in own):
         return Cell(context, batch, "does not", True, None, foretold)
-    ran = [share for point in own if point["outcome"] == "ok" and (share := share_of(arm, point)) is not None]
+    ran = [share for point in own if proven(point) >= context and (share := share_of(arm, point)) is not None]
     if ran:
         return Cell(context, batch, "fits" if max(ran) <= limit else "tight", True, max(ran), foretold)
     if any(point["outcome"] in SHORT and point["context"] <= context and point["batch"] <= batch for point in points):
@@ -61,7 +61,7 @@ def _cell(observations: Facts, name: str, fits: LongFits, context: int, batch: i
     larger = [
         share
         for point in points
-        if point["outcome"] == "ok" and point["context"] >= context and point["batch"] >= batch
+        if proven(point) >= context and point["batch"] >= batch
         and (share := share_of(arm, point)) is not None
     ]  # fmt: skip
     if larger and min(larger) <= limit:

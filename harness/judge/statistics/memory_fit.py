@@ -1,20 +1,24 @@
 """Peak memory as a function of context and batch, and where it ends.
 
-peak = a + b * (context * batch) + c * batch + d * context + e * context^2, by least squares. The first two are always
-there: weights, and keys and values of every token. Of the others (what a sequence, one sequence's attention, or its
-square needs for a moment) those that the points call for, by the corrected Akaike criterion (Hurvich & Tsai,
-Biometrika 76, 1989); a coefficient below zero is no need of memory, so such a fit is out.
+peak = a + b * (context * batch) + c * batch + d * context + e * context^2 + f * context^2 * batch, by least squares.
+The first two are always there: weights, and keys and values of every token. Of the others (what a sequence needs, what
+one sequence's attention or its square needs for a moment, or that of all sequences at once) those that the points call
+for, by the corrected Akaike criterion (Hurvich & Tsai, Biometrika 76, 1989); a coefficient below zero is no need of
+memory, so such a fit is out.
 
-Guarantee: the upper bound holds a new isolated measurement with 99 % where the errors are normal and the form is right.
-Residuals count for at least a thousandth of the capacity: allocators and counters round, and three points on a line are
-no proof that the fourth is.
+Guarantee: the upper bound holds a new isolated measurement with 99 % where the errors are normal and the right form is
+one of these. Few points cannot tell a line from a flat curve, and beyond them that is all the difference: the bound is
+the highest of all forms whose criterion is within 10 of the best (what is beyond has "essentially no support": Burnham
+& Anderson, Model Selection and Multimodel Inference, 2002). Residuals count for at least a thousandth of the capacity:
+allocators and counters round, and three points on a line are no proof that the fourth is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -27,7 +31,9 @@ LEAST_POINTS = 8
 CONFIDENCE = 0.99
 GRAIN = 0.001
 """Of the capacity: the least that residuals count for."""
-OPTIONAL = ("batch", "context", "context squared")
+SUPPORTED = 10.0
+"""How much worse than the best a form may be by the criterion, and still be the right one."""
+OPTIONAL = ("batch", "context", "context squared", "context squared * batch")
 _FAR = 1e9
 _RELATIVE = 1e-6
 
@@ -42,7 +48,9 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """`terms`: names of the coefficients after the constant, in their order. `spread`: of a point around the fit."""
+    """`terms`: names of the coefficients after the constant, in their order. `spread`: of a point around the fit.
+    `rivals`: the other forms that may be the right one.
+    """
 
     terms: tuple[str, ...]
     coefficients: Floats
@@ -51,6 +59,7 @@ class Fit:
     covariance: Floats
     """(X'X)^-1, in the scale of `scale`."""
     scale: Floats
+    rivals: tuple[Fit, ...] = ()
 
     def peak(self, context: float, batch: int) -> float:
         """The peak to expect."""
@@ -58,11 +67,7 @@ class Fit:
 
     def upper(self, context: float, batch: int) -> float:
         """Above which a new measurement lies in 1 % of cases."""
-        return self.peak(context, batch) + self._reach(context, batch)
-
-    def lower(self, context: float, batch: int) -> float:
-        """Below which a new measurement lies in 1 % of cases."""
-        return self.peak(context, batch) - self._reach(context, batch)
+        return max(one.peak(context, batch) + one._reach(context, batch) for one in (self, *self.rivals))
 
     def per_token(self, batch: int) -> float:
         """What keys and values of one more token of context need, in all sequences."""
@@ -89,8 +94,20 @@ def fit(points: Sequence[Point], capacity: float) -> Fit | None:
     """The best form by the criterion; None where there are fewer than 8 points, or none of the forms is possible."""
     if len(points) < LEAST_POINTS:
         return None
-    found = [one for terms in _forms() if (one := _solve(points, terms, capacity)) is not None]
-    return min(found, key=lambda one: _criterion(one, len(points)), default=None)
+    found = [
+        (_criterion(one, len(points)), one)
+        for terms in _forms()
+        if (one := _solve(points, terms, capacity)) is not None
+    ]
+    if not found:
+        return None
+    least, best = min(found, key=lambda each: each[0])
+    return replace(best, rivals=tuple(one for value, one in found if one is not best and value <= least + SUPPORTED))
+
+
+@cache
+def _quantile(degrees: int) -> float:
+    return float(t_isf(1 - CONFIDENCE, degrees))
 
 
 def _forms() -> Iterator[tuple[str, ...]]:
@@ -124,7 +141,11 @@ def _criterion(one: Fit, count: int) -> float:
 
 
 def _term(name: str, context: float, batch: int) -> float:
-    return {"tokens": context * batch, "batch": float(batch), "context": context, "context squared": context**2}[name]
+    squared = context**2
+    return {
+        "tokens": context * batch, "batch": float(batch), "context": context, "context squared": squared,
+        "context squared * batch": squared * batch,
+    }[name]  # fmt: skip
 
 
 def _last(holds: Callable[[float], bool]) -> float:

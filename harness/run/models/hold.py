@@ -1,5 +1,5 @@
 """What is only lent: the journal holds what to give back, whoever dies in between. From dusk to dawn a setting of the
-dynamic batcher; while versions are measured alone, the versions that served before.
+dynamic batcher; while versions are measured alone, the versions that served before, and their config.pbtxt.
 
 `models.hold` is begun before the first change and done after the last. While it is begun and not done, `restore` and
 `recover` give back what was there before it, also where every change within it came to its end.
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
-from harness.errors import ChangedMeanwhile, WorldError
+from harness.errors import ChangedMeanwhile, UsageError, WorldError
 from harness.run.journal import Entry
 from harness.run.models.change import ModelChange
 from harness.run.models.history import CHANGE, HOLD, TUNE, Served
@@ -19,6 +20,9 @@ from harness.run.models.rules import Rules
 from harness.run.models.site import Site
 from harness.run.models.tune import Settings, Tuned, apply_settings, attempt, of_plain, plain, set_back, settings
 from harness.triton import Control
+from harness.triton.max_batch import only_resized
+
+CONFIG = "config"
 
 
 class Hold:
@@ -57,38 +61,76 @@ def held(site: Site, model: str, *, rules: Rules | None = None) -> Iterator[Hold
             raise
 
 
+class Lent:
+    """`served`: what served before, by server. `keep_config`: config.pbtxt is to stay as it is at the end."""
+
+    def __init__(self, served: Served, config: str | None) -> None:
+        self.served, self.config = served, config
+
+    def keep_config(self) -> None:
+        self.config = None
+
+
 @contextmanager
-def lent_versions(site: Site, model: str, *, rules: Rules | None = None) -> Iterator[Served]:
-    """Within it other versions may serve; at its end, however it comes, those of the beginning do again.
+def lent_versions(site: Site, model: str, *, rules: Rules | None = None) -> Iterator[Lent]:
+    """Within it other versions may serve, with another max_batch_size; at its end, however it comes, those of the
+    beginning do again, with the config.pbtxt of the beginning unless another is to be kept.
 
     Raises WorldError where they could not be given back: the hold then stays in the journal, for `restore`.
     """
     with site.changing():
-        before = site.loaded(model)
-    with site.journal.action(HOLD, model, before={"served": _lists(before)}) as seq:
+        lent = Lent(site.loaded(model), _config(site, model))
+    again = partial(_serve_again, site, model, lent, rules or Rules())
+    with site.journal.action(HOLD, model, before={"served": _lists(lent.served), CONFIG: lent.config}) as seq:
         try:
-            yield before
-            _serve_again(site, model, before, rules or Rules())
+            yield lent
+            again()
         except BaseException:
-            if left := attempt(partial(_serve_again, site, model, before, rules or Rules())):
+            if left := attempt(again):
                 raise WorldError(f"NOT PUT BACK: {left}; to finish: triton-canary models restore {model}") from None
             with site.journal.action(HOLD, model, undoes=[seq]):
                 pass
             raise
 
 
-def _serve_again(site: Site, model: str, before: Served, rules: Rules) -> None:
+def _serve_again(site: Site, model: str, lent: Lent, rules: Rules) -> None:
     """A load of our own that was cut off may go on in the server, and show only now: then it is looked again."""
     with site.changing():
         for last in (False, False, True):
             now = site.loaded(model)
             try:
-                if now != before:
-                    ModelChange(site, model, now, before, rules).run()
+                _back(site, model, now, lent, rules)
                 return
             except ChangedMeanwhile:
                 if last:
                     raise
+
+
+def _back(site: Site, model: str, now: Served, lent: Lent, rules: Rules) -> None:
+    """What somebody else wrote into config.pbtxt stays."""
+    text, before = _config(site, model), lent.config
+    if before is not None and text is not None and text != before:
+        if only_resized(text, before):
+            ModelChange(
+                site, model, now, lent.served, rules, refresh=True, config_before=text, config_after=before
+            ).run()
+            return
+        site.say(f"{_path(site, model)}: somebody else changed it meanwhile: it was left as it is")
+    if now != lent.served:
+        ModelChange(site, model, now, lent.served, rules).run()
+
+
+def _path(site: Site, model: str) -> Path | None:
+    return site.repository / model / "config.pbtxt" if site.repository else None
+
+
+def _config(site: Site, model: str) -> str | None:
+    """None where there is none, or it is not seen."""
+    path = _path(site, model)
+    try:
+        return path.read_bytes().decode() if path else None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _lists(served: Served) -> dict[str, list[int]]:
@@ -126,20 +168,24 @@ def give_back(site: Site, entry: Entry) -> list[str]:
 
 
 def _give_versions_back(site: Site, entry: Entry) -> list[str]:
-    model = entry.target
-    before = {url: tuple(versions) for url, versions in (entry.before or {})["served"].items()}
+    model, held = entry.target, entry.before or {}
+    before = {url: tuple(versions) for url, versions in held["served"].items()}
     with site.changing():
         now = site.loaded(model)
         # A server that joined since has nothing to be given back.
-        wanted = {url: before.get(url, versions) for url, versions in now.items()}
-        _serve_again(site, model, wanted, Rules())
+        lent = Lent({url: before.get(url, versions) for url, versions in now.items()}, held.get(CONFIG))
+        text = _config(site, model)
+        _serve_again(site, model, lent, Rules())
+        if lent.config is not None and site.repository is None:
+            raise UsageError(f"{model}: its config.pbtxt may have to be put back: say where it is (--repository DIR)")
         with site.journal.action(HOLD, model, undoes=[entry.seq]):
             pass
-    return [
+    said = [
         f"{url}: {', '.join(map(str, versions)) or 'no version'} again, as before the hold"
-        for url, versions in wanted.items()
+        for url, versions in lent.served.items()
         if now[url] != versions
     ]
+    return said if _config(site, model) == text else [*said, f"{_path(site, model)}: as before the hold"]
 
 
 def _give_back(site: Site, model: str, wanted: Settings, seq: int) -> list[str]:

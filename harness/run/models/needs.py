@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from harness.run.costs import Cost, placed
-from harness.run.machine import Machine
+from harness.run.machine import HOST, Machine
 from harness.triton.preallocation import Engine, engine, engine_arguments
 
 MARGIN = 0.05
@@ -58,8 +58,15 @@ class Candidate:
 
     @property
     def devices(self) -> dict[str, int]:
-        """Instances by device."""
-        return placed(self.config, self.arguments, self.machine)
+        """Instances by device. A model that is placed on the host may move itself to GPUs: where its versions were seen
+        to, it is held against those, too.
+        """
+        found = placed(self.config, self.arguments, self.machine)
+        if set(found) != {HOST}:
+            return found
+        seen = [device for cost in self.costs for device in cost.amounts]
+        seen += [device for version in self.serving for device in self.machine.held.get(f"{self.model}/{version}", {})]
+        return {**found, **{device: found[HOST] for device in seen if device != HOST}}
 
     def need(self, device: str) -> Need | None:
         """None where there is no evidence at all."""

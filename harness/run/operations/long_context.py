@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from harness.embedded import EmbeddedServer, reference_build
 from harness.errors import LoadFailed, UnsafeChange, UsageError
-from harness.judge import SHORT, LongFits, limit_share, long_derived, long_fits
+from harness.failures import kind_of
+from harness.judge import SHORT, TOO_LONG, LongFits, judge_operation, limit_share, long_derived, long_fits, proven
 from harness.recording import seal, stream_path
 from harness.run.models import Rules, lent_versions, load, max_batch, set_max_batch, unload
 from harness.run.operations.course import Course, Place
 from harness.run.operations.long_points import Asker
 from harness.run.operations.long_watch import Readings, choose, reading
 from harness.run.operations.memory import plain
-from harness.run.strays import POLL_S, WINDOW_S
+from harness.run.strays import POLL_S, WINDOW_S, StrayCount, counted
 from harness.scenario import RAMP, LongArm, LongContext, PlaceConfig
 from harness.telemetry import Sampler, gpus, sources
 
@@ -24,7 +26,11 @@ MOST_TRIES = 10
 FAR = 2.0
 """An edge beyond so many times the goal's context is not looked for."""
 RULES = Rules(versioned_clients=True, dependents=False)
-"""That nobody asks was seen before the first change."""
+"""That nobody asks was seen before the first change, and is looked at before each further one."""
+AGAIN = replace(RULES, unfit=True)
+"""A version that was loaded here alone before fits, whatever an engine keeps of the memory of the last one."""
+SETTLE_S = 5.0
+"""Processes of an engine may end, and give their memory back, a moment after Triton says that it has gone."""
 
 
 def observe(course: Course) -> None:
@@ -36,17 +42,23 @@ def observe(course: Course) -> None:
         goal={"context": goal.context, "batch": goal.batch}, contexts=list(scenario.contexts),
         batches=list(scenario.batches), ramp=list(RAMP), repeats=scenario.repeats, max_tokens=scenario.max_tokens,
         limits={"memory": plain(limits.memory), "margin": limits.margin, "edge": limits.edge}, every_s=EVERY_S,
+        gpu_every_s=GPU_S,
         on_oom=scenario.on_oom is not None, arms={}, action=None, notes=[],
     )  # fmt: skip
     place = _open(course, scenario)
     place.site.say = lambda _: None  # versions come and go dozens of times, and none of it is news
     models = tuple(dict.fromkeys(arm.model for arm in scenario.arms.values()))
+    if len(place.site.servers) > 1:
+        raise UsageError(
+            f"{scenario.target.url} stands for {len(place.site.servers)} servers: the one that is asked has to be the "
+            "one whose memory is read: name one"
+        )
     if place.server is None:
         _nobody_asks(course, place, models)
     t0_ns = time.monotonic_ns()
     with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(lent_versions(place.site, model, rules=RULES))
+        lent = {model: stack.enter_context(lent_versions(place.site, model, rules=RULES)) for model in models}
+        stack.callback(setattr, place.site, "say", course.say)
         sampler = _sampler(course, scenario, place.server, t0_ns)
         sampler.start()
         stack.callback(seal, course.folder.path)
@@ -55,10 +67,13 @@ def observe(course: Course) -> None:
         for name, arm in scenario.arms.items():
             measured = _Arm(course, scenario, place, name, arm, models, readings)
             if measured.run():
-                if name == "candidate":
-                    measured.act()
+                if name == "candidate" and measured.act():
+                    lent[arm.model].keep_config()
                 course.note(derived={**course.facts.get("derived", {}), name: long_derived(course.facts, name)})
+            measured.nobody_else()
         course.facts["notes"] += list(sampler.notes)
+    if course.facts["action"] and not course.facts["action"].get("kept"):
+        course.facts["action"]["put_back"] = True
     course.note(after={model: place.ready(model) for model in models})
 
 
@@ -72,6 +87,7 @@ class _Arm:
         self._course, self._scenario, self._place = course, scenario, place
         self._name, self._arm, self._models, self._readings = name, arm, models, readings
         self._asker: Asker | None = None
+        self._strays: StrayCount | None = None
         self._facts: dict[str, Any] = {
             "model": arm.model, "version": arm.version, "kv_bits": arm.kv_bits, "points": [], "load_error": "",
         }  # fmt: skip
@@ -89,46 +105,64 @@ class _Arm:
         batch, most = self._scenario.goal.batch, self._asker.max_batch
         if 0 < most < max(batch, *self._scenario.batches):
             raise UsageError(f"{self._arm.model}: max_batch_size is {most}, and a batch of more was asked for")
+        shortest = min(self._scenario.contexts[0], round(RAMP[0] * self._scenario.goal.context))
+        if not self._asker.holds(shortest):
+            raise UsageError(
+                f"{self._arm.model}: {shortest} tokens have no room for a word beside its template and "
+                f"{self._scenario.max_tokens} tokens of answer: longer `contexts`, and a longer goal"
+            )
         self._ladder()
         self._climb("ramp", batch)
         if self._name == "candidate" and self._scenario.limits.edge:
             self._edge(batch)
         return True
 
-    def act(self) -> None:
-        """Where the goal ran out of memory, the largest batch that fits, if that was asked for."""
+    def act(self) -> bool:
+        """Where the goal ran out of memory, the largest batch that fits, if that was asked for.
+
+        Whether it is to stay: a smaller batch is of no use to a version that is not promoted with it.
+        """
         goal = self._scenario.goal
         short = any(
             point["outcome"] == "out of memory" and point["batch"] == goal.batch and point["context"] <= goal.context
             for point in self._facts["points"]
         )
         if not short or self._scenario.on_oom is None:
-            return
+            return False
         assert self._asker is not None
         if self._asker.max_batch < 1:
             self._course.note(action={"refused": f"{self._arm.model} forms its batches itself: max_batch_size is 0"})
-            return
+            return False
         before, model = self._asker.max_batch, self._arm.model
         tried: list[int] = []
         self._course.note(action={"before": before, "goal": goal.batch, "tried": tried, "to": None, "put_back": False})
         action = self._course.facts["action"]
         while (size := self._next_batch(tried[-1] if tried else goal.batch)) and action["to"] is None:
             self._course.say(f"{model}: max_batch_size {tried[-1] if tried else before} -> {size}")
-            with self._course.journal.action("max_batch", f"{self._place.control.url}/{model}", wanted=size):
-                set_max_batch(self._place.site, model, size, rules=RULES)
+            try:
+                with self._course.journal.action("max_batch", f"{self._place.control.url}/{model}", wanted=size):
+                    set_max_batch(self._place.site, model, size, rules=AGAIN)
+            except UsageError as error:  # nothing was changed
+                self._course.note(action={"refused": str(error)})
+                return False
             tried.append(size)
-            points = self._climb("reduced", size)
-            if points and all(point["outcome"] == "ok" for point in points):
+            if self._holds(self._climb("reduced", size)):
                 action |= {
                     "to": size,
                     "refuses_more": self._asker.refused(size + 1),
                     "reads": max_batch(self._place.site, model, self._version),
                 }
             self._course.save()
-        if action["to"] is None and tried:
-            set_max_batch(self._place.site, model, before, rules=RULES)
-            action["put_back"] = True
-            self._course.save()
+        action["kept"] = judge_operation({**self._course.facts, "finished": True}).verdict == "promote"
+        return bool(action["kept"])
+
+    def _holds(self, points: list[dict[str, Any]]) -> bool:
+        """Whether the goal, and what is beyond it as far as the model takes it, was answered each time."""
+        goal = self._scenario.goal.context
+        return bool(points) and all(
+            proven(point) >= point["context"] or (point["outcome"] == TOO_LONG and point["context"] > goal)
+            for point in points
+        )
 
     @property
     def _version(self) -> int:
@@ -169,6 +203,7 @@ class _Arm:
 
     def _edge(self, batch: int) -> None:
         """From where it is foretold, halving what lies between the last that answered and the first that did not."""
+        assert self._asker is not None
         within, goal = self._scenario.limits.edge, self._scenario.goal.context
         for _ in range(MOST_TRIES):
             ok, bad = self._bracket(batch)
@@ -176,7 +211,7 @@ class _Arm:
             foretold = fits.edge(batch) if fits.known else (bad or 2 * goal)
             if bad is not None and ok and bad / ok - 1 <= within:
                 return
-            if bad is None and ok >= FAR * goal:
+            if bad is None and (ok >= FAR * goal or self._takes_no_more(batch)):
                 return
             low, high = foretold * (1 - within / 2), foretold * (1 + within / 2)
             if bad is None:
@@ -188,7 +223,7 @@ class _Arm:
                 context = high
             else:
                 context = (ok + bad) / 2
-            if round(context) in (round(ok), round(bad or 0)) or context <= self._scenario.max_tokens + 1:
+            if round(context) in (round(ok), round(bad or 0)) or not self._asker.holds(round(context)):
                 return
             self._fresh()
             point = self._point("edge", round(context), batch)
@@ -201,6 +236,9 @@ class _Arm:
         ok = [point["tokens"] for point in mine if point["outcome"] == "ok"]
         bad = [point["tokens"] for point in mine if point["outcome"] in SHORT]
         return max(ok, default=0), min(bad, default=None)
+
+    def _takes_no_more(self, batch: int) -> bool:
+        return any(point["outcome"] == TOO_LONG and point["batch"] == batch for point in self._facts["points"])
 
     def _beyond(self, context: int, batch: int) -> bool:
         """Whether less than this ran out of memory already."""
@@ -220,26 +258,58 @@ class _Arm:
 
     def _fresh(self) -> None:
         """A new instance, alone. The first one tells what is watched, and how long texts have to be."""
+        self.nobody_else()
         site = self._place.site
         with site.changing():
             for model in self._models:
                 if any(site.loaded(model).values()):
                     unload(site, model, everything=True, rules=RULES)
             before = self._readings.moment() if self._asker is None else None
-            load(site, self._arm.model, [self._version], exactly=True, rules=RULES)
+            self._load()
         info = self._place.control.metadata(self._arm.model, self._version)
         if self._asker is not None:
             self._asker.info = info
+            self._watch_strays(self._asker)
             return
         assert before is not None
         self._asker = Asker(self._place, self._scenario, self._arm, info, self._readings)
+        self._watch_strays(self._asker)
         lengths = self._asker.learn()
-        watched = choose(before, self._readings.moment(), f"{self._arm.model}/{self._version}")
+        watched = choose(
+            before, self._readings.moment(), f"{self._arm.model}/{self._version}", self._asker.server_pid
+        )  # fmt: skip
         self._asker.watched = watched
         self._facts |= {
             "lengths": lengths, "watched": watched.facts() if watched else None, "max_batch_size": info.max_batch_size,
         }  # fmt: skip
         self._course.save()
+
+    def _load(self) -> None:
+        """Once more after a moment, where it did not fit beside what the last one had not given back yet."""
+        rules = RULES if self._asker is None else AGAIN
+        for last in (False, True):
+            try:
+                load(self._place.site, self._arm.model, [self._version], exactly=True, rules=rules)
+                return
+            except (LoadFailed, UnsafeChange) as error:
+                if last or (isinstance(error, LoadFailed) and kind_of(str(error)) != "out of memory"):
+                    raise
+                time.sleep(SETTLE_S)
+
+    def _watch_strays(self, asker: Asker) -> None:
+        """From now on, until the version is taken away."""
+        if self._place.server is None:
+            control, notes = self._place.control, self._course.facts["notes"]
+            self._strays = counted(control, self._arm.model, self._version, lambda: asker.sent, notes.append)
+
+    def nobody_else(self) -> None:
+        """Raises UnsafeChange where others ask the version that is measured: it is about to be taken away."""
+        strays, self._strays = self._strays, None
+        if strays is not None and (seen := strays.look()):
+            raise UnsafeChange(
+                f"{seen} requests of somebody else reached {self._arm.model} version {self._version} on "
+                f"{self._place.control.url}: versions are measured alone, on a server that nobody else asks"
+            )
 
 
 def _open(course: Course, scenario: LongContext) -> Place:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import CanaryError
+from harness.errors import CanaryError, Unreachable
 from harness.failures import kind_of
+from harness.judge import TOO_LONG
 from harness.run.operations.course import Place
-from harness.run.operations.long_prompts import Lengths, counts, measured
-from harness.run.operations.long_watch import Readings, Watched, grown, highest
+from harness.run.operations.long_prompts import OUTPUTS, Lengths, counts, measured
+from harness.run.operations.long_watch import Readings, Watched, grown, highest, of_devices, polls
 from harness.run.signals import Interrupted
 from harness.scenario import LongArm, LongContext, Writer
 from harness.telemetry import HighWater
@@ -24,6 +27,11 @@ RECOVERY_S = 60.0
 """How long an instance that ran out of memory has until it answers again."""
 FULL = 0.95
 """Of the blocks of a KV cache: requests that wait below it wait for something else."""
+_LENGTH = re.compile(
+    r"(?i)\b(?:exceeds?|exceeding|longer than|larger than|more than)\b[^.;]{0,60}\b(?:context|model length|input length"
+    r"|max_model_len|max_seq_len|max_input_len)\b|\bmaximum context length\b"
+)
+"""How models refuse what is longer than they take: the embedded one, vLLM, TensorRT-LLM."""
 Facts = dict[str, Any]
 
 
@@ -35,9 +43,11 @@ class Asker:
         self.info = info
         self._lengths: Lengths | None = None
         self._asked = 0
+        self.sent = 0
+        """Requests that were begun, also those that failed."""
         self.watched: Watched | None = None
-        pid = scenario.target.server_pid if place.server is None else place.server.pid
-        self._instance = (pid, f"{arm.model}/{arm.version}")
+        self.server_pid = scenario.target.server_pid if place.server is None else place.server.pid
+        self._instance = (self.server_pid, f"{arm.model}/{arm.version}")
 
     @property
     def max_batch(self) -> int:
@@ -49,6 +59,11 @@ class Asker:
             self._lengths = measured(lambda texts: self._ask(self._place.control, texts), self._writer())
         found = self._lengths
         return {"added": found.added, "per_word": found.per_word, "counted": found.counted}
+
+    def holds(self, context: int) -> bool:
+        """Whether there is room for a word beside the template and the answer."""
+        assert self._lengths is not None
+        return self._lengths.words(context - self._scenario.max_tokens) >= 1
 
     def point(self, phase: str, context: int, batch: int, repeat: int = 0) -> Facts:
         """The facts of one. `context`: tokens of prompt and answer together, as the server counts where it does.
@@ -64,10 +79,12 @@ class Asker:
         seconds = time.monotonic() - began
         source = self.watched.source if self.watched else ""
         table = self._readings.between(begin_ns, self._readings.now_ns(), source)
-        told = [length for answer in answers for length in counts(answer)]
+        told = [length for answer in answers for length in self._lengths_of(answer)]
+        if prompts := [length for answer in answers for length in counts(answer)]:
+            self._lengths = self._lengths.corrected(context - self._scenario.max_tokens, max(prompts))
         facts: Facts = {
             "phase": phase, "repeat": repeat, "context": context, "batch": batch, "seconds": round(seconds, 3),
-            "tokens": max(told) + self._scenario.max_tokens if told else context,
+            "tokens": min(told, default=context),
             "outcome": _worst(failures), "error": failures[0][1] if failures else "", "peak": {}, "polls": 0,
         }  # fmt: skip
         if self.watched is not None:
@@ -78,9 +95,9 @@ class Asker:
                 device = self._instance[1]
                 facts["peak"][device] = max(top, facts["peak"].get(device, 0.0))
                 facts["high_water"] = True
-            facts["polls"] = len(set(table["t_ns"].to_pylist()))
+            facts["polls"] = polls(table, watched.source, watched.metric)
             if watched.preallocated and not failures:
-                facts["outcome"] = crowded(table, watched.source)
+                facts["outcome"] = crowded(of_devices(table, watched.capacity), watched.source)
         if failures:
             facts["recovered_s"] = self._recovered()
         return facts
@@ -106,30 +123,35 @@ class Asker:
         self._asked += 1
         return Writer(self._scenario.seed * 100_003 + self._asked)
 
+    def _lengths_of(self, answer: Answer) -> list[int]:
+        """Tokens of each sequence, prompt and answer; of an answer whose length is not told, its first one."""
+        prompts, most = counts(answer), self._scenario.max_tokens
+        made = counts(answer, OUTPUTS) or [1] * len(prompts)
+        if self.info.decoupled and prompts:
+            # Of each piece of the stream, or of all up to it.
+            prompts, made = [max(prompts)], [sum(made) if sum(made) <= most else min(max(made), most)]
+        return [prompt + each for prompt, each in zip(prompts, made, strict=False)]
+
     def _together(self, texts: Sequence[str]) -> tuple[list[Answer], list[tuple[str, str]]]:
-        """The answers, and the kind and words of each failure."""
+        """The answers, and the kind and words of each failure. What interrupts it does not wait for them."""
         parts = [texts] if len(texts) <= max(self.max_batch, 1) else [[text] for text in texts]
         answers: list[Answer] = []
         failures: list[tuple[str, str]] = []
-        with ThreadPoolExecutor(len(parts)) as pool:
-            running = [pool.submit(self._apart, part, len(parts) > 1) for part in parts]
+        pool, controls = ThreadPoolExecutor(len(parts)), [self._place.again() for _ in parts]
+        try:
+            running = [pool.submit(self._ask, *each) for each in zip(controls, parts, strict=True)]
             for future in running:
                 try:
                     answers.append(future.result())
                 except Interrupted:
                     raise
                 except CanaryError as error:
-                    failures.append((kind_of(str(error)), str(error)))
-        return answers, failures
-
-    def _apart(self, texts: Sequence[str], several: bool) -> Answer:
-        if not several:
-            return self._ask(self._place.control, texts)
-        control = self._place.again()
-        try:
-            return self._ask(control, texts)
+                    failures.append((_kind(error), str(error)))
         finally:
-            control.close()
+            for control in controls:
+                control.close()
+            pool.shutdown(wait=False, cancel_futures=True)
+        return answers, failures
 
     def _ask(self, control: Control, texts: Sequence[str], rows: int | None = None) -> Answer:
         rows = rows or len(texts)
@@ -138,7 +160,10 @@ class Asker:
             "max_tokens": [self._scenario.max_tokens] * rows,
             "stream": [self.info.decoupled],
             "return_num_input_tokens": [True],
+            "return_num_output_tokens": [True],
+            "sampling_parameters": [json.dumps({"max_tokens": self._scenario.max_tokens, "ignore_eos": True})] * rows,
         }
+        self.sent += 1
         tensors = [
             _tensor(spec, self.max_batch, values[spec.name], rows) for spec in self.info.inputs if spec.name in values
         ]
@@ -182,6 +207,19 @@ def _tensor(spec: TensorSpec, max_batch: int, values: list[Any], rows: int) -> T
     if max_batch > 0:
         return Tensor(spec.name, spec.datatype, (rows, *shape[1:]), encode(spec.datatype, (values * rows)[:rows]))
     return Tensor(spec.name, spec.datatype, shape, encode(spec.datatype, values[:1]))
+
+
+def _kind(error: CanaryError) -> str:
+    """Our own patience has words of its own, which no program's are."""
+    said = str(error)
+    kind: str = kind_of(said)
+    if kind != "other":
+        return kind
+    if isinstance(error, Unreachable):
+        return "server died"
+    if isinstance(error, Refused) and error.unfinished:
+        return "time-out"
+    return TOO_LONG if _LENGTH.search(said) else kind
 
 
 def _worst(failures: Sequence[tuple[str, str]]) -> str:

@@ -7,7 +7,7 @@ prompt is what is recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.scenario import Writer
 from harness.tensors import decode
@@ -15,8 +15,9 @@ from harness.triton import Answer
 
 FEW, MORE = 32, 160
 """Words of the two questions."""
-COUNTS = ("input_tokens", "num_input_tokens")
-"""The outputs in which servers tell the length of a prompt."""
+MOST_OFF = 0.2
+COUNTS, OUTPUTS = ("input_tokens", "num_input_tokens"), ("output_tokens", "num_output_tokens")
+"""The outputs in which servers tell the length of a prompt, and of an answer."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,15 @@ class Lengths:
     def words(self, tokens: int) -> int:
         """How many make that many tokens; below 1 where the template alone has more."""
         return round((tokens - self.added) / self.per_word)
+
+    def corrected(self, wanted: int, found: int) -> Lengths:
+        """By a prompt that was to have `wanted` tokens and had `found`: a long one tells more of a word's length. One
+        that was cut by the server tells nothing.
+        """
+        words = self.words(wanted)
+        if not self.counted or words <= MORE or abs(found - wanted) > MOST_OFF * wanted:
+            return self
+        return replace(self, per_word=(found - self.added) / words)
 
     def texts(self, writer: Writer, tokens: int, count: int) -> list[str]:
         """`count` different texts of that length."""
@@ -45,9 +55,9 @@ def measured(ask: Callable[[Sequence[str]], Answer], writer: Writer) -> Lengths:
     return Lengths(few[0] - per_word * FEW, per_word, counted=True)
 
 
-def counts(answer: Answer) -> list[int]:
-    """The length of each prompt of a batch, as the server counts; [] where it does not tell."""
-    for name in COUNTS:
+def counts(answer: Answer, names: Sequence[str] = COUNTS) -> list[int]:
+    """The length of each prompt (or answer) of a batch, as the server counts; [] where it does not tell."""
+    for name in names:
         if (found := answer.output(name)) is not None:
             return [int(number) for number in decode(found.datatype, found.raw)]
     return []

@@ -6,10 +6,11 @@ nothing more; the GPUs; an instance with a hard limit of its own; the instance, 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.recording import PartsTail
+from harness.telemetry import memory_room
 
 PATIENCE_S = 10.0
 MOMENT_S = 1.5
@@ -30,18 +32,22 @@ ENGINES, GPUS = ("vllm", "trtllm"), ("nvml", "dcgm", "triton")
 
 @dataclass(frozen=True)
 class Watched:
-    """`capacity` of each device, in the unit of `metric`. `what`: in words, for the report."""
+    """`capacity` of each device, in the unit of `metric`; `others`: what was in use there before it was loaded, which
+    is not its own. `what`: in words, for the report; `of`: what the capacity is that of.
+    """
 
     what: str
+    of: str
     source: str
     metric: str
     capacity: Mapping[str, float]
     preallocated: bool = False
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         return {
-            "what": self.what, "source": self.source, "metric": self.metric, "capacity": dict(self.capacity),
-            "preallocated": self.preallocated,
+            "what": self.what, "of": self.of, "source": self.source, "metric": self.metric,
+            "capacity": dict(self.capacity), "preallocated": self.preallocated, "others": dict(self.others),
         }  # fmt: skip
 
 
@@ -49,7 +55,8 @@ class Readings:
     """The readings of the run, as they are written. Times are on their clock, in ns."""
 
     def __init__(self, folder: Path, t0_ns: int, every_s: float) -> None:
-        self._tail, self._t0_ns, self.every_s = PartsTail(folder, "readings"), t0_ns, every_s
+        self._tail, self._t0_ns, self.every_s = PartsTail(folder, "readings", keep=False), t0_ns, every_s
+        self._recent: list[pa.Table] = [self._tail.table]
 
     def now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
@@ -58,11 +65,17 @@ class Readings:
         self._tail.close()
 
     def between(self, begin_ns: int, end_ns: int, source: str = "") -> pa.Table:
-        """Once `source` (any without one) was read at a later moment, so that nothing is missing; or patience ends."""
+        """Once `source` (any without one) was read at a later moment, so that nothing is missing; or patience ends.
+
+        What is older than `begin_ns` is let go: hours of several GPUs are more than fits. Later calls begin later.
+        """
         deadline = time.monotonic() + PATIENCE_S
+        empty, *kept = self._recent
+        self._recent = [empty, *(piece for piece in kept if pc.max(piece["t_ns"]).as_py() >= begin_ns)]
         while True:
-            self._tail.poll()
-            table = self._tail.table
+            if (fresh := self._tail.poll()).num_rows:
+                self._recent.append(fresh)
+            table = pa.concat_tables(self._recent)
             late = table.filter(pc.equal(table["source"], source)) if source else table
             if (late.num_rows and pc.max(late["t_ns"]).as_py() > end_ns) or time.monotonic() > deadline:
                 return table.filter(
@@ -86,20 +99,29 @@ def reading(folder: Path, t0_ns: int, every_s: float) -> Iterator[Readings]:
         found.close()
 
 
-def choose(before: pa.Table, loaded: pa.Table, instance: str) -> Watched | None:
+def choose(before: pa.Table, loaded: pa.Table, instance: str, server_pid: int | None = None) -> Watched | None:
     """By readings `before` and after a version, called `instance` (`model/version`), was `loaded`. None: of nothing."""
     for source in ENGINES:
-        if caches := highest(loaded, source, "kv_cache.usage"):
+        there, then = (highest(table, source, "kv_cache.usage") for table in (loaded, before))
+        # Engines of other models may be on the page, too; an ensemble's engine has another name than the ensemble.
+        if caches := [name for name in there if name == instance] or [name for name in there if name not in then]:
             one = dict.fromkeys(caches, 1.0)
-            return Watched("the engine's KV cache, taken when it was loaded", source, "kv_cache.usage", one, True)
+            return Watched(
+                "the engine's KV cache, taken when it was loaded", "its KV cache", source, "kv_cache.usage", one, True
+            )
     for source in GPUS:
         if totals := highest(loaded, source, "gpu.memory.total"):
-            return Watched("GPU memory", source, "gpu.memory.used", _gpus(before, loaded, source, totals))
+            capacity, then = _gpus(before, loaded, source, totals), highest(before, source, "gpu.memory.used")
+            others = {gpu: then[gpu] for gpu in capacity if gpu in then}
+            return Watched("GPU memory", "GPU memory", source, "gpu.memory.used", capacity, others=others)
     if limits := highest(loaded, "process", "memory.limit", instance):
-        return Watched("what the instance has allocated, within its hard limit", "process", "memory.data", limits)
+        what = "what the instance has allocated, within its hard limit"
+        return Watched(what, "the instance's hard limit", "process", "memory.data", limits)
     if highest(loaded, "process", "memory.rss", instance):
-        total = {instance: float(psutil.virtual_memory().total)}
-        return Watched("resident memory of the instance, within that of this machine", "process", "memory.rss", total)
+        room = memory_room(server_pid) if server_pid is not None else None
+        total = {instance: min(float(psutil.virtual_memory().total), room.limit if room else math.inf)}
+        what = "resident memory of the instance, within that of this machine"
+        return Watched(what, "this machine's memory", "process", "memory.rss", total)
     return None
 
 
@@ -120,6 +142,16 @@ def highest(table: pa.Table, source: str, metric: str, device: str = "") -> dict
         if device in ("", name):
             found[name] = max(value, found.get(name, value))
     return found
+
+
+def of_devices(table: pa.Table, devices: Iterable[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["device"], pa.array(list(devices), pa.string())))
+
+
+def polls(table: pa.Table, source: str, metric: str) -> int:
+    """At how many moments it was read."""
+    rows = table.filter(pc.and_(pc.equal(table["source"], source), pc.equal(table["metric"], metric)))
+    return len(pc.unique(rows["t_ns"]))
 
 
 def grown(table: pa.Table, source: str, metric: str) -> float:

@@ -62,7 +62,8 @@ class OnOom(Section):
     """What is done where the goal's batch runs out of memory."""
 
     reduce: Literal["max_batch_size"] = Field(
-        "max_batch_size", description="config.pbtxt gets the largest batch that fits; it is loaded again and verified"
+        "max_batch_size",
+        description="config.pbtxt, of all versions, gets the largest batch that fits; loaded again and verified",
     )
 
 
@@ -108,6 +109,8 @@ class LongContext(Operation):
                 raise Wrong("it is loaded alone: say which version", name)
             if arm.api != "kserve":
                 raise Wrong("batches are asked by the v2 protocol: kserve", name, "api")
+        if self.limits.margin is not None and self.baseline is None:
+            raise Wrong("there is no baseline to hold it against", "limits", "margin")
         if self.baseline and (self.baseline.model, self.baseline.version) == (
             self.candidate.model, self.candidate.version,
         ):  # fmt: skip
@@ -129,7 +132,10 @@ class LongContext(Operation):
         points = len(self.contexts) * len(self.batches)
         climbed = ", ".join(format_percent(share) for share in RAMP)
         edge = f"look for the context at which memory ends, down to {format_percent(limits.edge)}"
-        acted = "on OOM: reduce max_batch_size to what fits, load it again, verify it"
+        acted = (
+            f"on OOM: reduce max_batch_size of {self.candidate.model}, of all its versions, to what fits, load it "
+            "again, verify it; put it back unless it is promoted"
+        )
         return (
             "start a Triton" if self.embedded else f"see what serves on {self.target.url}, and that nobody asks it",
             *(

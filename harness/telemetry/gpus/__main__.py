@@ -11,6 +11,7 @@ time there is something to tell, and last {"polls", "missed", "failure"}. Withou
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -35,42 +36,61 @@ SWITCH_S = 0.0005
 
 
 def main(task: dict[str, Any], parent: int) -> None:
-    nvml = Nvml(apart=True)
-    if (why := nvml.missing()) is not None:
-        say({"note": why})
-        return
-    sys.setswitchinterval(SWITCH_S)
-    interval_s = task["interval_s"]
-    prepare()
-    nvml.read()  # what each card lacks is found out before anything has to be in time
+    nvml, interval_s = Nvml(apart=True), task["interval_s"]
     often = interval_s * OFTEN < 1
     sampler = Sampler(
         [nvml], Path(task["path"]), task["t0_ns"], interval_s,
         flush_s=FLUSH_S if often else 0.0,
         wait=nap if often else None,
     )  # fmt: skip
-    try:
-        sampler.start()
-    except RecordingError as error:
-        say({"polls": 0, "missed": 0, "failure": str(error)})
-        return
-    watch(parent, nvml, sampler)
-    stopping = threading.Thread(target=stop, args=(sampler,), daemon=True)
+    beginning = Beginning(nvml, sampler)
+    beginning.start()
+    watch(parent, nvml, sampler, beginning)
+    stopping = threading.Thread(target=stop, args=(beginning, sampler), daemon=True)
     stopping.start()
     stopping.join(END_S)
+    if beginning.missing:
+        say({"note": beginning.missing})
+        return
     if stopping.is_alive():
         say({"note": f"NVML: the driver had not answered for {END_S:.0f} s when the run ended"})
-    say({"polls": sampler.polls, "missed": sampler.missed, "failure": str(sampler.failure or "")})
+    failure = str(sampler.failure or beginning.failure)
+    say({"polls": sampler.polls, "missed": sampler.missed, "failure": failure})
 
 
-def watch(parent: int, nvml: Nvml, sampler: Sampler) -> None:
-    """Until the parent has closed the pipe or is gone, or the recording has failed; tells what there is to tell."""
+class Beginning(threading.Thread):
+    """Opens NVML, which may take the driver long, and starts the sampler. `missing`: why there is nothing to read;
+    `failure`: why it cannot be recorded.
+    """
+
+    def __init__(self, nvml: Nvml, sampler: Sampler) -> None:
+        super().__init__(name="begin", daemon=True)
+        self._nvml, self._sampler = nvml, sampler
+        self.missing = self.failure = ""
+
+    def run(self) -> None:
+        if (why := self._nvml.missing()) is not None:
+            self.missing = why
+            return
+        prepare()
+        with contextlib.suppress(Exception):  # the sampler asks again, and tells
+            self._nvml.read()  # what each card lacks is found out before anything has to be in time
+        sys.setswitchinterval(SWITCH_S)
+        gc.freeze()  # what is there by now stays: nobody looks through it any more
+        try:
+            self._sampler.start()
+        except RecordingError as error:
+            self.failure = str(error)
+
+
+def watch(parent: int, nvml: Nvml, sampler: Sampler, beginning: Beginning) -> None:
+    """Until the parent has closed the pipe or is gone, or there is nothing to record; tells what there is to tell."""
     ends = select.poll()
     ends.register(0, select.POLLIN | select.POLLHUP)
     with contextlib.suppress(OSError):  # gone already: then stdin is at its end, too
         ends.register(os.pidfd_open(parent), select.POLLIN)
     told, started = set[str](), False
-    while os.getppid() == parent and sampler.failure is None:
+    while os.getppid() == parent and not (sampler.failure or beginning.failure or beginning.missing):
         ended = ends.poll(LOOK_MS if started else LOOK_MS / 50)
         if sampler.polls and not started:
             started = True
@@ -89,7 +109,8 @@ def nap(seconds: float) -> bool:
     return False
 
 
-def stop(sampler: Sampler) -> None:
+def stop(beginning: Beginning, sampler: Sampler) -> None:
+    beginning.join()
     with contextlib.suppress(RecordingError):  # it is told as the sampler's failure
         sampler.stop()
 

@@ -70,14 +70,19 @@ class GpuReader:
         if why is not None:
             self._notes.append(why)
             return
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.telemetry.gpus"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=self._hold,
-            start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
-        )
+        try:
+            self._process = subprocess.Popen(
+                # -P: not what the working directory calls `harness`
+                [sys.executable, "-P", "-m", "harness.telemetry.gpus"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=self._hold,
+                start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
+            )
+        except OSError as error:
+            self._notes.append(f"no process to read the GPUs could be started: {error.strerror or error}")
+            return
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(self._task).encode() + b"\n")
@@ -99,10 +104,11 @@ class GpuReader:
         try:
             process.wait(END_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
             self._notes.append(f"the process that reads the GPUs had to be killed: it did not end in {END_S:.0f} s")
-        self._listener.join()
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is in the driver's hands then, and dies later
+                process.wait(END_S)
+        self._listener.join(END_S)
         if failure := self._last.get("failure"):
             raise RecordingError(failure)
 
@@ -114,6 +120,8 @@ class GpuReader:
                 try:
                     message = json.loads(line)
                 except ValueError:
+                    message = None
+                if not isinstance(message, dict):
                     self._words = line.decode(errors="replace").strip()  # of an error that nobody expected
                     continue
                 if "note" in message:

@@ -29,10 +29,9 @@ class Card:
         self.instances: tuple[Card, ...] = ()
         self.retry_s = 0.0
         """When a lost card is asked again."""
-        self.memo: dict[str, Any] = {}
-        """What a way asks once and keeps."""
         self._ways: dict[str, int] = {}
-        self._found: list[Way] | None = None
+        self.frame: Any = None
+        """See `fast.frame_of`."""
 
     def ask(self, question: Question) -> Any:
         """The answer; None where the card lacks it, which is asked once. Raises NVMLError: it did not answer now."""
@@ -47,26 +46,10 @@ class Card:
             self._ways[question.name] = number
         return None
 
-    def ways(self, questions: tuple[Question, ...]) -> list[Way]:
-        """Those of `questions` (the same at every call) that it answers: what is asked often is found out once."""
-        if self._found is not None:
-            return self._found
-        found, sure = [], True
-        for question in questions:
-            try:
-                lacking = self.ask(question) is None
-            except self.nvml.NVMLError:
-                lacking = sure = False
-            if not lacking:
-                found.append(question.ways[self._ways.get(question.name, 0)])
-        self._found = found if sure else None
-        return found
-
     def forget(self) -> None:
         """What it lacks: a card that answers nothing looks like one that lacks everything."""
         self._ways.clear()
-        self.memo.clear()
-        self._found = None
+        self.frame = None
 
     @property
     def address(self) -> int | None:

@@ -65,12 +65,12 @@ class Cards:
                 call(self.nvml, "nvmlShutdown")
 
     def note_lost(self, card: Card) -> None:
-        self._note(f"NVML: {card.name} is lost: {card.lost}")
+        self.note(f"NVML: {card.name} is lost: {card.lost}")
 
     def note_back(self, card: Card, since: str = "") -> None:
-        self._note(f"NVML: {card.name} answers again{since}")
+        self.note(f"NVML: {card.name} answers again{since}")
 
-    def _note(self, line: str) -> None:
+    def note(self, line: str) -> None:
         if line not in self.notes:
             self.notes.append(line)
 

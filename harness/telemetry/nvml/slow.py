@@ -54,7 +54,10 @@ class Slow:
 
     def _run(self) -> None:
         while not self._stopping.wait(max(0.0, self._due_s - self._clock())):
-            self._round()
+            try:
+                self._round()
+            except Exception as error:  # noqa: BLE001 - nobody would miss a thread that ended
+                self._cards.note(f"NVML: {type(error).__name__}: {error}")
 
     def _round(self) -> None:
         late = (self._clock() - self._due_s) // self._every_s

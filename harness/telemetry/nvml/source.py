@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from itertools import chain
 from typing import Any
 
 from harness.telemetry.nvml import about
 from harness.telemetry.nvml.card import Card
 from harness.telemetry.nvml.cards import Cards
 from harness.telemetry.nvml.events import Events
-from harness.telemetry.nvml.fields import FAST, REASONS, Fields, throttled
+from harness.telemetry.nvml.fast import NAME, frame_of
 from harness.telemetry.nvml.library import LACKING, LOST
 from harness.telemetry.nvml.slow import Slow
 from harness.telemetry.source import SourceUnavailable, Value
 
-NAME = "nvml"
 SLOW_S = 1.0
 RETRY_S = 1.0
 """How often a lost card is asked again, and NVML opened anew once no card answers."""
 EVENTS_S = 0.1
 """How often events are taken over, at most: the driver keeps them until then."""
 LOST_METRIC = "gpu.lost"
-_VALUE = partial(tuple.__new__, Value)
-"""Half of what Value(*...) costs, which is much at a thousand a second."""
 
 
 class Nvml:
@@ -59,7 +56,6 @@ class Nvml:
         self._cards = Cards()
         self._slow = Slow(self._cards, slow_s, clock)
         self._events: Events | None = None
-        self._told: dict[str, tuple[tuple[int, int], float]] = {}
         self._reopen_s = self._renew_s = self._look_s = clock()
 
     @property
@@ -81,7 +77,8 @@ class Nvml:
         """
         return [] if self.missing() is not None else about.devices(self._cards)
 
-    def read(self) -> list[Value]:
+    def read(self) -> Iterable[Value]:
+        """To be gone through once. What was polled is known by now, and becomes readings as one goes."""
         if not self._cards.all:
             self._cards.open()
         if self._apart:
@@ -94,9 +91,9 @@ class Nvml:
                 values = self._all_fast(now_s)
         if now_s >= self._look_s:
             self._look_s = now_s + EVENTS_S
-            values += self._happened(now_s)
-        values += [Value(NAME, *found) for found in self._slow.take()]
-        return values
+            values.append(self._happened(now_s))
+        values.append([Value(NAME, *found) for found in self._slow.take()])
+        return chain.from_iterable(values)
 
     def close(self) -> None:
         """A later `read` opens NVML anew, and finds what is there then."""
@@ -118,35 +115,30 @@ class Nvml:
                 return False
         return True
 
-    def _all_fast(self, now_s: float) -> list[Value]:
-        values = []
+    def _all_fast(self, now_s: float) -> list[Iterable[Value]]:
+        values: list[Iterable[Value]] = []
         for card in self._cards.all:
             if not card.lost or (now_s >= card.retry_s and card.handle is not None and self._cards.is_open):
-                values += self._fast(card, now_s)
+                values.append(self._fast(card, now_s))
             if card.lost:
-                values.append(Value(NAME, card.name, LOST_METRIC, 1.0, "1"))
+                values.append((Value(NAME, card.name, LOST_METRIC, 1.0, "1"),))
                 continue
-            for instance in card.instances:
-                values += self._fast(instance, now_s)
+            values += [self._fast(instance, now_s) for instance in card.instances]
         return values
 
-    def _fast(self, card: Card, now_s: float) -> list[Value]:
+    def _fast(self, card: Card, now_s: float) -> Iterable[Value]:
         """Sets `card.lost`: whether it answers."""
-        fields: Fields = []
-        failed: Exception | None = None
-        for way in card.ways(FAST):
-            try:
-                fields += way(card.nvml, card)
-            except card.nvml.NVMLError as error:
-                failed = error
-                if error.value in LACKING:
-                    card.forget()
-                if error.value in LOST:
-                    fields = []
-                    break
-        else:
-            fields += self._throttle(card, now_s)
-        was, card.lost = card.lost, "" if fields else str(failed or "it answers nothing")
+        frame, failed = frame_of(card)
+        answered, now_failed = frame.ask()
+        if now_failed:
+            failed += now_failed.values()
+        why = next((code for code in failed if code in LOST), None)
+        if why is None and frame.size == len(now_failed):
+            why = failed[-1] if failed else 0
+        was = card.lost
+        card.lost = "" if why is None else str(card.nvml.NVMLError(why)) if why else "it answers nothing"
+        if failed and not LACKING.isdisjoint(failed):
+            card.forget()
         if card.lost:
             card.retry_s = now_s + RETRY_S
             card.forget()
@@ -157,20 +149,7 @@ class Nvml:
         elif was and not card.lost:
             self._cards.note_back(card)
             self._let_go_of_events()
-        device = (NAME, card.name)
-        return [_VALUE(device + field) for field in fields]
-
-    def _throttle(self, card: Card, now_s: float) -> Fields:
-        """When it has changed, and once in a while."""
-        try:
-            reasons = card.ask(REASONS)
-        except card.nvml.NVMLError:
-            return []
-        before, told_s = self._told.get(card.name, (None, 0.0))
-        if reasons is None or (reasons == before and now_s < told_s + self._slow_s):
-            return []
-        self._told[card.name] = (reasons, now_s)
-        return throttled(*reasons)
+        return () if card.lost else frame.values(answered, now_failed, now_s, self._slow_s)
 
     def _happened(self, now_s: float) -> list[Value]:
         """A lost card silences the events of all: those of the others are asked for anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import httpx
@@ -9,6 +10,10 @@ import httpx
 from harness.telemetry.pages.dcgm import XID
 from harness.telemetry.pages.parse import parse
 from harness.telemetry.source import SourceUnavailable, Value
+
+LONGEST = 16 << 20
+"""Bytes of a page; Triton with a thousand models has one."""
+MOST_REDIRECTS = 3
 
 
 class Page:
@@ -26,7 +31,8 @@ class Page:
     ) -> None:
         self.url = self.name = url
         self._order, self._owners = order, {} if owners is None else owners
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False, follow_redirects=True)
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False)
+        self._timeout_s = timeout_s
         self._xids: dict[str, float] = {}
 
     def read(self) -> list[Value]:
@@ -35,15 +41,9 @@ class Page:
 
     def shown(self) -> list[Value]:
         """All that is on the page now, the last Xid too. Raises SourceUnavailable where nothing of it is known."""
+        text = self._text()
         try:
-            response = self._client.get(self.url)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            why = str(error) or type(error).__name__
-            raise SourceUnavailable(f"{self.url}: no metrics: {why}") from error
-        if not response.is_success:
-            raise SourceUnavailable(f"{self.url}: no metrics: HTTP {response.status_code}")
-        try:
-            values = parse(response.text)
+            values = parse(text)
         except ValueError as error:
             raise SourceUnavailable(f"{self.url}: is not a metrics page: {error}") from error
         if not values:
@@ -53,12 +53,44 @@ class Page:
     def close(self) -> None:
         self._client.close()
 
+    def _text(self) -> str:
+        """Within about twice the time-out, however slowly the text comes. Only the same server may name another
+        address: what else is read is for the scenario to say.
+        """
+        deadline_s = time.monotonic() + self._timeout_s
+        try:
+            request = self._client.build_request("GET", self.url)
+            for _ in range(MOST_REDIRECTS + 1):
+                response = self._client.send(request, stream=True)
+                try:
+                    if response.next_request is None:
+                        return self._body(response, deadline_s)
+                finally:
+                    response.close()
+                if _server(response.next_request.url) != _server(response.url):
+                    raise self._none(f"it is at {response.next_request.url}: give that address")
+                request = response.next_request
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._none(str(error) or type(error).__name__) from error
+        raise self._none("one address leads to another, and so on")
+
+    def _body(self, response: httpx.Response, deadline_s: float) -> str:
+        if not response.is_success:
+            raise self._none(f"HTTP {response.status_code}")
+        body = bytearray()
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) > LONGEST:
+                raise self._none(f"it is longer than {LONGEST >> 20} MiB")
+            if time.monotonic() > deadline_s:
+                raise self._none(f"it takes longer than {self._timeout_s:g} s")
+        return body.decode(errors="replace")
+
+    def _none(self, why: str) -> SourceUnavailable:
+        return SourceUnavailable(f"{self.url}: no metrics: {why}")
+
     def _owns(self, value: Value) -> bool:
-        thing = (value.source, value.device)
-        if self._owners.get(thing, self._order) < self._order:
-            return False
-        self._owners[thing] = self._order
-        return True
+        return self._owners.setdefault((value.source, value.device), self._order) == self._order
 
     def _is_new(self, xid: Value) -> bool:
         """One that was there when the page was first read happened before."""
@@ -68,8 +100,12 @@ class Page:
 
 
 def in_order(urls: Sequence[str]) -> list[Page]:
-    """Pages that are read together. Where two speak of one thing (two Tritons, both with a `model/version`) the earlier
-    counts: counters of two servers in one series would be neither's.
+    """Pages that are read together, in this order. Where two speak of one thing (two Tritons, both with a
+    `model/version`) the first that did counts from then on: counters of two servers in one series would be neither's.
     """
     owners: dict[tuple[str, str], int] = {}
     return [Page(url, order=order, owners=owners) for order, url in enumerate(urls)]
+
+
+def _server(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

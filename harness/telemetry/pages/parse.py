@@ -40,7 +40,7 @@ def parse(page: str) -> list[Value]:
 def _samples(page: str) -> Iterator[tuple[Table, str, Labels, float]]:
     """Those of known families, by the name that their table has."""
     lines = []
-    for line in page.splitlines():
+    for line in page.split("\n"):  # splitlines() would also split at characters that a label may hold
         start = _NAME.match(line)
         if start is not None and (start[0] in TABLES or start[0].removesuffix("_total") in TABLES):
             lines.append(line)

@@ -1,6 +1,6 @@
-"""Reads one card of the fake NVML, core fields, by the harness's own process and by peers at the same time; ends with
-one JSON line. CPU is the kernel's count of each process after its first poll; of how late polls began, and of the gaps
-between them, p50, p99 and max. See `--help`.
+"""Reads one card of the fake NVML, core fields, by the harness's own process: alone, then with peers beside it; ends
+with one JSON line. CPU is the kernel's count of each process after its first poll; of how late polls began, and of the
+gaps between them, p50, p99 and max. Before it the machine's own lateness: of a process that only sleeps. See `--help`.
 """
 
 from __future__ import annotations
@@ -13,31 +13,39 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.telemetry.readers import Figures, Ours, Peer, peers
+from tests.bench.telemetry.readers import Figures, Ours, Peer, machine, peers
 from tests.telemetry.fake_nvml import FakeNvml
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.telemetry", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of readings (60)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of readings, each time (60)")
     parser.add_argument("--rate", type=float, default=100.0, help="polls a second (100)")
     parser.add_argument("--card", default="h100", help="a profile of tests/telemetry/profiles (h100)")
     parser.add_argument("--alone", action="store_true", help="no peers beside it")
     options = parser.parse_args()
+    interval_s = 1 / options.rate
+    found = {"the clock alone": {"machine": machine(interval_s, min(options.seconds, 20.0))}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # PCIe throughput takes 20 ms each way, as on a real card.
         fake = FakeNvml.of(folder, f"{options.card}\npcie.takes 0.02")
-        found = _measured(fake, folder, options.seconds, 1 / options.rate, alone=options.alone)
-    for name, figures in found.items():
-        print(f"{name:34s} {figures}", file=sys.stderr)
-    ours, others = found["ours"], {name: each for name, each in found.items() if name != "ours"}
-    for name, each in others.items():
+        found["ours alone"] = _measured(fake, folder / "alone", options.seconds, interval_s, alone=True)
+        if not options.alone:
+            found["beside peers"] = _measured(fake, folder / "beside", options.seconds, interval_s, alone=False)
+    for part, readers in found.items():
+        for name, figures in readers.items():
+            print(f"{part:16s} {name:32s} {figures}", file=sys.stderr)
+    beside = dict(found.get("beside peers", {}))
+    ours = beside.pop("ours", None)
+    for name, each in beside.items():
         print(f"  ours to {name}: {_ratios(ours, each)}", file=sys.stderr)
-    print(json.dumps({name: each.about for name, each in found.items()} | {"load": os.getloadavg()[0]}))
+    about = {part: {name: each.about for name, each in readers.items()} for part, readers in found.items()}
+    print(json.dumps(about | {"cores": os.cpu_count(), "load": os.getloadavg()}))
 
 
 def _measured(fake: FakeNvml, folder: Path, seconds: float, interval_s: float, *, alone: bool) -> dict[str, Figures]:
+    folder.mkdir()
     readers: dict[str, Ours | Peer] = {"ours": Ours(fake, folder / "readings.arrow", interval_s)}
     if not alone:
         readers |= {name: Peer(fake, code, folder / f"{name}.csv", interval_s) for name, code in peers().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -113,6 +114,31 @@ class _Watched:
     def _spent(self) -> float:
         times = self._process.cpu_times()
         return times.user + times.system
+
+
+CLOCK = """
+import sys, time
+interval_ns = round(float(sys.argv[1]) * 1e9)
+begin, late = time.monotonic_ns(), []
+for poll in range(round(float(sys.argv[2]) / float(sys.argv[1]))):
+    time.sleep(max(0.0, (begin + poll * interval_ns - time.monotonic_ns()) / 1e9))
+    late.append(time.monotonic_ns())
+print(*late)
+"""
+
+
+def machine(interval_s: float, seconds: float) -> Figures:
+    """What a process that only looks at the clock costs and has to wait for: nobody can be steadier here."""
+    command = [sys.executable, "-c", CLOCK, str(interval_s), str(seconds)]
+    before = _children_s()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    t_ns = [int(each) for each in done.stdout.split()]
+    return Figures.of(t_ns, _children_s() - before, seconds, interval_s)
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 class Ours(_Watched):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from harness.errors import UnsafeChange
-from harness.run.costs import COST, costs
+from harness.run.costs import COST, _cost, costs
 from harness.run.journal import Journal
 from harness.run.machine import HOST, Machine
 from harness.run.models.fit import Fit, fit, refuse, remember
@@ -182,6 +182,21 @@ def test_on_a_cpu_it_is_the_hosts_memory_and_instances_multiply(place: Place) ->
     assert "of host memory" in found.sentence
     (proposal,) = found.proposals
     assert "target: {swap: true}" in proposal
+
+
+def test_a_python_model_of_the_host_that_moves_itself_to_a_gpu_is_held_against_it(place: Place) -> None:
+    place.cost(1, HOST, 1)
+    assert place.fit(PYTHON).answer == "fits"
+    place.machine = replace(place.machine, held={"llm/1": {"gpu0": 24 * GIB, HOST: 1 * GIB}})
+    found = place.fit(PYTHON)
+    assert found.answer == "does not fit"
+    assert [row.device for row in found.rows if row.answer == "does not fit"] == ["gpu0"]
+
+
+def test_what_it_took_of_a_gpu_that_nobody_named_is_its_cost() -> None:
+    before = Machine(used={"gpu0": 0.0, HOST: 0.0})
+    after = Machine(used={"gpu0": 30 * GIB, HOST: 3 * GIB}, held={"llm/2": {"gpu0": 24 * GIB, HOST: 2 * GIB}})
+    assert _cost("llm/2", {HOST: 2}, before, after, alone=True) == {HOST: 2 * GIB, "gpu0": 24 * GIB}
 
 
 def test_each_gpu_is_held_against_its_own(place: Place) -> None:

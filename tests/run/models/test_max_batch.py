@@ -109,6 +109,7 @@ def test_what_cannot_be_is_refused_before_anything_is_changed(site: Site, runnin
 @pytest.mark.slow
 def test_versions_that_were_lent_come_back_also_from_an_error(site: Site) -> None:
     (control,) = site.servers
+    config = config_of(site)
     with lent_versions(site, "batching", rules=RULES):
         unload(site, "batching", everything=True, rules=RULES)
         load(site, "batching", [2], exactly=True, rules=RULES)
@@ -117,22 +118,43 @@ def test_versions_that_were_lent_come_back_also_from_an_error(site: Site) -> Non
 
     def lend_and_fail() -> None:
         with lent_versions(site, "batching", rules=RULES):
+            set_max_batch(site, "batching", 4, rules=RULES)
             unload(site, "batching", everything=True, rules=RULES)
             raise UsageError("cut off")
 
     with pytest.raises(UsageError, match="cut off"):
         lend_and_fail()
     assert control.loaded("batching") == (1, 2)
+    assert config_of(site) == config, "nobody asked for a smaller batch of what served before"
+    assert max_batch(site, "batching", 1) == 16
     assert restore(site, "batching")[0].done == ()
+
+
+@pytest.mark.slow
+def test_a_smaller_batch_that_is_to_stay_stays_and_so_does_what_somebody_else_wrote(site: Site) -> None:
+    (control,) = site.servers
+    with lent_versions(site, "batching", rules=RULES) as lent:
+        set_max_batch(site, "batching", 8, rules=RULES)
+        lent.keep_config()
+    assert control.loaded("batching") == (1, 2)
+    assert max_batch(site, "batching", 1) == max_batch(site, "batching", 2) == 8
+    theirs = f"# mine\n{config_of(site)}"
+    with lent_versions(site, "batching", rules=RULES):
+        set_max_batch(site, "batching", 4, rules=RULES)
+        assert site.repository is not None
+        (site.repository / "batching" / "config.pbtxt").write_text(theirs)
+    assert config_of(site) == theirs
+    assert control.loaded("batching") == (1, 2)
 
 
 LEND = """
 import sys, time
 from pathlib import Path
-from harness.run.models import Rules, lent_versions, load, open_site, unload
+from harness.run.models import Rules, lent_versions, open_site, set_max_batch, unload
 rules = Rules(versioned_clients=True)
 with open_site([sys.argv[1]], repository=Path(sys.argv[3]), state=Path(sys.argv[2])) as site:
     with lent_versions(site, "batching", rules=rules):
+        set_max_batch(site, "batching", 4, rules=rules)
         unload(site, "batching", everything=True, rules=rules)
         print("alone", flush=True)
         time.sleep(600)
@@ -143,7 +165,7 @@ with open_site([sys.argv[1]], repository=Path(sys.argv[3]), state=Path(sys.argv[
 def test_killed_while_they_are_lent_restore_gives_them_back(
     site: Site, running: EmbeddedServer, tmp_path: Path
 ) -> None:
-    state = tmp_path / "lender"
+    state, config = tmp_path / "lender", config_of(site)
     command = [sys.executable, "-c", LEND, running.grpc_url, str(state), str(running.repository)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as lender:
         assert lender.stdout is not None
@@ -151,11 +173,18 @@ def test_killed_while_they_are_lent_restore_gives_them_back(
         lender.send_signal(signal.SIGKILL)
     (control,) = site.servers
     assert control.loaded("batching") == ()
+    assert "max_batch_size: 4" in config_of(site)
+    blind = canary("models", "restore", "batching", "--url", running.grpc_url, "--state", state)
+    assert blind.code != 0
+    assert "--repository DIR" in blind.stderr
+    assert control.loaded("batching") == (1, 2), "users first"
     where = ("--url", running.grpc_url, "--state", state, "--repository", running.repository)
     done = canary("models", "restore", "batching", *where)
     assert done.code == 0, done.stderr
-    assert "1, 2 again, as before the hold" in done.stdout
+    assert "config.pbtxt: as before the hold" in done.stdout
+    assert config_of(site) == config
     assert control.loaded("batching") == (1, 2)
+    assert max_batch(site, "batching", 1) == max_batch(site, "batching", 2) == 16
     again = canary("models", "restore", "batching", *where)
     assert again.code == 0, again.stderr
     assert control.loaded("batching") == (1, 2)
