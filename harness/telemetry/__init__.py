@@ -15,7 +15,7 @@ from harness.telemetry.gpus import INTERVAL_S, GpuReader
 from harness.telemetry.hardware import hardware
 from harness.telemetry.host import HighWater, Host, Process
 from harness.telemetry.nvml import Nvml, memory_of_all
-from harness.telemetry.pages import Page, in_order, unsaid
+from harness.telemetry.pages import Page, engine_of, in_order, unsaid
 from harness.telemetry.sampler import Sampler
 from harness.telemetry.source import Source, SourceUnavailable, Value
 
@@ -60,6 +60,7 @@ __all__ = [
     "Source",
     "SourceUnavailable",
     "Value",
+    "engine_of",
     "gpus",
     "hardware",
     "memory_of_all",

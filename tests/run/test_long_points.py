@@ -14,9 +14,10 @@ import pytest
 
 from harness.errors import CanaryError, Unreachable
 from harness.run.operations.course import Place
+from harness.run.operations.long_context import MeasuredArm
 from harness.run.operations.long_points import Asker
 from harness.run.operations.long_prompts import Lengths
-from harness.run.operations.long_watch import Readings
+from harness.run.operations.long_watch import Readings, Watched
 from harness.run.signals import Interrupted, interruptible
 from harness.scenario import LongContext, load
 from harness.tensors import Tensor, decode, encode
@@ -184,3 +185,45 @@ def test_who_interrupts_does_not_wait_for_the_answer(tmp_path: Path) -> None:
     finally:
         ended.set()
         timer.join()
+
+
+@pytest.mark.parametrize(("source", "counts"), [("nvml", True), ("dcgm", False), ("triton", False)])
+def test_what_is_shorter_than_a_page_is_old_has_no_peak(tmp_path: Path, source: str, counts: bool) -> None:
+    """The page may show what was needed before: that would be too little, and a goal would pass by it."""
+    found, _ = asker(tmp_path, lambda _: Answer(2, (numbers("input_tokens", 224),)))
+    capacity = {"gpu0": 80 * 2.0**30}
+    found.watched = Watched("GPU memory", "", source, "gpu.memory.used", capacity)
+    rows = table((source, "gpu0", "gpu.memory.used", 20 * 2.0**30))
+    cast(Any, found._readings).between = lambda *_: rows
+    point = found.point("ladder", 256, 1)
+    assert point["peak"] == ({"gpu0": 20 * 2.0**30} if counts else {})
+    assert point.get("unseen", False) is not counts
+
+
+def test_an_engine_of_whose_cache_nobody_tells_is_not_judged_by_flat_memory(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(FILE)
+    scenario = load(tmp_path / "long.yaml")
+    assert isinstance(scenario, LongContext)
+    configs = {"vllm": {"backend": "vllm"}, "python": {"backend": "python", "parameters": {}}}
+    watched = Watched("GPU memory", "", "nvml", "gpu.memory.used", {"gpu0": 80 * 2.0**30})
+    for backend, config in configs.items():
+        control = SimpleNamespace(
+            url="grpc://triton:8001",
+            config=lambda *_, config=config: config,
+            loaded=lambda _: (2,),
+            steps=lambda *_: (),
+        )
+        notes: list[str] = []
+        course = SimpleNamespace(facts={"arms": {}, "notes": notes}, say=lambda _: None)
+        place = SimpleNamespace(control=control, server=None)
+        measured = MeasuredArm(
+            cast(Any, course),
+            scenario,
+            cast(Place, place),
+            "candidate",
+            scenario.candidate,
+            ("llm",),
+            cast(Readings, None),
+        )
+        assert measured._told(watched) is (None if backend == "vllm" else watched)
+        assert any("no page tells of its KV cache" in note for note in notes) is (backend == "vllm")

@@ -12,17 +12,22 @@ from harness.errors import LoadFailed, UnsafeChange, UsageError
 from harness.failures import kind_of
 from harness.judge import SHORT, TOO_LONG, LongFits, judge_operation, limit_share, long_derived, long_fits, proven
 from harness.recording import seal, stream_path
+from harness.run.engines import Engines
 from harness.run.models import Rules, lent_versions, load, max_batch, set_max_batch, unload
 from harness.run.operations.course import Course, Place
 from harness.run.operations.long_points import Asker
-from harness.run.operations.long_watch import Readings, choose, reading
+from harness.run.operations.long_watch import Readings, Watched, choose, reading
 from harness.run.operations.memory import plain
 from harness.run.strays import POLL_S, WINDOW_S, StrayCount, counted
 from harness.scenario import RAMP, LongArm, LongContext, PlaceConfig
-from harness.telemetry import Sampler, gpus, sources
+from harness.telemetry import Sampler, engine_of, gpus, sources
 
 EVERY_S, GPU_S = 0.05, 0.02
 MOST_TRIES = 10
+UNSEEN = (
+    "memory is read of a page that is renewed every 2 s (Triton) or 30 s (DCGM exporter), and some answers took less "
+    "than twice that: their peaks may not have been on it, and do not count; run where the GPU is, for NVML"
+)
 FAR = 2.0
 """An edge beyond so many times the goal's context is not looked for."""
 RULES = Rules(versioned_clients=True, dependents=False)
@@ -65,7 +70,7 @@ def observe(course: Course) -> None:
         stack.callback(sampler.stop)
         readings = stack.enter_context(reading(course.folder.path, t0_ns, EVERY_S))
         for name, arm in scenario.arms.items():
-            measured = _Arm(course, scenario, place, name, arm, models, readings)
+            measured = MeasuredArm(course, scenario, place, name, arm, models, readings)
             if measured.run():
                 if name == "candidate" and measured.act():
                     lent[arm.model].keep_config()
@@ -77,7 +82,7 @@ def observe(course: Course) -> None:
     course.note(after={model: place.ready(model) for model in models})
 
 
-class _Arm:
+class MeasuredArm:
     """One version, measured while nothing else of the scenario is loaded."""
 
     def __init__(
@@ -251,6 +256,8 @@ class _Arm:
         assert self._asker is not None
         point = self._asker.point(phase, context, batch, repeat)
         self._facts["points"].append(point)
+        if point.get("unseen"):
+            self._note(UNSEEN)
         self._course.save()
         self._course.say(f"{self._name}: {point['tokens']} tokens, batch {batch}: {point['outcome']}")
         self._place.check()
@@ -278,11 +285,27 @@ class _Arm:
         watched = choose(
             before, self._readings.moment(), f"{self._arm.model}/{self._version}", self._asker.server_pid
         )  # fmt: skip
+        watched = self._told(watched)
         self._asker.watched = watched
         self._facts |= {
             "lengths": lengths, "watched": watched.facts() if watched else None, "max_batch_size": info.max_batch_size,
         }  # fmt: skip
         self._course.save()
+
+    def _told(self, watched: Watched | None) -> Watched | None:
+        """None where an engine took its memory at the load and nobody tells of its cache: all that is flat fits."""
+        control, arm = self._place.control, self._arm
+        if watched is None or watched.preallocated or engine_of(control.config(arm.model, self._version)) is None:
+            return watched
+        engines = Engines(self._scenario.target.metrics_url, self._course.say)
+        engines.look([(arm.arm(control.url), control)])
+        for note in engines.notes:
+            self._note(note)
+        return None
+
+    def _note(self, note: str) -> None:
+        if note not in self._course.facts["notes"]:
+            self._course.facts["notes"].append(note)
 
     def _load(self) -> None:
         """Once more after a moment, where it did not fit beside what the last one had not given back yet."""

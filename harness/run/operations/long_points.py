@@ -15,7 +15,7 @@ from harness.failures import kind_of
 from harness.judge import TOO_LONG
 from harness.run.operations.course import Place
 from harness.run.operations.long_prompts import OUTPUTS, Lengths, counts, measured
-from harness.run.operations.long_watch import Readings, Watched, grown, highest, of_devices, polls
+from harness.run.operations.long_watch import Readings, Watched, grown, highest, of_devices, polls, seen_in
 from harness.run.signals import Interrupted
 from harness.scenario import LongArm, LongContext, Writer
 from harness.telemetry import HighWater
@@ -95,6 +95,8 @@ class Asker:
                 device = self._instance[1]
                 facts["peak"][device] = max(top, facts["peak"].get(device, 0.0))
                 facts["high_water"] = True
+            if not seen_in(watched.source, seconds):
+                facts |= {"peak": {}, "unseen": True}
             facts["polls"] = polls(table, watched.source, watched.metric)
             if watched.preallocated and not failures:
                 facts["outcome"] = crowded(of_devices(table, watched.capacity), watched.source)

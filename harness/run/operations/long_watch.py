@@ -27,6 +27,8 @@ MOMENT_S = 1.5
 """Long enough for every source to be read, and written."""
 GROWN = 64 * 2**20
 """A GPU whose use grew by less when the version was loaded has nothing to do with it."""
+RENEWED_S = {"triton": 2.0, "dcgm": 30.0}
+"""How old the memory on a page may be, as its server comes (--metrics-interval-ms, --collect-interval)."""
 ENGINES, GPUS = ("vllm", "trtllm"), ("nvml", "dcgm", "triton")
 
 
@@ -131,6 +133,11 @@ def _gpus(before: pa.Table, loaded: pa.Table, source: str, totals: dict[str, flo
     its = [gpu for gpu in totals if now.get(gpu, 0.0) - then.get(gpu, 0.0) >= GROWN]
     reserved = highest(loaded, source, "gpu.memory.reserved")
     return {gpu: totals[gpu] - reserved.get(gpu, 0.0) for gpu in its or totals}
+
+
+def seen_in(source: str, seconds: float) -> bool:
+    """Whether what was needed for so long is sure to have been on the page; all else is read when it is asked."""
+    return seconds >= 2 * RENEWED_S.get(source, 0.0)
 
 
 def highest(table: pa.Table, source: str, metric: str, device: str = "") -> dict[str, float]:
