@@ -40,7 +40,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert not found.embedded
     steps = "\n".join(describe(found).steps)
     assert "12 points, each in a fresh instance" in steps
-    assert "50%, 75%, 90%, 100%, 110% of 8192 tokens at batch 4, 3 times" in steps
+    assert "50%, 75%, 90%, 100%, 110% of 8192 tokens at batch 4, 3 times, each in a fresh instance" in steps
     assert "reduce max_batch_size" in steps
     assert "70GiB of memory" in steps
     assert "look for" not in steps

@@ -170,7 +170,7 @@ def _fit(observations: Facts, name: str, fits: LongFits, metric: str) -> Finding
             return fact(metric, "no data", f"no memory of {_who(arm)} could be read")
         return fact(
             metric, "inconclusive",
-            f"the ladder has {words.count(fits.points, 'point')} that was answered and read; {LEAST_POINTS} are needed",
+            f"the ladder has {words.count(fits.points, 'point')} with answer and reading; {LEAST_POINTS} are needed",
         )  # fmt: skip
     tried = [
         (share, fits.upper(point["tokens"], point["batch"]), point)

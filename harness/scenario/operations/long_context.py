@@ -131,7 +131,8 @@ class LongContext(Operation):
         goal, limits = self.goal, self.limits
         points = len(self.contexts) * len(self.batches)
         climbed = ", ".join(format_percent(share) for share in RAMP)
-        edge = f"look for the context at which memory ends, down to {format_percent(limits.edge)}"
+        edge = f"look for the candidate's context at which memory ends, to within {format_percent(limits.edge)}"
+        often = "once" if self.repeats == 1 else f"{self.repeats} times, each"
         acted = (
             f"on OOM: reduce max_batch_size of {self.candidate.model}, of all its versions, to what fits, load it "
             "again, verify it; put it back unless it is promoted"
@@ -140,7 +141,7 @@ class LongContext(Operation):
             "start a Triton" if self.embedded else f"see what serves on {self.target.url}, and that nobody asks it",
             *(
                 f"{name}: {arm.model} version {arm.version}, loaded alone: {points} points, each in a fresh instance; "
-                f"{climbed} of {goal.context} tokens at batch {goal.batch}, {self.repeats} times in fresh instances"
+                f"{climbed} of {goal.context} tokens at batch {goal.batch}, {often} in a fresh instance"
                 for name, arm in self.arms.items()
             ),
             *([edge] if limits.edge else []),
