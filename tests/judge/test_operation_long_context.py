@@ -149,6 +149,12 @@ def test_missing_readings_never_promote(lost: str) -> None:
     assert judge_operation(facts).verdict != "promote"
 
 
+def test_an_oom_counts_though_no_memory_could_be_read() -> None:
+    facts = observed(arm(2.5 * TOKEN))
+    facts["arms"]["candidate"]["watched"] = None
+    assert found(facts)["memory.goal"].outcome == "fail"
+
+
 def test_several_gpus_are_judged_by_the_fullest() -> None:
     even = observed(arm(capacity={"gpu0": 80 * GIB, "gpu1": 80 * GIB}))
     uneven = observed(arm(1.2 * TOKEN, {"gpu0": 80 * GIB, "gpu1": 80 * GIB}, factors={"gpu1": 1.6}))

@@ -200,7 +200,8 @@ def test_what_is_shorter_than_a_page_is_old_has_no_peak(tmp_path: Path, source: 
     assert point.get("unseen", False) is not counts
 
 
-def test_an_engine_of_whose_cache_nobody_tells_is_not_judged_by_flat_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [(), (("tokenizer", 1), ("engine", 1))], ids=["alone", "in an ensemble"])
+def test_an_engine_of_whose_cache_nobody_tells_is_not_judged_by_flat_memory(tmp_path: Path, steps: Any) -> None:
     (tmp_path / "long.yaml").write_text(FILE)
     scenario = load(tmp_path / "long.yaml")
     assert isinstance(scenario, LongContext)
@@ -227,3 +228,4 @@ def test_an_engine_of_whose_cache_nobody_tells_is_not_judged_by_flat_memory(tmp_
         )
         assert measured._told(watched) is (None if backend == "vllm" else watched)
         assert any("no page tells of its KV cache" in note for note in notes) is (backend == "vllm")
+        assert bool(notes) is (backend == "vllm")

@@ -93,8 +93,6 @@ def _climbed(observations: Facts, batch: int, name: str = CANDIDATE) -> list[Fac
 def _goal(observations: Facts, fits: LongFits, batch: int) -> Finding:
     goal, limit = observations["goal"], limit_share(observations, CANDIDATE)
     arm, what = observations["arms"][CANDIDATE], f"{goal['context']} tokens at batch {batch}"
-    if (watched := arm.get("watched")) is None:
-        return fact("memory.goal", "no data", f"no memory of {_who(arm)} could be read")
     at_goal = [point for point in _climbed(observations, batch) if point["context"] == goal["context"]]
     short = [
         point for point in arm["points"]
@@ -104,6 +102,8 @@ def _goal(observations: Facts, fits: LongFits, batch: int) -> Finding:
         first = min(short, key=lambda point: point["tokens"])
         said = f"{what}: {_short(first)} at {first['tokens']} tokens"
         return _figure("memory.goal", "fail", said, _shares(arm, at_goal), fits, goal["context"], batch, limit)
+    if (watched := arm.get("watched")) is None:
+        return fact("memory.goal", "no data", f"no memory of {_who(arm)} could be read")
     shares = _shares(arm, at_goal)
     ran = [point for point in at_goal if proven(point) >= goal["context"]]
     if len(ran) < observations["repeats"] or len(shares) < len(ran):

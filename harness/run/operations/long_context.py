@@ -28,6 +28,10 @@ UNSEEN = (
     "memory is read of a page that is renewed every 2 s (Triton) or 30 s (DCGM exporter), and some answers took less "
     "than twice that: their peaks may not have been on it, and do not count; run where the GPU is, for NVML"
 )
+SILENT = (
+    "the engine took its memory when it was loaded, and no page tells of its KV cache: no memory is watched, because "
+    "what is flat would always fit"
+)
 FAR = 2.0
 """An edge beyond so many times the goal's context is not looked for."""
 RULES = Rules(versioned_clients=True, dependents=False)
@@ -295,11 +299,14 @@ class MeasuredArm:
     def _told(self, watched: Watched | None) -> Watched | None:
         """None where an engine took its memory at the load and nobody tells of its cache: all that is flat fits."""
         control, arm = self._place.control, self._arm
-        if watched is None or watched.preallocated or engine_of(control.config(arm.model, self._version)) is None:
+        if watched is None or watched.preallocated:
+            return watched
+        served = control.steps(arm.model, self._version) or ((arm.model, self._version),)
+        if not any(engine_of(control.config(model, version)) for model, version in served):
             return watched
         engines = Engines(self._scenario.target.metrics_url, self._course.say)
         engines.look([(arm.arm(control.url), control)])
-        for note in engines.notes:
+        for note in (*engines.notes, SILENT):
             self._note(note)
         return None
 
