@@ -261,8 +261,8 @@ def _recovery(observations: Facts) -> list[Finding]:
         )
         return [fact("recovery", "fail" if first["outcome"] in DEADLY else "inconclusive", said)]
     slowest = max(point["recovered_s"] for point in short)
-    times = words.count(len(short), "failure")
-    return [fact("recovery", "pass", f"After each of {times} the same instance answered again, within {slowest:.1f} s")]
+    after = "the failure" if len(short) == 1 else f"each of {len(short)} failures"
+    return [fact("recovery", "pass", f"After {after} the same instance answered again, within {slowest:.1f} s")]
 
 
 def _others(observations: Facts) -> list[Finding]:
