@@ -28,7 +28,7 @@ from harness.triton import Control
 
 REPORTS = Path(__file__).resolve().parents[2] / "reports" / "examples"
 TABLE, PAGE = REPORTS / "memory-edge.csv", REPORTS / "memory-edge.md"
-LIMITS = (412, 418, 424)
+LIMITS = (416, 422, 428)
 LAYERS = 10
 SEEDS, DRAWN = 10, 12
 BATCH, ANSWER, TEMPLATE = 2, 4, 30

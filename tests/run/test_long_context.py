@@ -198,7 +198,7 @@ def test_time_outs_are_no_oom_and_what_served_before_serves_again(theirs: Embedd
         "server: embedded", f'url: "{theirs.grpc_url}", repository: models, server_pid: {theirs.pid}'
     ).replace(f"build: {{layers: 10, memory: {LIMIT}MiB}}, ", "")
     result, facts, _ = run(
-        tmp_path, text, "timeout=1s", "contexts=[3000, 3100]", "batches=[1, 2, 3, 4]", "limits.edge=0%",
+        tmp_path, text, "timeout=1s", "contexts=[1500, 1600]", "batches=[1, 2, 3, 4]", "limits.edge=0%",
         "goal.context=3000", "goal.batch=4",
     )  # fmt: skip
     points = facts["arms"]["candidate"]["points"]

