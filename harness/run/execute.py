@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import CanaryError, RecordingError, UsageError, WorldError
 from harness.ingress import OwnSplit
 from harness.judge import ROUTED, judge
-from harness.load import Generator, Listen
+from harness.load import Listen
 from harness.run.act import Act
 from harness.run.bring import Bring
 from harness.run.calibrations import last_calibration
 from harness.run.conclude import conclude
 from harness.run.engines import Engines
 from harness.run.folder import RunFolder
+from harness.run.generating import start_generator
 from harness.run.journal import Journal
 from harness.run.put_back import Live, Say, put_back
 from harness.run.recovered import Recovery
 from harness.run.resume import Carried, asked, go_on, readings_path
 from harness.run.sampling import sampler_of
 from harness.run.scoring import Scoring
-from harness.run.served import described, served
+from harness.run.served import served
 from harness.run.setting import describe
 from harness.run.signals import interruptible
-from harness.run.spec import load_spec
 from harness.run.stage import Observe, Walk
 from harness.run.swap import Swap, refuse_to_take_away
 from harness.run.target import open_target
@@ -40,8 +39,6 @@ from harness.scenario import Scenario, plan
 from harness.telemetry import Value
 from harness.types import ArmName, Decision, StagePlan, StageVerdict, Verdict
 
-JOIN_S = 600.0
-"""How long workers of other hosts are awaited."""
 AFTERWARDS_S = 10.0
 """How long a rolled-back run waits to see the baseline answer what was the candidate's traffic."""
 
@@ -165,7 +162,10 @@ class _Run:
         self._note_served()
         self.engines = Engines(self.target.pages, self.say)
         self._tell_engines()
-        self.generator = self._generator(stack)
+        self.generator = start_generator(
+            scenario=self.scenario, plan=self.plan, target=self.target, folder=self.folder, t0_ns=self.t0_ns,
+            listen=self.listen, say=self.say, stack=stack,
+        )  # fmt: skip
         self._begun_so_far = self.generator.begun
         watch = Watch(self.folder)
         stack.callback(watch.close)
@@ -287,35 +287,6 @@ class _Run:
         if self.act.settled_ns is not None:
             self.folder.meta["rollback"] = {"settled_ns": self.act.settled_ns}
             self.folder.save()
-
-    def _generator(self, stack: ExitStack) -> Generator:
-        target = self.target
-        self.folder.meta["arms"] = {name: described(self.scenario, target, name) for name in target.arms}
-        if "baseline" in target.controls:
-            self.folder.meta["server"] = target.controls["baseline"].server()
-        self.folder.save()
-        spec = load_spec(self.scenario, self.plan, target, self.folder.path, self.t0_ns)
-        self.folder.meta["nonce"] = spec.nonce
-        workers = self.scenario.load.workers
-        generator = Generator(
-            spec, self.folder.path / "load.log", hold=(self.folder.lock_fd,), workers=workers, listen=self.listen
-        )
-        stack.callback(generator.kill)
-        if self.listen is None:
-            generator.start()
-        else:
-            self.say(f"waiting at {self.listen.host}:{self.listen.port} for {workers} load workers")
-            generator.start(JOIN_S, self._joined)
-        self.folder.meta["workers"] = generator.roster.records
-        self.folder.save()
-        return generator
-
-    def _joined(self, events: Sequence[Mapping[str, Any]]) -> None:
-        for event in events:
-            if event["event"] == "worker_joined":
-                self.say(
-                    f"load worker {event['worker'] + 1} of {self.scenario.load.workers} joined from {event['host']}"
-                )
 
     def _stages(self, stack: ExitStack) -> Decision:
         """Stage after stage until one does not say promote."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.telemetry.nvml import mig
+from harness.telemetry.nvml.binding import call
 from harness.telemetry.nvml.card import Card
 from harness.telemetry.nvml.cards import Cards
-from harness.telemetry.nvml.library import call
 
 
 def devices(cards: Cards) -> list[dict[str, Any]]:

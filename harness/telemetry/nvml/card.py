@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from harness.telemetry.nvml.library import LACKING
+from harness.telemetry.nvml.binding import LACKING
 
 Way = Callable[[Any, "Card"], Any]
 

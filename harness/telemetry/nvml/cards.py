@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.telemetry.nvml import mig
+from harness.telemetry.nvml.binding import LOST, NO_PERMISSION, call, library
 from harness.telemetry.nvml.card import Card
-from harness.telemetry.nvml.library import LOST, NO_PERMISSION, call, library
 from harness.telemetry.source import SourceUnavailable
 
 

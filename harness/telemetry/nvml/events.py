@@ -7,9 +7,9 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+from harness.telemetry.nvml.binding import TIMEOUT, call
 from harness.telemetry.nvml.card import Card
 from harness.telemetry.nvml.fields import ECC
-from harness.telemetry.nvml.library import TIMEOUT, call
 
 XID = "gpu.xid"
 _ANY = 0xFFFFFFFF

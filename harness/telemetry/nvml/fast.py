@@ -12,9 +12,9 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from harness.telemetry.nvml.binding import call
 from harness.telemetry.nvml.card import Card, Question
 from harness.telemetry.nvml.gauge import Bound, Gauge, Told
-from harness.telemetry.nvml.library import call
 from harness.telemetry.source import Value
 
 NAME = "nvml"

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.telemetry.nvml.binding import call
 from harness.telemetry.nvml.card import Card, Question
-from harness.telemetry.nvml.library import call
 
 Fields = list[tuple[str, float, str]]
 

@@ -6,8 +6,8 @@ import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from harness.telemetry.nvml.binding import FUNCTION_NOT_FOUND
 from harness.telemetry.nvml.card import Card
-from harness.telemetry.nvml.library import FUNCTION_NOT_FOUND
 
 
 class Told(NamedTuple):

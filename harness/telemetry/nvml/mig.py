@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from harness.telemetry.nvml.binding import LOST, call
 from harness.telemetry.nvml.card import Card, Question
-from harness.telemetry.nvml.library import LOST, call
 
 
 def _enabled(nvml: Any, card: Card) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from harness.telemetry.host import stub_of
+from harness.telemetry.nvml.binding import NOT_FOUND, call
 from harness.telemetry.nvml.card import Card, Question
-from harness.telemetry.nvml.library import NOT_FOUND, call
 
 Ask = Callable[[Card, Question], Any]
 PROCESS, PEAK = "gpu.memory.process", "gpu.memory.process.peak"

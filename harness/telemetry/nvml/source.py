@@ -8,11 +8,11 @@ from itertools import chain
 from typing import Any
 
 from harness.telemetry.nvml import about
+from harness.telemetry.nvml.binding import LACKING, LOST
 from harness.telemetry.nvml.card import Card
 from harness.telemetry.nvml.cards import Cards
 from harness.telemetry.nvml.events import Events
 from harness.telemetry.nvml.fast import NAME, frame_of
-from harness.telemetry.nvml.library import LACKING, LOST
 from harness.telemetry.nvml.slow import Slow
 from harness.telemetry.source import SourceUnavailable, Value
 
