@@ -78,16 +78,17 @@ def test_what_lies_on_a_line_is_not_taken_to_be_certain() -> None:
     assert found.upper(8192, 4) - found.peak(8192, 4) > 0.001 * CAPACITY
 
 
+@pytest.mark.parametrize(("context", "batch"), [(8192, 4), (2048, 2)], ids=["beyond the ladder", "amid it"])
 @pytest.mark.parametrize("noise", [0.1 * GIB, 1.0 * GIB])
-def test_the_upper_bound_holds_for_new_measurements(noise: float) -> None:
+def test_the_upper_bound_holds_for_new_measurements(noise: float, context: int, batch: int) -> None:
     """99 % each; the form is chosen from the same points, which costs a little."""
     rng, above = np.random.default_rng(7), 0
     worlds = 400
     for seed in range(worlds):
         found = fit(points(lambda c, b: WEIGHTS + TOKEN * c * b + GIB * b, noise, seed), CAPACITY)
         assert found is not None
-        new = WEIGHTS + TOKEN * 8192 * 4 + GIB * 4 + rng.normal(0, noise)
-        above += new > found.upper(8192, 4)
+        new = WEIGHTS + TOKEN * context * batch + GIB * batch + rng.normal(0, noise)
+        above += new > found.upper(context, batch)
     assert above / worlds <= 0.03
 
 

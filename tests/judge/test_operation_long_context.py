@@ -49,6 +49,20 @@ def test_what_runs_above_the_limit_is_rolled_back_though_it_runs() -> None:
     assert "more than 92 %" in goal.reason
 
 
+def test_a_goal_that_ran_within_the_limit_by_less_than_the_bound_is_open() -> None:
+    """88 % as measured; but points so far apart allow another measurement above 92 %."""
+    version = Version(llama(WEIGHTS, 1.7 * TOKEN), CAPACITY, noise=1.0 * GIB)
+    facts = observed(measure(version, edge=0.0))
+    for point in facts["arms"]["candidate"]["points"]:
+        if point["phase"] == "ramp":
+            point["peak"] = {"gpu0": version.needs(point["context"], point["batch"])}
+    goal = found(facts)["memory.goal"]
+    assert goal.candidate == pytest.approx(0.88, abs=0.01)
+    assert goal.interval[1] > 0.92
+    assert goal.outcome == "inconclusive"
+    assert judge_operation(facts).verdict == "inconclusive"
+
+
 def test_a_goal_within_the_limit_that_ends_below_110_per_cent() -> None:
     facts = observed(arm(1.9 * TOKEN))
     facts["limits"]["memory"]["limit"] = 0.999

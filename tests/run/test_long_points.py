@@ -107,6 +107,18 @@ def test_what_became_of_it(tmp_path: Path, error: CanaryError, outcome: str) -> 
     assert point["recovered_s"] is not None
 
 
+def test_an_oom_counts_though_another_request_failed_otherwise_before(tmp_path: Path) -> None:
+    def says(tensors: Sequence[Tensor]) -> Answer:
+        text = decode("BYTES", tensors[0].raw)[0]
+        if text == b"short":
+            return Answer(2, ())
+        first = text.decode() == server.asked[0][0]
+        raise Refused("Request timeout expired" if first else "CUDA out of memory")
+
+    found, server = asker(tmp_path, says, max_batch=0)
+    assert found.point("ramp", 4096, 4)["outcome"] == "out of memory"
+
+
 def test_what_is_more_than_a_batch_goes_as_several_and_an_oom_of_one_is_that_of_all(tmp_path: Path) -> None:
     calls: list[int] = []
 

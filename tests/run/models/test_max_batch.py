@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
-from harness.errors import LoadMismatch, UnsafeChange, UsageError
+from harness.errors import ChangedMeanwhile, LoadMismatch, UnsafeChange, UsageError
 from harness.run.models import Rules, Site, lent_versions, load, max_batch, open_site, restore, set_max_batch, unload
 from harness.tensors import Tensor
 from harness.triton import Control, Refused
@@ -144,6 +145,24 @@ def test_a_smaller_batch_that_is_to_stay_stays_and_so_does_what_somebody_else_wr
         assert site.repository is not None
         (site.repository / "batching" / "config.pbtxt").write_text(theirs)
     assert config_of(site) == theirs
+    assert control.loaded("batching") == (1, 2)
+
+
+def test_a_load_that_shows_only_at_the_end_is_looked_at_anew(site: Site) -> None:
+    """One of our own that was cut off: Triton goes on with it, and what serves is not what was seen a moment before."""
+    (control,) = site.servers
+    real, calls = Control.set_versions, list[int]()
+
+    def once(self: Control, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ChangedMeanwhile("READY before: none, now: 2")
+        return real(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, lent_versions(site, "batching", rules=RULES):
+        unload(site, "batching", everything=True, rules=RULES)
+        patch.setattr(Control, "set_versions", once)
+    assert len(calls) > 1
     assert control.loaded("batching") == (1, 2)
 
 
