@@ -260,7 +260,7 @@ def _settled_ns(meta: Mapping[str, Any]) -> int | None:
 
 
 def _asked(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    listed = meta.get("asked")
+    listed = meta.get("recovery")
     return tuple(map(str, listed)) if isinstance(listed, list) else ()
 
 

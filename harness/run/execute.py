@@ -151,7 +151,7 @@ class _Run:
         stack.callback(_quietly, sampler.stop)
         self.recovery = recovery = Recovery(self.target, sampler, self.say)
         stack.callback(recovery.close)
-        self.folder.meta["asked"] = list(recovery.arms)
+        self.folder.meta["recovery"] = list(recovery.arms)
         begun = None if self.listen is not None else lambda arm: self._begun_so_far(arm) + recovery.probed(arm)
         self.bring = Bring(self.scenario, self.target, self.journal, self.folder, sampler, self.say, begun)
         self.bring.refuse_traffic(Traffic(self.journal, self.target.routers, self.say))

@@ -152,7 +152,7 @@ def test_of_a_large_run_of_which_only_counts_are_known_it_is_told_as_well(
     died = pc.if_else(pc.equal(samples["error"], ""), "", "stub died")
     samples = samples.set_column(samples.schema.get_field_index("error"), "error", died)
     readings = table(found("candidate", 78, 1, 1, answered, 0.4), READINGS)
-    meta = {**world.meta(), "asked": ["candidate"]}
+    meta = {**world.meta(), "recovery": ["candidate"]}
     whole = replace(world.recording(), meta=meta, samples=samples, readings=readings)
     verdicts = [judge(seen) for seen in (Evidence.of(whole), evidence_of(world.as_sketches(whole)), counted(whole))]
     for verdict in verdicts:

@@ -80,6 +80,8 @@ def test_the_same_build_is_promoted_and_the_baseline_unloaded(promoted: Whole) -
     meta = json.loads((folder / "run.json").read_text())
     assert meta["finished"]
     assert len(bytes.fromhex(meta["nonce"])) == 8
+    assert len(bytes.fromhex(meta["asked"])) == 32
+    assert meta["recovery"] == ["baseline", "candidate"]
     assert meta["files"].keys() >= {"samples.parquet", "readings.parquet"}
     for file in ("report.html", "report.md", "junit.xml"):
         assert (folder / file).stat().st_size > 0

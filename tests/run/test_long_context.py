@@ -33,7 +33,7 @@ target: {{server: embedded}}
 candidate: {{model: smollm2_batched, version: 2, build: {{layers: 10, memory: {LIMIT}MiB}}, kv_bits: 32}}
 goal: {{context: 232, batch: 4}}
 contexts: [64, 112, 160, 224]
-batches: [1, 2]
+batches: [1, 2, 3]
 max_tokens: 4
 repeats: 1
 limits: {{memory: 99.5%, edge: 10%}}

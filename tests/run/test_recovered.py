@@ -210,7 +210,7 @@ def test_a_candidate_whose_stubs_die_is_rolled_back_and_does_not_come_back(scena
     readings = pq.read_table(only_folder(tmp_path / "out") / "readings.parquet").to_pandas()
     assert np.all(readings[(readings.metric == RECOVERED) & (readings.device == "candidate")].value == 0)
     meta = json.loads((only_folder(tmp_path / "out") / "run.json").read_text())
-    assert meta["asked"] == ["baseline", "candidate"]
+    assert meta["recovery"] == ["baseline", "candidate"]
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from tests.run.kills import Place, own
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
-LAST_SPLIT = 5
-"""Lines: the candidate is loaded (2), 20 % (2), and 100 % is begun."""
+LAST_SPLIT = "route.set=1.0"
+"""The candidate is loaded, had 20 %, and 100 % is begun."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def died(place: Place, tmp_path: Path) -> Path:
     scenario = place.scenario(tmp_path / "first")
     for number in range(5):
         out = tmp_path / f"first-{number}"
-        command = [sys.executable, "-m", "tests.run.killed", str(LAST_SPLIT), "after", "--", "run", str(scenario)]
+        command = [sys.executable, "-m", "tests.run.killed", LAST_SPLIT, "after", "--", "run", str(scenario)]
         done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
         last = journal(only_folder(out))[-1]
         if done.returncode == -signal.SIGKILL and (last["action"], last["wanted"]) == ("route.set", 1.0):
