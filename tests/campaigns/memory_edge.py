@@ -39,7 +39,7 @@ name: memory-edge
 target: {{server: embedded}}
 candidate: {{model: smollm2_batched, version: 1, build: {{layers: 10, memory: {limit}MiB}}, kv_bits: 32}}
 goal: {{context: 640, batch: 2}}
-contexts: [256, 320, 384, 512]          # from one whole block of the prefill on: what it needs for a moment stays
+contexts: [256, 320, 384, 448, 512, 640]   # from one whole block of the prefill on: what it needs for a moment stays
 batches: [1, 2, 3]
 max_tokens: 4
 repeats: 1
