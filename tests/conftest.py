@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,12 @@ from harness.embedded import (
     s3_available,
     weights_available,
 )
+
+
+def pytest_configure() -> None:
+    """Whoever starts the tests in the background of a script has them ignore Ctrl-C, and so all that they start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
