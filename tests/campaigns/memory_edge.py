@@ -156,7 +156,7 @@ def _read() -> list[Row]:
 
 
 def _page(rows: list[Row]) -> str:
-    edges = [row for row in rows if row["what"] == "edge"]
+    edges = sorted((row for row in rows if row["what"] == "edge"), key=lambda row: int(row["limit_mib"]))
     lines = [
         "# Where memory ends: foretold and measured", "",
         "`make memory-edge`: the embedded Triton, ten layers of SmolLM2-135M, a hard limit for its instance, "

@@ -24,9 +24,11 @@ PROFILES = Path(__file__).with_name("profiles")
 
 @dataclass(frozen=True)
 class FakeNvml:
-    """`script`: the file that is read again when it changes (see fake_nvml.c for what stands in it)."""
+    """`folder`: where it lies. `script`: the file that it reads again when it changes (fake_nvml.c says what may stand
+    in it).
+    """
 
-    library: Path
+    folder: Path
     script: Path
 
     @classmethod
@@ -64,7 +66,7 @@ class FakeNvml:
     @property
     def environment(self) -> dict[str, str]:
         """For a process that is to find it: the loader looks for it when the process begins."""
-        return {**os.environ, "LD_LIBRARY_PATH": str(self.library), "FAKE_NVML": str(self.script)}
+        return {**os.environ, "LD_LIBRARY_PATH": str(self.folder), "FAKE_NVML": str(self.script)}
 
     def run(self, code: str, *arguments: object) -> Any:
         """What `code` prints as JSON, in a process of its own over the library."""

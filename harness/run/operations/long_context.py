@@ -15,6 +15,7 @@ from harness.recording import seal, stream_path
 from harness.run.engines import Engines
 from harness.run.models import Rules, lent_versions, load, max_batch, set_max_batch, unload
 from harness.run.operations.course import Course, Place
+from harness.run.operations.long_edge import next_context
 from harness.run.operations.long_points import Asker
 from harness.run.operations.long_watch import Readings, Watched, choose, reading
 from harness.run.operations.memory import plain
@@ -32,8 +33,6 @@ SILENT = (
     "the engine took its memory when it was loaded, and no page tells of its KV cache: no memory is watched, because "
     "what is flat would always fit"
 )
-FAR = 2.0
-"""An edge beyond so many times the goal's context is not looked for."""
 RULES = Rules(versioned_clients=True, dependents=False)
 """That nobody asks was seen before the first change, and is looked at before each further one."""
 AGAIN = replace(RULES, unfit=True)
@@ -211,31 +210,19 @@ class MeasuredArm:
         return found
 
     def _edge(self, batch: int) -> None:
-        """From where it is foretold, halving what lies between the last that answered and the first that did not."""
+        """Until it is known between which two contexts memory ends, or there is no more to be learned."""
         assert self._asker is not None
-        within, goal = self._scenario.limits.edge, self._scenario.goal.context
         for _ in range(MOST_TRIES):
             ok, bad = self._bracket(batch)
+            if bad is None and self._takes_no_more(batch):
+                return
             fits = self._fits()
-            foretold = fits.edge(batch) if fits.known else (bad or 2 * goal)
-            if bad is not None and ok and bad / ok - 1 <= within:
-                return
-            if bad is None and (ok >= FAR * goal or self._takes_no_more(batch)):
-                return
-            low, high = foretold * (1 - within / 2), foretold * (1 + within / 2)
-            if bad is None:
-                context = max(high, ok * (1 + within)) if ok < high else ok * (1 + 2 * within)
-                context = min(context, FAR * goal)
-            elif not ok or ok < low < bad:
-                context = min(low, bad * 0.9)
-            elif ok < high < bad:
-                context = high
-            else:
-                context = (ok + bad) / 2
-            if round(context) in (round(ok), round(bad or 0)) or not self._asker.holds(round(context)):
+            foretold = fits.edge(batch) if fits.known else None
+            context = next_context(ok, bad, foretold, self._scenario.goal.context, self._scenario.limits.edge)
+            if context is None or not self._asker.holds(context):
                 return
             self._fresh()
-            point = self._point("edge", round(context), batch)
+            point = self._point("edge", context, batch)
             if point["outcome"] not in ("ok", *SHORT):
                 return
 
