@@ -143,15 +143,19 @@ def test_readings_of_other_things_tell_nothing() -> None:
     assert isinstance(no_table.readings, pa.Table)
 
 
-@pytest.mark.parametrize(("answered", "decision", "outcome"), [(1, "promote", "pass"), (0, "rollback", "fail")])
+@pytest.mark.parametrize(
+    ("answered", "decision", "outcome"),
+    [(1, "promote", "pass"), (0, "rollback", "fail"), (None, "inconclusive", "no data")],
+)
 def test_of_a_large_run_of_which_only_counts_are_known_it_is_told_as_well(
-    answered: int, decision: str, outcome: str
+    answered: int | None, decision: str, outcome: str
 ) -> None:
+    """By run.json and the readings; None: it was to be asked, and there is no answer."""
     world = World(seconds=75, gates=(Gate("errors", margin=0.02, margin_kind="absolute"),))
     samples = world.samples()
     died = pc.if_else(pc.equal(samples["error"], ""), "", "stub died")
     samples = samples.set_column(samples.schema.get_field_index("error"), "error", died)
-    readings = table(found("candidate", 78, 1, 1, answered, 0.4), READINGS)
+    readings = table([] if answered is None else found("candidate", 78, 1, 1, answered, 0.4), READINGS)
     meta = {**world.meta(), "recovery": ["candidate"]}
     whole = replace(world.recording(), meta=meta, samples=samples, readings=readings)
     verdicts = [judge(seen) for seen in (Evidence.of(whole), evidence_of(world.as_sketches(whole)), counted(whole))]
