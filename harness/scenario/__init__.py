@@ -3,6 +3,7 @@
 from harness.scenario.against_itself import against_itself
 from harness.scenario.description import Description, GateFacts, StageFacts, describe
 from harness.scenario.editor_schema import json_schema
+from harness.scenario.gating import Asked, from_checkout, from_gate
 from harness.scenario.loading import (
     EMBEDDED_S3,
     EMBEDDED_TRITON,
@@ -12,7 +13,6 @@ from harness.scenario.loading import (
     LANGUAGE_MODEL,
     BuiltIn,
     built_in,
-    from_gate,
     load,
     load_rules,
 )
@@ -71,6 +71,7 @@ __all__ = [
     "AbIngress",
     "AbTest",
     "ArmConfig",
+    "Asked",
     "BatchSetting",
     "BuiltIn",
     "DeployConfig",
@@ -107,6 +108,7 @@ __all__ = [
     "against_itself",
     "built_in",
     "describe",
+    "from_checkout",
     "from_gate",
     "json_schema",
     "load",

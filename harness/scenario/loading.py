@@ -1,8 +1,7 @@
-"""Scenarios by name or file, from the `gate` command's arguments, and rules by themselves."""
+"""Scenarios by name or file, and rules by themselves."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from harness.assets import scenarios_dir
 from harness.errors import ScenarioError
-from harness.scenario import quality
 from harness.scenario.document import Document, Place, override_all, read
 from harness.scenario.model import Scenario
 from harness.scenario.operations import KINDS, Operation
@@ -50,7 +48,7 @@ def load(
     document = read(path, _shown(path))
     override_all(document, overrides)
     if seed is not None:
-        _put(document, ("seed",), seed, f"--seed {seed}")
+        put(document, ("seed",), seed, f"--seed {seed}")
     if url is not None and isinstance(document.data, dict):
         _use_server(document, url)
     if workers is not None and isinstance(document.data, dict):
@@ -70,7 +68,7 @@ def _use_workers(document: Document, workers: int) -> None:
         "multi-model-server": [("models", name) for name in models] if isinstance(models, dict) else [],
     }
     for load in loads.get(kind, []):
-        _put(document, (*load, "workers"), workers, source)
+        put(document, (*load, "workers"), workers, source)
     if kind in KINDS and kind not in loads:
         raise ScenarioError(f"{kind} sends no load that could have workers", file=source)
 
@@ -79,22 +77,22 @@ def _use_server(document: Document, url: str) -> None:
     source = f"--url {url}"
     if "regions" in document.data:
         raise ScenarioError("there are several regions: name the address of each, as --set regions.0.url=", file=source)
-    _put(document, ("target", "server"), None, source)
-    _put(document, ("target", "url"), url, source)
+    put(document, ("target", "server"), None, source)
+    put(document, ("target", "url"), url, source)
     if "kind" not in document.data:
         # Builds are made by the embedded server only; a server of one's own has its versions already.
-        _put(document, ("baseline", "build"), None, source)
-        _put(document, ("candidate", "build"), None, source)
+        put(document, ("baseline", "build"), None, source)
+        put(document, ("candidate", "build"), None, source)
     elif document.data["kind"] == "ab-test":
         for arm, key in ((arm, key) for arm in ("a", "b") for key in ("build", "over")):
-            _put(document, (arm, key), None, source)
+            put(document, (arm, key), None, source)
     elif document.data["kind"] == "find-max-load":
         for key in ("build", "over"):
-            _put(document, (key,), None, source)
+            put(document, (key,), None, source)
     elif document.data["kind"] == "long-context":
         for arm in ("baseline", "candidate"):
             if isinstance(document.data.get(arm), dict):
-                _put(document, (arm, "build"), None, source)
+                put(document, (arm, "build"), None, source)
 
 
 def load_rules(path: str | Path) -> tuple[Gate, ...]:
@@ -119,50 +117,6 @@ def built_in() -> dict[str, BuiltIn]:
     return found
 
 
-def from_gate(
-    baseline: str,
-    candidate: str,
-    *,
-    prompts: str | Path | None = None,
-    margins: Sequence[str] = (),
-    limits: Sequence[str] = (),
-    metrics: Sequence[str] = (),
-    duration: str = "60s",
-    in_flight: int = 1,
-    max_tokens: int = 16,
-    seed: int | None = None,
-) -> Scenario:
-    """One paired stage between two models that are served already; nothing is loaded, unloaded or routed.
-
-    `baseline` and `candidate`: scheme://host:port/model[:version]. `margins`: `ttft.p99=10%`, `errors=1pp`,
-    `quality.kl=0.06` (for quality it is the most that is allowed). `limits`: `memory.peak=90%`, `ttft.p99=500ms`.
-    `metrics`: pages of the servers, for what is read of them. Raises ScenarioError naming the argument.
-    """
-    document = Document({}, "gate")
-    for name, argument in (("baseline", baseline), ("candidate", candidate)):
-        _put(document, (name,), _arm(argument, f"--{name}"), f"--{name} {argument}")
-    stage = {"mode": "paired"}
-    document.data |= {"name": "gate", "stages": [stage]}
-    _put(document, ("stages", 0, "for"), duration, f"--for {duration}")
-    _put(document, ("stages", 0, "in_flight"), in_flight, f"--in-flight {in_flight}")
-    _put(document, ("load", "max_tokens"), max_tokens, f"--max-tokens {max_tokens}")
-    if prompts is not None:
-        _put(document, ("load", "prompts"), str(prompts), f"--prompts {prompts}")
-    if metrics:
-        _put(document, ("target", "metrics_url"), list(metrics), f"--metrics-url {' '.join(metrics)}")
-    rules = [(_margin(argument), f"--margin {argument}") for argument in margins]
-    rules += [(_limit(argument), f"--max {argument}") for argument in limits]
-    document.data["gates"] = []
-    for index, (rule, option) in enumerate(rules):
-        document.data["gates"].append(None)
-        _put(document, ("gates", index), rule, option)
-    if seed is not None:
-        _put(document, ("seed",), seed, f"--seed {seed}")
-    gate = validate(document, Path())
-    assert isinstance(gate, Scenario)
-    return gate
-
-
 def _find(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
@@ -185,50 +139,11 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
-def _put(document: Document, key: tuple[str | int, ...], value: Any, source: str) -> None:
+def put(document: Document, key: tuple[str | int, ...], value: Any, source: str) -> None:
+    """Replaces or adds the value at `key` of `document`; `source` is the argument that errors name."""
     part = Document(value, source)
     part.values[()] = Place(source)
     document.put(key, part)
-
-
-def _arm(argument: str, option: str) -> dict[str, Any]:
-    match = re.fullmatch(r"([a-z+]+://[^/\s]+)/([^/\s:]+)(?::([^/\s:]*))?", argument)
-    example = "scheme://host:port/model:version such as grpc://localhost:8001/llm:1"
-    if match is None:
-        raise ScenarioError(f"expected {example}", file=f"{option} {argument}")
-    url, model, version = match.groups()
-    arm: dict[str, Any] = {"url": url, "model": model}
-    if version is not None:
-        if not version.isdecimal() or int(version) < 1:
-            raise ScenarioError(f"expected a version from 1 up, found {version!r}", file=f"{option} {argument}")
-        arm["version"] = int(version)
-    return arm
-
-
-def _margin(argument: str) -> dict[str, Any]:
-    metric, text = _rule(argument, "--margin", "METRIC=MARGIN such as ttft.p99=10%")
-    if not metric.startswith("quality.") or quality.margin_parser(metric) is not None:
-        return {"metric": metric, "margin": text}
-    return {"metric": metric, "max": _number_or_text(text)}
-
-
-def _limit(argument: str) -> dict[str, Any]:
-    metric, text = _rule(argument, "--max", "METRIC=LIMIT such as memory.peak=90%")
-    return {"metric": metric, "max": _number_or_text(text) if metric.startswith("quality.") else text}
-
-
-def _rule(argument: str, option: str, expected: str) -> tuple[str, str]:
-    metric, equals, text = argument.partition("=")
-    if not equals or not metric or not text:
-        raise ScenarioError(f"expected {expected}", file=f"{option} {argument}")
-    return metric, text
-
-
-def _number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _summary(path: Path, data: dict[str, Any]) -> str:
