@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving comes-back kills bench-load memory-edge study clean
+.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving comes-back kills bench-load memory-edge study study-history examples clean
 
 help:  ## these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make .venv/ with everything that is locked
 
@@ -63,6 +63,13 @@ bench-load: setup  ## benchmark: this load generator beside perf_analyzer, trito
 # Many small matrices: threads of their own would only wait for each other.
 study: setup  ## campaign: the judge's error rates and its power in simulated worlds; resumable; QUICK=1: a minute
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaigns.study
+
+study-history: setup  ## campaign: what a history of runs tells, true and false, in simulated histories; QUICK=1: seconds
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaigns.study_history
+
+examples: setup  ## campaign: a real run of each of the twelve scenarios, with its page; resumable
+	tests/system-packages.sh
+	$(BIN)/python -m tests.campaigns.examples
 
 clean:
 	rm -rf .venv build dist

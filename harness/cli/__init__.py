@@ -18,7 +18,8 @@ from harness.errors import CanaryError
 # By the module of this package that has them. Only the module of the command that is called is imported: together they
 # take twice as long as what `judge` needs.
 _COMMANDS = {
-    "running": ("run", "gate", "recover"),
+    "running": ("run", "recover"),
+    "gating": ("gate",),
     "working": ("worker",),
     "planning": ("check", "scenarios"),
     "judging": ("judge", "report"),
@@ -26,6 +27,7 @@ _COMMANDS = {
     "models": ("models",),
     "routing": ("route",),
     "conformance": ("conformance",),
+    "history": ("history",),
     "machine": ("serve", "doctor"),
 }
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from harness.cli import ci
 from harness.cli.command import Commands, add
 from harness.cli.console import stderr, stdout
 from harness.errors import UsageError
@@ -19,6 +20,7 @@ from harness.judge import (
     MOST_SAMPLES,
     Evidence,
     evidence_of,
+    evidence_over_time,
     judge,
     judge_operation,
     normalise,
@@ -28,6 +30,8 @@ from harness.judge import (
 )
 from harness.recording import Recording, is_operation, read_meta, read_observations, read_table
 from harness.report import draw_opinion, looks_table, operation_summary, render, render_operation, terminal
+from harness.report.markdown import markdown
+from harness.report.operation import operation_markdown
 from harness.types import Gate, Look, Verdict
 
 LEAST_LOOK_S = 1.0
@@ -63,12 +67,14 @@ def add_commands(commands: Commands) -> None:
         help="what another judge would have said of the same recording, and why; it changes nothing",
     )  # fmt: skip
     again.add_argument("--json", action="store_true", help="print verdict.json on stdout")
+    ci.options(again)
 
     report = add(
         commands, "report", _report, "render the report of a run again",
         "triton-canary report reports/20260101T120000Z-fp8-canary",
     )  # fmt: skip
     report.add_argument("folder", type=Path, help="the folder of a run")
+    ci.options(report)
 
 
 def _judge(args: argparse.Namespace) -> int:
@@ -92,6 +98,8 @@ def _judge(args: argparse.Namespace) -> int:
 
         write_verdict(args.path, verdict, recording)
     opinion = second_opinion(evidence, verdict) if args.second_opinion else None
+    folder = args.path if args.path is not None and args.path.is_dir() else None
+    ci.publish(args, verdict, recording.meta, lambda: markdown(recording, verdict), folder)
     if args.json:
         print(verdict_json(verdict, recording.meta, opinion), end="")
         return verdict.exit_code
@@ -148,6 +156,7 @@ def _judge_operation(args: argparse.Namespace) -> int:
     from harness.run.operations.conclude import judge_again
 
     verdict, meta = judge_again(args.path)
+    ci.publish(args, verdict, meta, lambda: operation_markdown(meta, read_observations(args.path), verdict), args.path)
     if args.json:
         print(verdict_json(verdict, meta), end="")
     else:
@@ -155,11 +164,13 @@ def _judge_operation(args: argparse.Namespace) -> int:
     return verdict.exit_code
 
 
-def _report_operation(folder: Path) -> int:
+def _report_operation(args: argparse.Namespace) -> int:
+    folder: Path = args.folder
     observations = read_observations(folder)
     verdict = judge_operation(observations, partial(read_table, folder))
     for path in render_operation(read_meta(folder), observations, verdict, folder):
         stderr().print(str(path), markup=False)
+    ci.publish_run(args, verdict, folder)
     return 0
 
 
@@ -167,9 +178,11 @@ def _report(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise UsageError(f"{args.folder}: give the folder of a run")
     if is_operation(args.folder):
-        return _report_operation(args.folder)
-    recording = Recording.open(args.folder)
-    verdict: Verdict = judge(evidence_of(recording))
-    for path in render(recording, verdict, args.folder):
+        return _report_operation(args)
+    recording = Recording.open(args.folder, most=MOST_SAMPLES)
+    evidence = evidence_of(recording)
+    verdict: Verdict = judge(evidence)
+    for path in render(recording, verdict, args.folder, evidence_over_time(evidence, verdict)):
         stderr().print(str(path), markup=False)
+    ci.publish_run(args, verdict, args.folder)
     return 0

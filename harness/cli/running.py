@@ -1,4 +1,4 @@
-"""run, gate, recover: the commands that touch the world."""
+"""run, recover: the commands that touch the world; what `gate` shares with them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import argparse
 from pathlib import Path
 
 from harness import scenario
+from harness.cli import ci
 from harness.cli.command import Commands, add
 from harness.cli.console import stderr, stdout
+from harness.cli.live import add_option, following
 from harness.cli.screen import Screen
 from harness.cli.working import TOKEN, token_of
 from harness.errors import UsageError
 from harness.load import DEFAULT_PORT, LOOPBACK, Listen, new_token
-from harness.recording import Recording, is_operation, read_meta
+from harness.recording import is_operation, read_meta
 from harness.report import operation_summary, terminal
+from harness.run.checkout_target import Comparison
 from harness.run.execute import execute
 from harness.run.operations.operate import operate
 from harness.run.recover import recover
@@ -28,7 +31,7 @@ def add_commands(commands: Commands) -> None:
     )  # fmt: skip
     run.add_argument("scenario", help="the name of a built-in scenario (see `scenarios`), or a file")
     run.add_argument("--url", help="use the Triton at this address (grpc://host:8001) instead of an embedded one")
-    _common(run)
+    common(run)
     run.add_argument(
         "--workers", type=int, metavar="N", help="load workers of each load, each with its share of the plan"
     )
@@ -50,33 +53,6 @@ def add_commands(commands: Commands) -> None:
         help="go on with a run of this scenario that died on servers of yours: what it had completed counts",
     )  # fmt: skip
 
-    gate = add(
-        commands, "gate", _gate, "compare two versions that are served already; changes nothing on the server",
-        "triton-canary gate --baseline grpc://host:8001/llm:1 --candidate grpc://host:8001/llm:2 "
-        "--prompts prompts.jsonl --margin ttft.p50=10% --max memory.peak=90%",
-    )  # fmt: skip
-    gate.add_argument("--baseline", required=True, metavar="URL", help="scheme://host:port/model[:version]")
-    gate.add_argument("--candidate", required=True, metavar="URL", help="the same for the version to be judged")
-    gate.add_argument("--prompts", type=Path, help='JSON lines of {"prompt": "..."}; for models with text_input')
-    gate.add_argument(
-        "--margin", action="append", default=[], metavar="METRIC=M",
-        help="a rule, such as ttft.p99=10%% or errors=1pp; repeatable; default: by the kind of model",
-    )  # fmt: skip
-    gate.add_argument(
-        "--max", action="append", default=[], metavar="METRIC=M",
-        help="a rule with a limit, such as memory.peak=90%% (of what the GPU has), memory.peak=40GiB or "
-        "ttft.p99=500ms; repeatable",
-    )  # fmt: skip
-    gate.add_argument(
-        "--metrics-url", action="append", default=[], metavar="URL",
-        help="a metrics page of the servers (Triton's, a DCGM exporter's); without it the memory of another machine is "
-        "not known; repeatable",
-    )  # fmt: skip
-    gate.add_argument("--for", dest="duration", default="60s", metavar="TIME", help="how long (default 60s)")
-    gate.add_argument("--in-flight", type=int, default=1, metavar="N", help="pairs in flight (default 1)")
-    gate.add_argument("--max-tokens", type=int, default=16, metavar="N", help="output tokens a request (default 16)")
-    _common(gate)
-
     back = add(
         commands, "recover", _recover, "after a crash: put traffic and models back, make the recording whole",
         "triton-canary recover reports/20260101T120000Z-fp8-canary",
@@ -84,10 +60,13 @@ def add_commands(commands: Commands) -> None:
     back.add_argument("folder", type=Path, help="the folder of the run")
 
 
-def _common(command: argparse.ArgumentParser) -> None:
+def common(command: argparse.ArgumentParser) -> None:
+    """The options of every command that runs something."""
     command.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="default: reports/")
     command.add_argument("--seed", type=int, help="fixes due times, arms and prompts; default: the scenario's")
     command.add_argument("--json", action="store_true", help="print verdict.json on stdout instead of the summary")
+    add_option(command)
+    ci.options(command)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -98,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.resume is not None:
             raise UsageError(f"{wanted.name} cannot be resumed: run it again, it finds how far things are")
         return _operate(wanted, args)
-    return _execute(wanted, args, None if args.master is None else _listen(args.master))
+    return executed(wanted, args, None if args.master is None else _listen(args.master))
 
 
 def _listen(address: str) -> Listen:
@@ -111,31 +90,28 @@ def _listen(address: str) -> Listen:
     return listen
 
 
-def _gate(args: argparse.Namespace) -> int:
-    wanted = scenario.from_gate(
-        args.baseline, args.candidate, prompts=args.prompts, margins=args.margin, limits=args.max,
-        metrics=args.metrics_url, duration=args.duration, in_flight=args.in_flight, max_tokens=args.max_tokens,
-        seed=args.seed,
-    )  # fmt: skip
-    return _execute(wanted, args)
-
-
-def _execute(wanted: Scenario, args: argparse.Namespace, listen: Listen | None = None) -> int:
-    with Screen() as screen:
+def executed(
+    wanted: Scenario, args: argparse.Namespace, listen: Listen | None = None, comparison: Comparison | None = None
+) -> int:
+    """Runs it, shows what came of it, and tells whom the options name. The exit code."""
+    with following(args) as begun, Screen() as screen:
         resume = getattr(args, "resume", None)
-        result = execute(wanted, args.out, screen.observe, screen.say, listen, resume)
+        result = execute(wanted, args.out, screen.observe, screen.say, listen, resume, begun, comparison)
     if result.error:
         stderr().print(f"triton-canary: {result.error}", markup=False)
     _show(result.verdict, result.folder, as_json=args.json)
+    ci.publish_run(args, result.verdict, result.folder)
     return result.exit_code
 
 
 def _operate(wanted: Operation, args: argparse.Namespace) -> int:
     console = stderr()
-    result = operate(wanted, args.out, lambda line: console.print(line, markup=False))
+    with following(args) as begun:
+        result = operate(wanted, args.out, lambda line: console.print(line, markup=False), begun)
     if result.error:
         console.print(f"triton-canary: {result.error}", markup=False)
     _show(result.verdict, result.folder, as_json=args.json)
+    ci.publish_run(args, result.verdict, result.folder)
     return result.exit_code
 
 
@@ -155,4 +131,4 @@ def _show(verdict: Verdict, folder: Path, *, as_json: bool) -> None:
     if is_operation(folder):
         stdout().print(operation_summary(verdict, read_meta(folder), folder))
     else:
-        stdout().print(terminal.summary(verdict, Recording.open(folder).meta, folder))
+        stdout().print(terminal.summary(verdict, read_meta(folder), folder))

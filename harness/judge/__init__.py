@@ -25,6 +25,7 @@ from harness.judge.operations import (
     long_fits,
     proven,
 )
+from harness.judge.over_time import evidence_over_time
 from harness.judge.sketched.evidence import MOST_SAMPLES, evidence_of
 from harness.judge.stage import judge_stage
 from harness.judge.validity.planned import ROUTED
@@ -46,6 +47,7 @@ __all__ = [
     "Whose",
     "default_gates",
     "evidence_of",
+    "evidence_over_time",
     "judge",
     "judge_operation",
     "judge_stage",

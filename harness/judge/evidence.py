@@ -62,6 +62,7 @@ class Evidence:
     chunks, where their times were kept.
     `ingress`: what the stages that are routed went through. `settled_ns`: when, from the run's start, a rollback had
     all traffic at the baseline. `asked`: the arms that the run asks, after failures, whether they still serve.
+    `does_not_load`: why nothing was compared, where the baseline loads and the candidate does not; "" else.
     """
 
     samples: Columns
@@ -87,6 +88,7 @@ class Evidence:
     ingress: Ingress | None = None
     settled_ns: int | None = None
     asked: tuple[str, ...] = ()
+    does_not_load: str = ""
 
     @classmethod
     def of(cls, recording: Recording) -> Evidence:
@@ -116,6 +118,7 @@ class Evidence:
             ingress=_ingress(meta),
             settled_ns=_settled_ns(meta),
             asked=_asked(meta),
+            does_not_load=str(meta.get("does_not_load") or ""),
         )
 
     @classmethod
@@ -145,6 +148,7 @@ class Evidence:
         ingress: Ingress | None = None,
         settled_ns: int | None = None,
         asked: Sequence[str] = (),
+        does_not_load: str = "",
     ) -> Evidence:
         """From tables with the schemas of harness.recording.schema. Raises UsageError for a wrong gate."""
         columns = Columns.of(samples)
@@ -172,12 +176,18 @@ class Evidence:
             ingress=ingress,
             settled_ns=settled_ns,
             asked=tuple(asked),
+            does_not_load=does_not_load,
         )
 
     def upto(self, now_ns: int) -> Evidence:
         """Only what was done by `now_ns`: samples, and the outputs of those samples."""
         samples = self.samples.take(self.samples.done_ns <= now_ns)
         return replace(self, samples=samples, outputs=seen(self.outputs, samples))
+
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What was worked out of single answers, by them: each look sees most of those that the look before saw."""
+        return {}
 
     @cached_property
     def token_model(self) -> bool:

@@ -56,7 +56,7 @@ def _stage(evidence: Evidence, record: StageRecord, step_ns: int) -> Iterator[tu
         at_s = (decided - record.begin_ns) / 1e9
         yield None, Look(at_s, planned_s, judge_stage(evidence, index), decides=True, live=True)
         return
-    end = _end(evidence, record)
+    end = end_of(evidence, record)
     # One that is due at the very end is the one at the end.
     for at_ns in range(record.begin_ns + step_ns, min(end, horizon) - step_ns // 10, step_ns):
         verdict = judge_stage(evidence, index, now_ns=at_ns)
@@ -67,7 +67,7 @@ def _stage(evidence: Evidence, record: StageRecord, step_ns: int) -> Iterator[tu
     yield None, Look((end - record.begin_ns) / 1e9, planned_s, judge_stage(evidence, index), end=True)
 
 
-def _end(evidence: Evidence, record: StageRecord) -> int:
+def end_of(evidence: Evidence, record: StageRecord) -> int:
     """When the stage ended; of one that was cut short, when the last of its requests was done."""
     if record.end_ns is not None:
         return record.end_ns

@@ -26,6 +26,8 @@ def conclude(evidence: Evidence, stages: Sequence[StageVerdict]) -> Verdict:
 
 
 def _decide(evidence: Evidence, stages: Sequence[StageVerdict]) -> tuple[Decision, str]:
+    if evidence.does_not_load:
+        return "rollback", words.sentence(evidence.does_not_load)
     for stage in stages:
         if stage.verdict == "rollback":
             return "rollback", stage.reason

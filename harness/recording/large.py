@@ -37,9 +37,26 @@ class SampleFile:
         except (pa.ArrowException, OSError) as error:
             raise RecordingError(f"{path}: is not a whole Parquet file") from error
 
+    def bounds(self, column: str) -> tuple[int, int] | None:
+        """The least and the greatest number in a column, by the file's own statistics; None where it has none. Raises
+        RecordingError.
+        """
+        try:
+            with pq.ParquetFile(self.path) as file:
+                meta, paths = file.metadata, [file.schema.column(n).path for n in range(len(file.schema))]
+                if column not in paths:
+                    return None
+                place = paths.index(column)
+                groups = [meta.row_group(n).column(place).statistics for n in range(meta.num_row_groups)]
+        except (pa.ArrowException, OSError) as error:
+            raise RecordingError(f"{self.path}: cannot be read: {' '.join(str(error).split())}") from error
+        if not groups or not all(one is not None and one.has_min_max and not one.null_count for one in groups):
+            return None
+        return min(one.min for one in groups), max(one.max for one in groups)
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Those of `columns` that the file has, texts as dictionaries. Raises RecordingError where arm or status is no
-        known word, or a required value is missing.
+        known word, or a required value is missing, as far as they are among `columns`.
         """
         at = 0
         try:
@@ -57,6 +74,8 @@ class SampleFile:
 
     def _check(self, batch: pa.RecordBatch, at: int) -> None:
         for name in REQUIRED_SAMPLE_COLUMNS:
+            if name not in batch.schema.names:
+                continue
             column = batch.column(name)
             if column.null_count:
                 raise RecordingError(f"{self.path}: column {name}: {column.null_count} rows have no value")

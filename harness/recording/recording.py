@@ -59,6 +59,15 @@ class Recording:
         samples = _foreign_samples(self.large.path) if not self.meta else _own_samples(self.folder)
         return dataclasses.replace(self, samples=samples, large=None)
 
+    def bounds(self, column: str) -> tuple[int, int] | None:
+        """The least and the greatest number in a column of the samples, at next to no cost; None where that is not
+        known. Raises RecordingError.
+        """
+        if self.large is not None:
+            return self.large.bounds(column)
+        low, high = pc.min_max(self.samples[column]).as_py().values()
+        return None if low is None else (low, high)
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The samples piece by piece, with those of `columns` that are there. Raises RecordingError."""
         if self.large is not None:

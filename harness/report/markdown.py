@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from harness.recording import stage_records
-from harness.report import measurement, steps, words
+from harness.report import changed, measurement, steps, words
 from harness.report.about import arm_titles, reasons, summary_line, title
 from harness.types import Verdict
 
@@ -32,6 +33,7 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
     found = reasons(verdict)
     lines += [f"- {escape(reason)}" for reason in found]
     lines += [""] if found else []
+    lines += _changed(meta)
     rows = [
         (names.get(stage.stage, str(stage.stage + 1)), finding)
         for stage in verdict.stages
@@ -62,6 +64,12 @@ def markdown(recording: Recording, verdict: Verdict) -> str:
     lines += _measurement(verdict, names)
     lines += _calibrated(verdict)
     return "\n".join(lines) + "\n"
+
+
+def _changed(meta: Mapping[str, Any]) -> list[str]:
+    """Of a checkout: what its build has that the base's has not."""
+    told = changed.lines(meta)
+    return [f"What changed: {escape(told[0])}", "", *(f"- {escape(line)}" for line in told[1:]), ""] if told else []
 
 
 def _measurement(verdict: Verdict, names: dict[int, str]) -> list[str]:

@@ -88,6 +88,20 @@ def _sent(audit: Audit) -> str:
     return f"{audit.sent:,} of {audit.planned:,}"
 
 
+def _late(audit: Audit) -> str:
+    if audit.late is None:
+        return words.NONE
+    return words.percent(audit.late) + (f" over {words.seconds(audit.lag_limit_s)}" if audit.lag_limit_s else "")
+
+
+def _workers(audit: Audit) -> str:
+    """How many, and what each sent, where there are several."""
+    if len(audit.workers) < 2:
+        return words.NONE
+    sent = [worker.requests for worker in audit.workers]
+    return f"{len(sent)}, each {min(sent):,} to {max(sent):,} requests"
+
+
 def _in_flight(audit: Audit) -> str:
     if audit.in_flight is None:
         return words.NONE
@@ -109,6 +123,8 @@ def _caches(audit: Audit) -> str:
 _COLUMNS: tuple[tuple[str, Cell], ...] = (
     ("late p50, p99", _lag),
     ("sent", _sent),
+    ("late", _late),
+    ("waiting to be sent, most", lambda audit: words.NONE if audit.unsent is None else f"{audit.unsent:,}"),
     ("in flight", _in_flight),
     ("served, each arm", _served),
     ("generator CPU", lambda audit: words.percent(audit.cpu)),
@@ -117,6 +133,8 @@ _COLUMNS: tuple[tuple[str, Cell], ...] = (
     ("steal", lambda audit: words.percent(audit.steal)),
     ("steady after", lambda audit: words.seconds(audit.warm_up_s)),
     ("cache hits, each arm", _caches),
+    ("clock known to", lambda audit: words.seconds(audit.clock_error_s)),
+    ("workers", _workers),
 )
 
 

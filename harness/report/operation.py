@@ -11,18 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from harness.files import atomic_write
-from harness.report import facts, operation_ab, words
+from harness.report import facts, frame, operation_ab, words
 from harness.report.about import title
-from harness.report.junit import clean, document
+from harness.report.junit import begin, clean, document
 from harness.report.markdown import escape
+from harness.report.openmetrics import gauges, openmetrics
 from harness.report.operation_tables import tables
+from harness.report.progress import Progress
 from harness.report.terminal import COLOR
 from harness.types import Decision, Finding, Verdict, answer_in
 
@@ -38,11 +39,12 @@ SENTENCE: dict[Decision, str] = {
 def render_operation(
     meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Verdict, folder: Path
 ) -> tuple[Path, ...]:
-    """Write report.html, report.md and junit.xml; each whole or not at all. Raises RecordingError."""
+    """Write report.html, report.md, junit.xml and metrics.txt; each whole or not at all. Raises RecordingError."""
     contents = {
-        "report.html": _page(meta, observations, verdict),
-        "report.md": _markdown(meta, observations, verdict),
+        "report.html": operation_page(meta, observations, verdict),
+        "report.md": operation_markdown(meta, observations, verdict),
         "junit.xml": _junit(meta, verdict),
+        "metrics.txt": openmetrics(gauges(meta, verdict)),
     }
     for name, text in contents.items():
         atomic_write(folder / name, text.encode())
@@ -51,7 +53,7 @@ def render_operation(
 
 def operation_summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | None) -> RenderableType:
     """What the terminal shows at the end."""
-    head = Text(f"{words.SIGN[verdict.verdict]} {_word(verdict)}", style=f"bold {COLOR[verdict.verdict]}")
+    head = Text(f"{words.SIGN[verdict.verdict]} {operation_word(verdict)}", style=f"bold {COLOR[verdict.verdict]}")
     head.append(f"  {words.one_line(title(meta))}", style="bold not dim default")
     parts: list[RenderableType] = [Text(), head, Text(words.one_line(operation_ab.because(verdict.reason)))]
     if verdict.needs:
@@ -77,7 +79,8 @@ def operation_summary(verdict: Verdict, meta: Mapping[str, Any], folder: Path | 
     return Group(*parts)
 
 
-def _word(verdict: Verdict) -> str:
+def operation_word(verdict: Verdict) -> str:
+    """The verdict as people are told it."""
     return operation_ab.word(verdict, WORD[verdict.verdict])
 
 
@@ -101,30 +104,44 @@ def _ordered(verdict: Verdict) -> list[Finding]:
     )
 
 
-def _page(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Verdict) -> str:
-    environment = Environment(
-        loader=PackageLoader("harness.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: words.visible(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("operation.html.j2")
+def operation_page(
+    meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Verdict, *, progress: Progress | None = None
+) -> str:
+    """report.html as text. With `progress` it is the page of an operation under way, and follows it."""
+    # matplotlib takes half a second to import; only those who draw pay for it.
+    from harness.report.operation_figures import operation_figures
+
     scenario = meta.get("scenario")
-    return template.render(
-        words=words, verdict=verdict, word=_word(verdict), tone=TONE[verdict.verdict], ab=operation_ab,
-        sentence=operation_ab.sentence(verdict, SENTENCE[verdict.verdict]), title=title(meta), figure=_figure(verdict),
-        description=scenario.get("description", "") if isinstance(scenario, Mapping) else "",
-        started=str(meta.get("started_utc", "")), finished=bool(observations.get("finished")),
-        source=operation_ab.source(verdict),
-        effects=list(zip(operation_ab.measured(verdict), operation_ab.effects(verdict), strict=True)),
-        findings=_ordered(verdict), tables=tables(observations),
-        facts=[
+    context = {
+        "words": words,
+        "verdict": verdict,
+        "progress": progress,
+        "word": operation_word(verdict),
+        "tone": TONE[verdict.verdict],
+        "ab": operation_ab,
+        "sentence": operation_ab.sentence(verdict, SENTENCE[verdict.verdict]),
+        "title": title(meta),
+        "figure": _figure(verdict),
+        "drawn": operation_figures(observations),
+        "description": scenario.get("description", "") if isinstance(scenario, Mapping) else "",
+        "started": str(meta.get("started_utc", "")),
+        "finished": bool(observations.get("finished")),
+        "source": operation_ab.source(verdict),
+        "effects": list(zip(operation_ab.measured(verdict), operation_ab.effects(verdict), strict=True)),
+        "findings": _ordered(verdict),
+        "tables": tables(observations),
+        "facts": [
             (heading, facts.flat(meta.get(key, {})))
-            for heading, key in (("Scenario", "scenario"), ("Versions", "software"), ("Host", "host"))
+            for heading, key in (
+                ("Scenario", "scenario"),
+                ("Versions", "software"),
+                ("Host", "host"),
+                ("Server", "server"),
+                ("SHA-256 of the files", "files"),
+            )
         ],
-    ) + "\n"  # fmt: skip
+    }
+    return frame.render("operation.html.j2", context, live=progress is not None)
 
 
 def _figure(verdict: Verdict) -> Markup:
@@ -136,8 +153,9 @@ def _figure(verdict: Verdict) -> Markup:
     return Markup(two_sided(operation_ab.measured(verdict)))
 
 
-def _markdown(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Verdict) -> str:
-    lines = [f"## {words.SIGN[verdict.verdict]} {_word(verdict)}: {escape(title(meta))}", ""]
+def operation_markdown(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict: Verdict) -> str:
+    """report.md."""
+    lines = [f"## {words.SIGN[verdict.verdict]} {operation_word(verdict)}: {escape(title(meta))}", ""]
     lines += [f"**{escape(operation_ab.because(verdict.reason))}**", ""]
     if verdict.needs:
         lines += [f"What it would take: {escape(verdict.needs)}", ""]
@@ -156,7 +174,7 @@ def _markdown(meta: Mapping[str, Any], observations: Mapping[str, Any], verdict:
 def _junit(meta: Mapping[str, Any], verdict: Verdict) -> str:
     """One test case a finding, and one for the verdict; what is not known is an error, because a skip looks green."""
     name = clean(title(meta))
-    suite = ET.Element("testsuite", name=f"triton-canary {name}")
+    suite = begin(meta)
 
     def case(label: str, outcome: str, message: str) -> None:
         element = ET.SubElement(suite, "testcase", classname=f"triton-canary.{name}", name=clean(label))

@@ -8,17 +8,17 @@ import the judge). It is a lower bound; a token that Q does not list counts with
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
+
+from harness.report.answers import TOGETHER, Latest, Rows, Tops
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from harness.recording import Recording
 
 Floats = npt.NDArray[np.float64]
@@ -26,11 +26,16 @@ Ints = npt.NDArray[np.int64]
 _SMALLEST = 1e-9
 # More than this many scored answers add nothing to a curve that is a few hundred pixels wide.
 MOST_PAIRS = 20_000
+# Pairs of tokens that are held against each other, of all scored answers of an arm: about two seconds.
+_MOST_WORK = 200_000_000
+_ARMS = ("baseline", "candidate")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt's two answers, and how far the candidate was from the baseline on the baseline's tokens."""
+    """One prompt's two answers, and how far the candidate was from the baseline on the baseline's tokens. `prompt`: the
+    number of what was asked, -1 unknown.
+    """
 
     stage: int
     pair_id: int
@@ -38,6 +43,7 @@ class Example:
     candidate: str
     kl: float
     agreement: float  # share of tokens with the same first choice
+    prompt: int = -1
 
 
 @dataclass(frozen=True)
@@ -55,49 +61,69 @@ class Quality:
 
 
 def quality(recording: Recording, examples: int = 3) -> Quality:
-    """From the outputs of a recording; an empty Quality where none were compared."""
+    """From the outputs of a recording; an empty Quality where none were compared. Of very many answers only some are
+    scored, evenly apart: those that MOST_PAIRS and _MOST_WORK allow.
+    """
     table = recording.outputs
-    kl: dict[str, list[float]] = {"baseline": [], "candidate": []}
-    agreement: dict[str, list[float]] = {"baseline": [], "candidate": []}
     if table is None or not table.num_rows:
-        return Quality(_arrays(kl), _arrays(agreement), (), 0, 0)
-    rows = _Rows(table)
-    generated = {arm: rows.index("generated", arm) for arm in kl}
-    reference = generated["baseline"]
+        return Quality({arm: np.empty(0) for arm in _ARMS}, {arm: np.empty(0) for arm in _ARMS}, (), 0, 0)
+    rows = Rows(table)
+    reference, candidate = (Latest.of(rows, arm) for arm in _ARMS)
+    kl, agreement = {}, {}
     by_pair: dict[int, tuple[float, float]] = {}
-    for arm in kl:
+    for arm in _ARMS:
         scored = rows.all("scored", arm)
-        for row in scored[:: max(1, -(-len(scored) // MOST_PAIRS))]:
-            base = reference.get(int(rows.pair_id[row]))
-            if base is None:
-                continue
-            divergence, same = divergences(*rows.distribution(base), *rows.distribution(row))
-            if not len(divergence):
-                continue
-            kl[arm].append(float(divergence.mean()))
-            agreement[arm].append(float(same.mean()))
-            if arm == "candidate":
-                by_pair.setdefault(int(rows.pair_id[row]), (kl[arm][-1], agreement[arm][-1]))
-    both = [pair for pair in reference if pair in generated["candidate"]]
-    differing = [pair for pair in both if rows.answer(reference[pair]) != rows.answer(generated["candidate"][pair])]
-    worst = sorted((pair for pair in differing if pair in by_pair), key=lambda pair: (-by_pair[pair][0], pair))
-    shown = worst[:examples] or differing[:examples]
+        scored = scored[reference.has(rows.pair_id[scored])]
+        scored = scored[:: max(1, -(-len(scored) // MOST_PAIRS), -(-rows.work(scored) // _MOST_WORK))]
+        pairs = rows.pair_id[scored]
+        means, same = _scored(rows, reference.rows_of(pairs), scored)
+        known = ~np.isnan(means)
+        kl[arm], agreement[arm] = means[known], same[known]
+        if arm == "candidate":
+            # A pair that was scored twice counts with its first.
+            found = zip(pairs[known].tolist(), kl[arm].tolist(), agreement[arm].tolist(), strict=True)
+            by_pair = {pair: (mean, share) for pair, mean, share in reversed(list(found))}
+    both = np.intersect1d(reference.pairs, candidate.pairs)
+    differing = both[rows.differ(reference.rows_of(both), candidate.rows_of(both))].tolist()
+    scored_ones = (pair for pair in differing if pair in by_pair)
+    shown = heapq.nsmallest(examples, scored_ones, key=lambda pair: (-by_pair[pair][0], pair)) or differing[:examples]
     return Quality(
-        _arrays(kl),
-        _arrays(agreement),
+        kl,
+        agreement,
         tuple(
             Example(
-                int(rows.stage[reference[pair]]),
+                int(rows.stage[base]),
                 pair,
-                rows.text(reference[pair]),
-                rows.text(generated["candidate"][pair]),
+                rows.text(base),
+                rows.text(mine),
                 *by_pair.get(pair, (float("nan"), float("nan"))),
+                rows.prompt(base),
             )
             for pair in shown
+            for base, mine in [(int(of.rows_of(np.array([pair]))[0]) for of in (reference, candidate))]
         ),
         len(both),
         len(differing),
     )
+
+
+def _scored(rows: Rows, base: Ints, mine: Ints) -> tuple[Floats, Floats]:
+    """Mean divergence and agreement of each answer `mine` from its reference; NaN where nothing can be compared."""
+    kl, agreement = np.full(len(base), np.nan), np.full(len(base), np.nan)
+    for at in range(0, len(base), TOGETHER):
+        here = slice(at, at + TOGETHER)
+        p, q = Tops.of(rows, base[here]), Tops.of(rows, mine[here])
+        tokens = np.minimum(p.tokens, q.tokens)
+        for p_k, q_k in sorted(set(zip(p.k.tolist(), q.k.tolist(), strict=True))):
+            which = np.flatnonzero((p.k == p_k) & (q.k == q_k) & (tokens > 0))
+            if not len(which):
+                continue
+            number = tokens[which]
+            found, same = divergences(*p.stacked(which, number, p_k), *q.stacked(which, number, q_k))
+            begin = np.cumsum(number) - number
+            kl[at + which] = np.add.reduceat(found, begin) / number
+            agreement[at + which] = np.add.reduceat(same.astype(np.float64), begin) / number
+    return kl, agreement
 
 
 def divergences(p_ids: Ints, p_logs: Floats, q_ids: Ints, q_logs: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -124,42 +150,3 @@ def divergences(p_ids: Ints, p_logs: Floats, q_ids: Ints, q_logs: Floats) -> tup
         q_ids, q_logs.argmax(axis=1)[:, None], 1
     )
     return np.maximum(total, 0.0), same[:, 0]
-
-
-class _Rows:
-    """The outputs table by row number, without making Python objects of what is not looked at."""
-
-    def __init__(self, table: pa.Table) -> None:
-        table = table.combine_chunks()
-        self._table = table
-        self.pair_id: Ints = table["pair_id"].to_numpy()
-        self.stage = table["stage"].to_numpy()
-        self._k = table["k"].to_numpy()
-
-    def all(self, kind: str, arm: str) -> Ints:
-        wanted = pc.and_(pc.equal(self._table["kind"], kind), pc.equal(self._table["arm"], arm))
-        return np.flatnonzero(wanted.to_numpy(zero_copy_only=False))
-
-    def index(self, kind: str, arm: str) -> dict[int, int]:
-        return {int(self.pair_id[row]): int(row) for row in self.all(kind, arm)}
-
-    def distribution(self, row: int) -> tuple[Ints, Floats]:
-        k = max(0, int(self._k[row]))
-        ids, logs = self._list("topk_ids", row), self._list("topk_logprobs", row)
-        whole = min(len(ids), len(logs)) // k * k if k else 0
-        return ids[:whole].reshape(-1, max(1, k)), logs[:whole].astype(np.float64).reshape(-1, max(1, k))
-
-    def text(self, row: int) -> str:
-        return str(self._table["text"][int(row)].as_py() or "")
-
-    def answer(self, row: int) -> tuple[Any, ...]:
-        digest = self._table["digest"][int(row)].as_py()
-        return (digest,) if digest else (self.text(row), *self._list("token_ids", row).tolist())
-
-    def _list(self, name: str, row: int) -> npt.NDArray[Any]:
-        values = self._table[name][int(row)].values
-        return np.asarray(values.to_numpy(zero_copy_only=False)) if values is not None else np.empty(0)
-
-
-def _arrays(values: Mapping[str, list[float]]) -> dict[str, Floats]:
-    return {arm: np.asarray(found, np.float64) for arm, found in values.items()}

@@ -24,12 +24,14 @@ TITLES: dict[str, str] = {
     "tpot": "Time per output token",
     "response_time": "Response time",
     "request_latency": "Request latency",
+    "icl": "Time between chunks",
 }
 MEANINGS: dict[str, str] = {
     "ttft": "From sending a request to its first token that is not empty.",
     "tpot": "From the first token to the last, divided by the tokens after the first.",
     "response_time": "From the time a request was due to its last byte; waiting for a slot counts.",
     "request_latency": "From sending a request to its last byte.",
+    "icl": "From a chunk of a streamed answer to the next.",
 }
 ONE_SENTENCE: dict[Decision, str] = {
     "promote": "The candidate is at least as good as the baseline, within every margin.",
@@ -44,6 +46,8 @@ _RANK: dict[str, int] = {"fail": 0, "inconclusive": 1, "no data": 2, "pass": 3}
 
 def visible(text: str) -> str:
     """Control characters replaced, so that no text steers a terminal or breaks a page; lines stay."""
+    if text.replace("\n", "").isprintable():  # nearly always, and a page asks for a million characters
+        return text
     return "".join(c if c.isprintable() or c in "\n\t\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -173,25 +177,30 @@ _IN_NUMBERS = ("quality.kl", "quality.logprob", "quality.perplexity", "quality.c
 """Quality in nats, logarithms or distances; the rest of it is shares."""
 
 
-def measured(metric: str, value: float | None) -> str:
-    """A baseline's or candidate's own value, in the unit that the metric's name implies."""
-    if value is None or not math.isfinite(value):
-        return NONE
+def unit_of(metric: str) -> str:
+    """The unit of a baseline's or candidate's own value, as far as the metric's name implies one: s, rate (a share),
+    1 (a count), bytes, J, 1/s; else "".
+    """
     if metric.partition(".")[0] in (*LATENCIES, "steps"):
-        return seconds(value)
+        return "s"
     if (
         metric.startswith("errors")
         or metric == "deploy.errors"
         or (metric.startswith("quality.") and not metric.startswith(_IN_NUMBERS))
     ):
-        return percent(value)
-    if metric == "traffic.strays":
-        return on_scale(value, "1")
-    if metric == "memory.peak":
-        return size(value, "bytes")
-    if metric == "energy":
-        return f"{number(value)} J"
-    return f"{number(value)} /s" if "throughput" in metric or metric == "goodput" else number(value)
+        return "rate"
+    if "throughput" in metric or metric == "goodput":
+        return "1/s"
+    return {"traffic.strays": "1", "memory.peak": "bytes", "energy": "J"}.get(metric, "")
+
+
+def measured(metric: str, value: float | None) -> str:
+    """A baseline's or candidate's own value, in the unit that the metric's name implies."""
+    unit = unit_of(metric)
+    if unit in ("s", "rate", "1", "bytes"):
+        return on_scale(value, unit)
+    text = number(value)
+    return text if text == NONE else f"{text} {unit.removeprefix('1')}".rstrip()
 
 
 def stage_name(plan: StagePlan) -> str:

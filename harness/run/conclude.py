@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.files import atomic_write
-from harness.judge import evidence_of, judge, verdict_json
+from harness.judge import MOST_SAMPLES, evidence_of, evidence_over_time, judge, verdict_json
 from harness.recording import Recording, complete_sketches, is_operation, seal, stage_records
 from harness.report import render
 from harness.run.folder import RunFolder
@@ -21,10 +21,11 @@ def conclude(folder: RunFolder) -> Verdict:
     complete_sketches(folder.path, stage_records(folder.meta))
     folder.meta["files"] = seal(folder.path)
     folder.save()
-    recording = Recording.open(folder.path)
-    verdict = judge(evidence_of(recording))
+    recording = Recording.open(folder.path, most=MOST_SAMPLES)
+    evidence = evidence_of(recording)
+    verdict = judge(evidence)
     write_verdict(folder.path, verdict, recording)
-    render(recording, verdict, folder.path)
+    render(recording, verdict, folder.path, evidence_over_time(evidence, verdict))
     return verdict
 
 

@@ -16,11 +16,13 @@ from harness.load import Listen
 from harness.run.act import Act
 from harness.run.bring import Bring
 from harness.run.calibrations import last_calibration
+from harness.run.checkout_target import Comparison
 from harness.run.conclude import conclude
 from harness.run.engines import Engines
 from harness.run.folder import RunFolder
 from harness.run.generating import start_generator
 from harness.run.journal import Journal
+from harness.run.placing import DoesNotLoad
 from harness.run.put_back import Live, Say, put_back
 from harness.run.recovered import Recovery
 from harness.run.resume import Carried, asked, go_on, readings_path
@@ -31,7 +33,7 @@ from harness.run.setting import describe
 from harness.run.signals import interruptible
 from harness.run.stage import Observe, Walk
 from harness.run.swap import Swap, refuse_to_take_away
-from harness.run.target import open_target
+from harness.run.target import Target, open_target
 from harness.run.traffic import Traffic
 from harness.run.unfinished import alone
 from harness.run.watch import Watch
@@ -61,12 +63,13 @@ class Result:
 
 def execute(
     scenario: Scenario, out: Path, observe: Observe, say: Say, listen: Listen | None = None,
-    resume: Path | None = None,
+    resume: Path | None = None, begun: Callable[[Path], None] = lambda _: None,
+    comparison: Comparison | None = None,
 ) -> Result:  # fmt: skip
     """Run `scenario`, record into a new folder under `out`, judge, act, render.
 
     `listen`: its load workers are awaited from other hosts. `resume`: the folder of a run of it that died; what that
-    had completed counts.
+    had completed counts. `begun` is told the folder once there is one. `comparison`: the arms are its builds.
 
     Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
     result. Whatever is raised, what had been changed was put back.
@@ -75,10 +78,13 @@ def execute(
     about = describe(scenario)
     about["asked"] = asked(scenario)
     about["calibration"] = last_calibration(about)
+    if comparison is not None:
+        about["git"] = dict(comparison.checkout.about)
     carried = go_on(resume, scenario, about, say) if resume is not None else None
     folder = RunFolder.create(out.resolve(), scenario.name, about)
     folder.lock()
-    run = _Run(scenario, folder, observe, say, listen, carried)
+    begun(folder.path)
+    run = _Run(scenario, folder, observe, say, listen, carried, comparison)
     error: CanaryError | None = None
     failures: list[str] = []
     with interruptible() as signals:
@@ -114,10 +120,10 @@ class _Run:
 
     def __init__(
         self, scenario: Scenario, folder: RunFolder, observe: Observe, say: Say, listen: Listen | None,
-        carried: Carried | None,
+        carried: Carried | None, comparison: Comparison | None,
     ) -> None:  # fmt: skip
         self.scenario, self.folder, self.observe, self.say = scenario, folder, observe, say
-        self.listen, self.carried = listen, carried
+        self.listen, self.carried, self.comparison = listen, carried, comparison
         self.plan = plan(scenario)
         self.journal = Journal(folder.path)
         # What is carried over lies before.
@@ -143,7 +149,13 @@ class _Run:
         self.scoring = Scoring.of(self.scenario, self.folder.path, self.plan.prompts, self.say)
         stack.callback(_quietly, self.scoring.close)
         self.say("starting Triton" if self.scenario.target.server else "asking Triton")
-        self.target = open_target(self.scenario, self.folder, self.journal, stack)
+        try:
+            self.target = self._open(stack)
+        except DoesNotLoad as refused:
+            self.folder.meta["does_not_load"] = str(refused)
+            self._clear()
+            self._settle("rollback")
+            return
         self.live.controls.update((control.url, control) for control in self.target.controls.values())
         path = readings_path(self.folder.path, self.carried)
         self.sampler = sampler = sampler_of(self.target, self.scenario.telemetry, self.folder, path, self.t0_ns)
@@ -186,10 +198,14 @@ class _Run:
         if decision == "promote":
             self.traffic.refuse_overruling()
             self.act.promote()
-        else:
+        elif self.comparison is None:
             self._fail(decision)
+        if self.comparison is not None:
+            recovery.wait()
+            self._stop_load()
+            self._clear()
         self._settle(decision)
-        if decision != "promote":
+        if decision != "promote" and self.comparison is None:
             self._see_baseline_answer(since_ns)
         self._stop_load()
         if self.bring.guard:
@@ -198,6 +214,15 @@ class _Run:
         sampler.stop()
         self._tell_rollback()
         self.folder.meta["telemetry"] = {**sampler.about, "notes": (*sampler.notes, *self.engines.notes)}
+
+    def _open(self, stack: ExitStack) -> Target:
+        where = (self.scenario, self.folder, self.journal, stack)
+        return open_target(*where) if self.comparison is None else self.comparison.open(*where, self.say)
+
+    def _clear(self) -> None:
+        """What was put somewhere for the comparison alone goes again, whatever came of it."""
+        for failure in put_back(self.journal, self.say, self.live):
+            raise WorldError(failure)
 
     def _after_the_load(self) -> Decision:
         """Nothing is acted upon before the load's own end, which may tell of a lost worker or a damaged file. And the

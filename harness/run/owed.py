@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from harness.ingress import OwnSplit
 from harness.run.hooks import HOOK
 from harness.run.journal import Entry, not_put_back
+from harness.run.placed import PLACE
 
 SWAP = "models.swap"
 MODELS = ("models.set", SWAP)
 ROUTES = ("route.set", "route.header")
 SYNC = "repository.sync"
-UNDONE = (HOOK, *MODELS, *ROUTES, "config.write")
+UNDONE = (HOOK, *MODELS, *ROUTES, "config.write", PLACE)
 """Actions that are put back. Servers and routers that a run starts itself end with it, and drains change nothing."""
 
 

@@ -23,6 +23,7 @@ from harness.recording import read_meta
 from harness.run.hooks import HOOK, call
 from harness.run.journal import Entry, Journal, not_put_back
 from harness.run.owed import MODELS, ROUTES, SWAP, SYNC, pending, server, started, thing
+from harness.run.placed import PLACE, remove
 from harness.run.world import apply_versions
 from harness.triton import Control, access, write_config
 from harness.types import ArmName
@@ -91,6 +92,8 @@ class _PutBack:
             self._step(entry, self._undone(entry), self._models)
         for entry in self._oldest("config.write"):
             self._step(entry, self._undone(entry), self._config)
+        for entry in self._oldest(PLACE):
+            self._step(entry, self._undone(entry), self._placed)
         for entry in last:
             self._hook(entry)
         for entry in self._oldest(SYNC):
@@ -255,7 +258,7 @@ class _PutBack:
         if goes:
             self._drain()
         apply_versions(control, model, entry.before)
-        return f"{model}: exactly versions {entry.before} serve, as before"
+        return f"{model}: exactly versions {entry.before} serve, as before" if entry.before else f"{model}: unloaded"
 
     def _drain(self) -> None:
         """Once at each router: the arm that gets nothing any more. Nothing is safer for waiting any longer."""
@@ -276,6 +279,13 @@ class _PutBack:
     def _config(entry: Entry) -> str:
         write_config(Path(entry.target), entry.before)
         return f"{entry.target}: as before"
+
+    def _placed(self, entry: Entry) -> str:
+        target = Path(entry.target)
+        still = [key for key in self._failures if key.startswith("models.set ") and key.endswith(f"/{target.name}")]
+        if still:
+            raise WorldError("stays while its versions are not unloaded")
+        return remove(target, self._journal.folder)
 
     def _control(self, url: str) -> Control:
         if url not in self._controls:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness.errors import RecordingError, UsageError, WorldError
-from harness.judge import evidence_of, judge
+from harness.judge import MOST_SAMPLES, evidence_of, judge
 from harness.judge.errors.recovery import RECOVERED
 from harness.recording import (
     META_NAME,
@@ -113,7 +113,7 @@ def go_on(path: Path, scenario: Scenario, about: Mapping[str, Any], say: Say) ->
     meta = read_meta(path)
     records = stage_records(meta)
     done = completed(records, stage_plans(meta))
-    verdicts = judge(evidence_of(Recording.open(path))).stages
+    verdicts = judge(evidence_of(Recording.open(path, most=MOST_SAMPLES))).stages
     for record, verdict in zip(records, verdicts, strict=True):
         if record.end_ns is not None and verdict.verdict != "promote":
             raise _no(path, f"stage {record.plan.index + 1} said {verdict.verdict}: {verdict.reason}")

@@ -6,6 +6,7 @@ way; and nothing that a store says or leaves out deletes anything.
 
 from harness.store.fetch import Progress
 from harness.store.folder import FolderStore
+from harness.store.git import GitFile, GitRepository
 from harness.store.manifest import MANIFEST, Entry, Manifest
 from harness.store.open import open_store
 from harness.store.place import Merge
@@ -17,6 +18,8 @@ __all__ = [
     "MANIFEST",
     "Entry",
     "FolderStore",
+    "GitFile",
+    "GitRepository",
     "Listing",
     "Manifest",
     "Merge",

@@ -174,6 +174,11 @@ class S3Store:
                 self._client.abort_multipart_upload(**upload)
             raise
 
+    def remove(self, key: str) -> None:
+        """Also where it is not there. StoreError where the store says no."""
+        with self._failing("removing", key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._root + key)
+
     def close(self) -> None:
         self._client.close()
 

@@ -10,8 +10,10 @@ from harness.triton.batching import Batching
 from harness.triton.bytecode import will_reinitialise
 from harness.triton.config_text import config_diff, edit_version_policy, persist_versions, read_config, write_config
 from harness.triton.control import Control
+from harness.triton.dependents import steps
 from harness.triton.fleet import addresses, named, waves
 from harness.triton.index import Index, VersionState
+from harness.triton.model_text import changed_values, parse_config, rename_models
 from harness.triton.probe_path import ProbePath, probe_path
 from harness.triton.statistics import Counts
 from harness.triton.transport import Refused
@@ -30,13 +32,17 @@ __all__ = [
     "VersionState",
     "access",
     "addresses",
+    "changed_values",
     "check_on_disk",
     "config_diff",
     "edit_version_policy",
     "named",
+    "parse_config",
     "persist_versions",
     "probe_path",
     "read_config",
+    "rename_models",
+    "steps",
     "versions_on_disk",
     "waves",
     "will_reinitialise",

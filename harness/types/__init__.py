@@ -35,6 +35,8 @@ from harness.types.follows import (
     Verdict,
     WorkerAudit,
 )
+from harness.types.gauge import Gauge
+from harness.types.history import Change, Scale, Worse
 from harness.types.seen import Output, Reading, Sample, Score, StageRecord
 from harness.types.words import (
     Api,
@@ -72,11 +74,13 @@ __all__ = [
     "CacheUse",
     "CanaryClass",
     "CanaryLabel",
+    "Change",
     "Decision",
     "Experiment",
     "Finding",
     "FindingKind",
     "Gate",
+    "Gauge",
     "LimitKind",
     "Look",
     "MetricOpinion",
@@ -90,6 +94,7 @@ __all__ = [
     "Reading",
     "RunStatus",
     "Sample",
+    "Scale",
     "Score",
     "SecondOpinion",
     "StagePlan",
@@ -101,5 +106,6 @@ __all__ = [
     "Verdict",
     "Wire",
     "WorkerAudit",
+    "Worse",
     "answer_in",
 ]

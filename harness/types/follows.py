@@ -122,7 +122,8 @@ class Verdict:
 class Look:
     """The judge's answer at one moment of a stage, `after_s` of `planned_s`. `decides`: it ended the stage.
 
-    `live`: the run itself stopped there; `end`: nothing of the stage was left to come.
+    `live`: the run itself stopped there; `end`: nothing of the stage was left to come. `begin_s`: of the stage, from
+    the run's start.
     """
 
     after_s: float
@@ -131,6 +132,7 @@ class Look:
     decides: bool = False
     live: bool = False
     end: bool = False
+    begin_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 import pytest
 
-from harness.report import facts, words
+from harness.report import words
 from harness.types import StagePlan
-from tests.report import factory
 
 
 @pytest.mark.parametrize(
@@ -20,11 +19,3 @@ from tests.report import factory
 )
 def test_a_stages_load(plan: StagePlan, text: str) -> None:
     assert words.stage_load(plan) == text
-
-
-def test_equal_parts_beside_stable_may_be_compared() -> None:
-    data = facts.requests(factory.recording())
-    three = [StagePlan(0, "split", "poisson", 10.0, 0.1, rate=1.0, baseline_share=0.1)]
-    chosen, text = facts.equal_load(data, three)
-    assert set(data.stage[chosen]) == {0}
-    assert "where both arms had equal load" in text

@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.report import measurement, terminal
 from harness.report.markdown import markdown
 from harness.report.page import page
-from harness.types import Audit, CacheUse, Finding, StageVerdict, Verdict
+from harness.types import Audit, CacheUse, Finding, StageVerdict, Verdict, WorkerAudit
 from tests.report import factory
 
 NAMES = {0: "1: paired", 1: "2: split 10 %"}
@@ -43,6 +43,27 @@ def test_the_table_has_what_is_known() -> None:
     assert rows["2: split 10 %"]["steal"] == "–"
     assert "host CPU" not in table.columns
     assert [faults for _, faults, _ in table.rows] == ["", "lag"]
+
+
+def test_clocks_workers_and_drops_are_told_where_there_are_some() -> None:
+    workers = tuple(WorkerAudit(number, 1500 - number) for number in range(2))
+    odd = dataclasses.replace(
+        GOOD, late=0.12, lag_limit_s=0.001, unsent=1200, clock_error_s=2e-5, workers=workers,
+    )  # fmt: skip
+    found = Verdict("promote", "x", (StageVerdict(0, "promote", "x", (factory.errors_finding(),), odd),))
+    table = measurement.table(found, NAMES)
+    assert table is not None
+    row = dict(zip(table.columns, table.rows[0][2], strict=True))
+    assert row["late"] == "12 % over 1.00 ms"
+    assert row["waiting to be sent, most"] == "1,200"
+    assert row["clock known to"] == "20.0 µs"
+    assert row["workers"] == "2, each 1,499 to 1,500 requests"
+    one = dataclasses.replace(odd, workers=workers[:1], late=None)
+    alone = measurement.table(
+        dataclasses.replace(found, stages=(dataclasses.replace(found.stages[0], audit=one),)), NAMES
+    )
+    assert alone is not None
+    assert not {"workers", "late"} & set(alone.columns)
 
 
 def test_the_line_tells_the_worst() -> None:

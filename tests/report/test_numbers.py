@@ -12,7 +12,7 @@ from harness.recording import Recording
 from harness.report import facts, panels, words
 from harness.report.about import summary_line
 from harness.report.quality import divergences, quality
-from harness.types import Finding, Gate, Reading, StagePlan, StageVerdict, Verdict
+from harness.types import Finding, Gate, Reading, StageVerdict, Verdict
 from tests.report import factory
 
 
@@ -121,37 +121,6 @@ def test_quality_tells_floor_from_drift() -> None:
     assert not quality(factory.nothing())
 
 
-def test_times_by_their_definitions() -> None:
-    world = factory.World()
-    world.request("baseline", 0, 1, 2.0)
-    world.request("baseline", 0, 2, 3.0, score=True)
-    data = facts.requests(Recording(factory.Path("run"), {}, factory.table(world.samples, factory.SAMPLES)))
-    row = world.samples[0]
-    assert data.times["ttft"][0] == pytest.approx((row.first_ns - row.sent_ns) * 1e-9)
-    assert data.times["tpot"][0] == pytest.approx((row.done_ns - row.first_ns) * 1e-9 / 7)
-    assert data.times["response_time"][0] == pytest.approx((row.done_ns - row.due_ns) * 1e-9)
-    assert data.times["request_latency"][0] == pytest.approx((row.done_ns - row.sent_ns) * 1e-9)
-    assert all(np.isnan(values[1]) for values in data.times.values())  # scoring has no latency
-
-
-def test_latency_is_compared_at_equal_load_only() -> None:
-    data = facts.requests(factory.recording())
-    chosen, text = facts.equal_load(data, factory.PLANS)
-    assert set(data.stage[chosen]) == {0}
-    assert "stage 1," in text
-    unequal = [StagePlan(0, "split", "poisson", 10.0, 0.1, rate=1.0)]
-    assert "never had equal load" in facts.equal_load(data, unequal)[1]
-
-
-def test_errors_by_class_add_up() -> None:
-    recording = factory.recording(plans=factory.PLANS[:1], failing=0.3)
-    rows = facts.errors(recording, facts.requests(recording))
-    failed = [row for row in recording.samples.to_pylist() if row["status"] != "ok"]
-    assert sum(row.count for row in rows) == len(failed) > 10
-    assert {row.arm for row in rows} == {"candidate"}
-    assert rows[0].first_s == pytest.approx(min(row["sent_ns"] for row in failed) * 1e-9)
-
-
 def test_counters_are_shown_by_their_speed_and_gauges_as_they_are() -> None:
     rows = [Reading(n * factory.NS, "triton", "m/1", "inference.queue_duration", 0.5 * n, "s") for n in range(5)]
     rows += [Reading(n * factory.NS, "host", "host", "memory.used", 2.0**30, "bytes") for n in range(5)]
@@ -160,11 +129,11 @@ def test_counters_are_shown_by_their_speed_and_gauges_as_they_are() -> None:
         factory.Path("run"), {}, factory.nothing().samples, readings=factory.table(rows, factory.READINGS)
     )
     series = facts.readings(recording)
-    ((title, unit, lines),) = panels.panels(series, panels.LOAD)
-    assert (unit, lines[0].value.tolist()) == ("1", [0.5] * 4)
-    assert "queue" in title
-    ((_, unit, lines),) = panels.panels(series, panels.MEMORY)
-    assert (unit, set(lines[0].value)) == ("bytes", {2.0**30})
+    (queue,) = panels.panels(series, panels.REST)
+    assert (queue.unit, queue.lines[0].value.tolist()) == ("1", [0.5] * 4)
+    assert "queue" in queue.title
+    (memory,) = panels.panels(series, panels.MEMORY)
+    assert (memory.unit, set(memory.lines[0].value)) == ("bytes", {2.0**30})
     assert [(row.metric, row.samples, row.high) for row in panels.rows(series)] == [
         ("memory.used", 5, "1.00 GiB"), ("inference.queue_duration, per second", 6, "0.500"),
     ]  # fmt: skip

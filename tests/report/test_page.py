@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from harness.recording import Recording
 from harness.recording.schema import OUTPUTS, READINGS
+from harness.report import frame
 from harness.report.about import back, reasons
 from harness.report.page import page
 from harness.types import Finding, StageVerdict, Verdict
@@ -47,7 +49,7 @@ class Parsed(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "title"):
+        if self.open and self.open[-1] not in ("style", "title", "script"):
             self.text.append(data)
 
     @property
@@ -67,7 +69,7 @@ def good_page(good: Recording) -> str:
 
 def assert_self_contained(text: str) -> None:
     for tag, attributes in Parsed(text).tags:
-        assert tag not in ("script", "iframe", "object", "embed", "base", "form"), tag
+        assert tag not in ("iframe", "object", "embed", "base", "form"), tag
         for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
             value = attributes.get(name)
             assert value is None or value.startswith(("#", "data:")), (tag, name, value)
@@ -75,6 +77,9 @@ def assert_self_contained(text: str) -> None:
     for target in re.findall(r"url\(\s*['\"]?([^)'\"]*)", text):
         assert target.startswith(("#", "data:")), target
     assert "@import" not in text
+    folder = resources.files("harness.report")
+    own = [folder.joinpath(name).read_text(encoding="utf-8") for name in frame.SCRIPTS]
+    assert re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL) == own
 
 
 def test_the_verdict_and_its_reason_come_first(good_page: str) -> None:
@@ -96,15 +101,29 @@ def test_figures_of_every_kind_are_there_and_named(good_page: str) -> None:
     labels = [a["aria-label"] or "" for tag, a in Parsed(good_page).tags if tag == "svg"]
     for metric in ("first token", "Time per output token", "Response time"):
         assert sum(metric in label for label in labels) == 2, metric
-    for start in (
-        "Effect and interval",
-        "Divergence",
-        "Over time: GPU memory used",
-        "Over time: GPU utilization",
+    for start, times in (
+        ("Effect and interval against the margin: ", 5),  # all rules, then errors, ttft, tpot and quality by themselves
+        ("Divergence", 1),
+        ("Over time: Requests a second", 1),
+        ("Over time: CPU utilization of the host", 1),
     ):
-        assert sum(label.startswith(start) for label in labels) == 1, start
+        assert sum(label.startswith(start) for label in labels) == times, start
     assert all(a.get("role") == "img" for tag, a in Parsed(good_page).tags if tag == "svg")
     assert good_page.count("<figcaption>") == len(labels)
+
+
+def test_the_contents_lead_to_every_section(good_page: str) -> None:
+    contents = good_page.split('<nav class="contents"')[1].split("</nav>")[0]
+    sections = re.findall(r'<h2 id="([^"]+)"', good_page)
+    assert re.findall(r'href="#([^"]+)"', contents) == sections
+    assert len(sections) == 6
+
+
+def test_the_reasons_stand_with_the_verdict(good_page: str) -> None:
+    head = good_page.split("</header>")[0]
+    for sentence in reasons(factory.promote()):
+        assert f"<li>{sentence}</li>" in head
+    assert len(reasons(factory.promote())) > 2
 
 
 def test_the_same_recording_gives_the_same_bytes(good_page: str) -> None:
@@ -117,7 +136,7 @@ def test_ids_are_unique_and_references_lead_somewhere(good_page: str) -> None:
     assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', good_page)) <= set(ids)
 
 
-def test_no_network_and_no_script(good_page: str) -> None:
+def test_no_network_and_no_script_but_its_own(good_page: str) -> None:
     assert_self_contained(good_page)
     assert "default-src 'none'" in good_page
 
@@ -177,7 +196,7 @@ def test_a_recording_without_readings_outputs_or_run_json(good: Recording) -> No
     assert_self_contained(text)
     assert "This run did not finish." not in text
     assert "The recording does not say which stages it had." in text
-    assert text.count("<svg") == 7  # three latencies twice, and the rules
+    assert text.count("<svg") == 11  # three latencies twice, the rules together, and the four by themselves
 
 
 def test_only_what_a_foreign_recording_must_have() -> None:
@@ -200,7 +219,7 @@ def test_only_what_a_foreign_recording_must_have() -> None:
 
 
 def test_a_model_without_tokens_has_response_times_only() -> None:
-    text = page(factory.big(2000), factory.promote())
+    text = page(factory.big(2000), factory.empty_verdict())
     seen = Parsed(text).words
     assert "Response time" in seen
     assert "Time per output token" not in seen

@@ -24,8 +24,8 @@ def drawn(*told: tuple[str, str, float]) -> dict[str, tuple[str, list[float]]]:
         factory.Path("run"), {}, factory.nothing().samples, readings=factory.table(rows, factory.READINGS)
     )
     series = facts.readings(recording)
-    found = panels.panels(series, (*panels.MEMORY, *panels.LOAD))
-    return {title: (unit, lines[0].value.tolist()) for title, unit, lines in found}
+    found = panels.panels(series, (*panels.MEMORY, *panels.USE, *panels.REST))
+    return {panel.title: (panel.unit, panel.lines[0].value.tolist()) for panel in found}
 
 
 def test_of_several_that_tell_of_gpu_memory_the_best_is_drawn() -> None:

@@ -29,7 +29,16 @@ from tests.store.artifactory_emulator import ArtifactoryEmulator
 pytestmark = pytest.mark.triton
 
 REGIONS = ("north", "south")
-FILES = {"run.json", "journal.jsonl", "observations.json", "verdict.json", "report.md", "report.html", "junit.xml"}
+FILES = {
+    "run.json",
+    "journal.jsonl",
+    "observations.json",
+    "verdict.json",
+    "report.md",
+    "report.html",
+    "junit.xml",
+    "metrics.txt",
+}
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,11 @@ int nvmlSystemGetDriverVersion(char *out, unsigned size) {
     return text(&driver, "driver.version", out, size);
 }
 
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    *version = 12080;
+    return opened ? SUCCESS : UNINITIALIZED;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count) {
     refresh();
     *count = card_count;

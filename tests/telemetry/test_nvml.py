@@ -87,6 +87,7 @@ def test_every_field_of_three_different_cards_at_once_and_none_that_one_lacks(tm
         "uuid": "GPU-a1000000-0000-4000-8000-000000000001",
         "memory_bytes": 80 * GIB,
         "driver": "570.86.15",
+        "cuda": "12.8",
         "vbios": "92.00.81.00.01",
     }
     assert [gpu["name"] for gpu in result["gpus"]][1:] == ["NVIDIA H100 80GB HBM3", "NVIDIA L40S"]

@@ -5,7 +5,8 @@ broken.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def gather(view: StageView) -> Scores:
     scored = {a.pair_id: a for a in here if a.arm == "candidate" and a.kind == "scored"}
     for pair_id in sorted(set(scored) | {a.pair_id for a in here if a.arm == "baseline" and a.kind == "scored"}):
         if pair_id in references:
-            _score(scores, references[pair_id], floors.get(pair_id), scored.get(pair_id), prompts)
+            _score(scores, references[pair_id], floors.get(pair_id), scored.get(pair_id), prompts, view.evidence.kept)
     if not view.final:
         scores.missing[1] = view.scored(CANDIDATE)[1]  # the others may still be under way
     return scores
@@ -129,32 +130,56 @@ def _blank(answer: Answer) -> bool:
     return answer.vector is not None and not answer.vector.any()
 
 
-def _score(scores: Scores, ref: Answer, floor: Answer | None, mine: Answer | None, prompts: _Prompts) -> None:
-    if ref.topk_ids is None or ref.logprobs is None or not sound(ref.topk_ids, ref.logprobs):
+def _score(
+    scores: Scores, ref: Answer, floor: Answer | None, mine: Answer | None, prompts: _Prompts, kept: dict[Any, Any]
+) -> None:
+    """`kept`: what was compared before; a look sees most of what the look before it saw."""
+    if (ref, floor, mine) not in kept:
+        kept[ref, floor, mine] = _compared(ref, floor, mine)
+    found: _Compared | None = kept[ref, floor, mine]
+    if found is None:
         return  # counted as broken where it was generated
     if mine is None or floor is None:
         scores.missing[1 if mine is None else 0] += 1
+    for arm, kind in found.broken:
+        scores.broken[arm][kind] += 1
+    if found.score is not None:
+        scores.pairs.append(replace(found.score, prompt=prompts.number(ref)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """`broken`: arms whose answer is none, and why. `score`: its prompt is yet to be numbered."""
+
+    broken: tuple[tuple[int, str], ...]
+    score: PairScore | None
+
+
+def _compared(ref: Answer, floor: Answer | None, mine: Answer | None) -> _Compared | None:
+    """None where the reference itself is broken."""
+    if ref.topk_ids is None or ref.logprobs is None or not sound(ref.topk_ids, ref.logprobs):
+        return None
+    broken: list[tuple[int, str]] = []
     usable: list[Answer] = []
     for arm, answer in ((0, floor), (1, mine)):
         if answer is None:
             continue
         if answer.token_ids != ref.token_ids or answer.topk_ids is None or answer.logprobs is None:
-            scores.broken[arm]["output of another shape"] += 1
+            broken.append((arm, "output of another shape"))
         elif not sound(answer.topk_ids, answer.logprobs):
-            scores.broken[arm]["log-probabilities that are not numbers"] += 1
+            broken.append((arm, "log-probabilities that are not numbers"))
         else:
             usable.append(answer)
     if len(usable) < 2:
-        return
+        return _Compared(tuple(broken), None)
     distributions = [_distribution(answer) for answer in usable]
     first, second = (kl_topk(ref.topk_ids, ref.logprobs, ids, logprobs) for ids, logprobs in distributions)
     top = top_token(ref.topk_ids, ref.logprobs)
     differ = [float(np.mean(top_token(ids, logprobs) != top)) for ids, logprobs in distributions]
     own, _ = _likelihood(ref, ref)
     (floor_mean, _), (mean, absent) = (_likelihood(answer, ref) for answer in usable)
-    scores.pairs.append(
-        PairScore(prompts.number(ref), (first, second), (differ[0], differ[1]), (own - floor_mean, own - mean), absent)
-    )
+    loss = (own - floor_mean, own - mean)
+    return _Compared(tuple(broken), PairScore(-1, (first, second), (differ[0], differ[1]), loss, absent))
 
 
 def _distribution(answer: Answer) -> tuple[Ids, Floats]:

@@ -6,8 +6,7 @@ Then each stage is counted by itself (`settling`). Whatever the order of the row
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +15,11 @@ import pyarrow as pa
 
 from harness.judge.columns import ARMS, CANCELLED, OK, Ints
 from harness.judge.sketched import reading, settling
-from harness.judge.sketched.codes import CODES, THOUSANDTHS, Codes
 from harness.judge.sketched.counts import Sender, StageCounts
 from harness.judge.sketched.reading import KIND, METRICS, Reader, Rows
 from harness.judge.sketched.settling import Failures, Kept
+from harness.recording.ahead import ahead
+from harness.recording.codes import CODES, THOUSANDTHS, Codes
 from harness.types import Gate, StageRecord
 
 
@@ -43,7 +43,7 @@ def counted(batches: Iterable[pa.RecordBatch], stages: Sequence[StageRecord], ga
     reader, found, total = Reader(), dict[int, _Stage](), 0
     records = {record.plan.index: record for record in stages}
     wanted = _wanted(gates)
-    for rows in _ahead(map(reader.rows, batches)):
+    for rows in ahead(map(reader.rows, batches)):
         total += len(rows)
         for index in reading.distinct(rows.stage):
             mine = rows.take(rows.stage == index)
@@ -58,15 +58,6 @@ def counted(batches: Iterable[pa.RecordBatch], stages: Sequence[StageRecord], ga
     for index in sorted(found):
         settled[index] = found.pop(index).settle(reader, records.get(index))
     return Passed(total, settled)
-
-
-def _ahead(pieces: Iterator[Rows]) -> Iterator[Rows]:
-    """The next piece is read and unpacked, mostly outside Python's lock, while this one is counted."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, pieces, None)
-        while (piece := coming.result()) is not None:
-            coming = thread.submit(next, pieces, None)
-            yield piece
 
 
 def _wanted(gates: Sequence[Gate]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.judge.columns import ARMS, CANCELLED, OK, STATUSES, TIMEOUT, Bools, Ints
-from harness.judge.sketched.codes import Codes, code_of
+from harness.recording.codes import Codes, code_of
 
 LATENCIES = ("response_time", "request_latency", "ttft", "tpot")
 METRICS = (*LATENCIES, "osl")

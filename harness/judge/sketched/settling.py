@@ -14,9 +14,9 @@ import numpy.typing as npt
 from harness.judge.columns import ARMS, CANCELLED, OK, STATUSES, Bools, Ints
 from harness.judge.errors.failures import Tally, bursts, clumped, ranked
 from harness.judge.evidence import bare_plan
-from harness.judge.sketched.codes import SECONDS, THOUSANDTHS, TOKENS, UNKNOWN, Codes
 from harness.judge.sketched.counts import Histogram, Lane, StageCounts
 from harness.judge.sketched.reading import KIND
+from harness.recording.codes import SECONDS, THOUSANDTHS, TOKENS, UNKNOWN, Codes
 from harness.recording.schema import BLOCK_NS
 from harness.types import StageRecord
 

@@ -4,6 +4,7 @@ All are about as wide as a phone, so that their text stays readable there; the p
 """
 
 from harness.report.figures.common import TimeAxis
+from harness.report.figures.evidence import evidence_over_time
 from harness.report.figures.forest import forest
 from harness.report.figures.latency import distributions, over_time
 from harness.report.figures.outcomes import divergence, errors_over_time
@@ -11,5 +12,6 @@ from harness.report.figures.resources import readings
 from harness.report.figures.two_sided import two_sided
 
 __all__ = [
-    "TimeAxis", "distributions", "divergence", "errors_over_time", "forest", "over_time", "readings", "two_sided",
+    "TimeAxis", "distributions", "divergence", "errors_over_time", "evidence_over_time", "forest", "over_time",
+    "readings", "two_sided",
 ]  # fmt: skip

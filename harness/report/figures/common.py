@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from harness.report import words
-from harness.report.facts import Floats
+from harness.report.plotted import BEGIN, STAGE, TIME
+from harness.report.requests import Floats, Spread
 from harness.report.svg import BAND, FAINT
 from harness.types import StagePlan
 
@@ -38,10 +39,11 @@ class TimeAxis:
     def draw(self, axes: Axes, *, names: bool = True) -> None:
         width = max(self.end - self.begin, 1e-9)
         axes.set_xlim(self.begin, self.end)
+        axes.set_gid(TIME)
         for number, (plan, begin, end) in enumerate(self.spans):
             if number % 2 == 0:
                 axes.axvspan(begin, end, color=BAND, linewidth=0, zorder=0)
-            axes.axvline(begin, color=FAINT, linewidth=0.6, zorder=0.5)
+            axes.axvline(begin, color=FAINT, linewidth=0.6, zorder=0.5, gid=BEGIN)
             if not names or end - begin < 0.03 * width:
                 continue
             text = words.stage_mark(plan)
@@ -50,19 +52,23 @@ class TimeAxis:
                 text = str(plan.index + 1)
             axes.text(
                 (begin + end) / 2, 1.0, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom",
-                fontsize=8, clip_on=False,
+                fontsize=8, clip_on=False, gid=STAGE,
             )  # fmt: skip
 
-    def bins(self, at: Floats | None = None, enough: int = 10) -> list[Floats]:
-        """Edges of bins, a list for each stage, none across two stages; about `enough` of `at` in each."""
-        spans = [(begin, end) for _, begin, end in self.spans if end > begin] or [(self.begin, self.end)]
-        total = sum(end - begin for begin, end in spans)
-        edges = []
-        for begin, end in spans:
-            parts = max(2, round(_BINS * (end - begin) / total))
-            if at is not None:
-                parts = min(parts, max(1, int(((at >= begin) & (at <= end)).sum()) // enough))
-            edges.append(np.linspace(begin, end, parts + 1))
+    def bins(self) -> list[Floats]:
+        """Edges of short bins, ascending: a list for each stage, and for each time before, between and behind them, in
+        which there may be requests, too; no bin lies across two of these.
+        """
+        spans = [(begin, end, 4) for _, begin, end in self.spans if end > begin]
+        whole = max(self.end - self.begin, 1e-9)
+        edges: list[Floats] = []
+        at = self.begin
+        for begin, end, least in [*spans, (self.end, self.end, 0)]:
+            begin = max(begin, at)
+            for low, high, parts in ((at, begin, 1), (begin, end, least)):
+                if high - low > (0.0 if parts > 1 else 0.01 * whole):
+                    edges.append(np.linspace(low, high, max(parts, round(_BINS * (high - low) / whole)) + 1))
+            at = max(at, end)
         return edges
 
 
@@ -73,17 +79,29 @@ def new_figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def short(name: str, most: int = 28) -> str:
+    """A name as a figure has room for it; servers and scenarios may give longer ones."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def columns(names: Sequence[str], most: int = 4) -> int:
+    """How many of these names fit beside each other into a legend."""
+    widest = 5.2 * max(map(len, names), default=0) + 32
+    return max(1, min(most, int(0.85 * WIDTH * 72 / widest)))
+
+
 def legend_below(figure: Figure, axes: Axes, entries: int, columns: int = 2) -> None:
     if entries:
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6)
 
 
-def time_scale(axes: Axes, values: Floats, which: str) -> None:
-    """Labels in us, ms or s; a log scale once the values span more than a factor of eight."""
+def time_scale(axes: Axes, times: Spread, which: str) -> None:
+    """Labels in us, ms or s; a log scale once the times span more than a factor of eight."""
     axis = axes.xaxis if which == "x" else axes.yaxis
+    values = times.values
     positive = values[values > 0]
-    low, high = (float(positive.min()), float(np.quantile(values, 0.999))) if len(positive) else (0.0, 1.0)
+    low, high = (float(positive.min()), float(times.quantile(0.999))) if len(positive) else (0.0, 1.0)
     if len(positive) and low and high / low > 8:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 60 else (1.0,), numticks=9))

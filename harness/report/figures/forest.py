@@ -9,25 +9,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.report import words
-from harness.report.figures.common import WIDTH, real
+from harness.report.figures.common import WIDTH, real, short
 from harness.report.svg import COLORS, FAINT, style, to_svg
 from harness.types import Finding
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TITLES = {
+UNITS = {
     "ratio": "candidate against baseline, relative",
     "pp": "candidate minus baseline, percentage points",
     "nats": "nats per token",
     "rate": "share of requests",
     "bytes": "memory",
+    "s": "the candidate's time, against the objective",
     "": "own scale",
     "1": "own scale",
 }
 
 
-def forest(findings: Sequence[Finding], name: Callable[[Finding], str]) -> str:
+def forest(findings: Sequence[Finding], name: Callable[[Finding], str], key: str = "forest") -> str:
     """Effect and interval of each rule against its margin; one panel a unit, rules below each other."""
     shown = [finding for finding in findings if real(finding.effect) and real(finding.margin)]
     units = list(dict.fromkeys(finding.unit for finding in shown))
@@ -40,7 +41,9 @@ def forest(findings: Sequence[Finding], name: Callable[[Finding], str]) -> str:
         rows = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, panel, unit in zip(rows, panels, units, strict=True):
             _forest_panel(axes, panel, unit, name)
-        return to_svg(figure, "forest", "Effect and interval of every rule against its margin")
+        metrics = ", ".join(dict.fromkeys(finding.metric for finding in shown))
+        said = {axes: [_said(finding) for finding in panel] for axes, panel in zip(rows, panels, strict=True)}
+        return to_svg(figure, key, f"Effect and interval against the margin: {metrics}", said)
 
 
 def _forest_panel(axes: Axes, panel: Sequence[Finding], unit: str, name: Callable[[Finding], str]) -> None:
@@ -61,15 +64,21 @@ def _forest_panel(axes: Axes, panel: Sequence[Finding], unit: str, name: Callabl
         if real(finding.effect) and low <= finding.effect <= high:
             mark = {"pass": "o", "fail": "X"}.get(finding.outcome, "D")
             axes.plot([finding.effect], [row], mark, color=color, markersize=6)
-    axes.set_yticks(range(len(panel)), [name(finding) for finding in panel])
+    axes.set_yticks(range(len(panel)), [short(name(finding), 20) for finding in panel])
     axes.tick_params(axis="y", length=0)
     ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(
         (low - zero) * factor, (high - zero) * factor
     )  # round ones, not 1.05
     axes.set_xticks([zero + tick / factor for tick in ticks if low <= zero + tick / factor <= high])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, unit)))
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(_TITLES.get(unit, unit))
+    axes.set_xlabel(UNITS.get(unit, unit))
+
+
+def _said(finding: Finding) -> str:
+    between = words.interval(finding)
+    effect = words.effect(finding) + (f" ({between})" if between != words.NONE else "")
+    return f"{effect}, margin {words.margin(finding)}: {finding.outcome}"
 
 
 def _limits(panel: Sequence[Finding], zero: float) -> tuple[float, float]:
@@ -95,5 +104,5 @@ def _interval(axes: Axes, finding: Finding, row: int, color: str, low: float, hi
             axes.plot([place], [row], arrow, color=color, markersize=5, clip_on=False)
 
 
-def _tick(value: float, unit: str) -> str:
+def tick(value: float, unit: str) -> str:
     return words.on_scale(value, unit) if unit in ("ratio", "pp", "s", "rate", "bytes") else f"{round(value, 12):g}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from harness.report.facts import ARMS, Floats, Requests
 from harness.report.figures.common import CURVE, LINES, TIME_LABEL, TimeAxis, finite, legend_below, new_figure
+from harness.report.requests import FAILED, SCORING_FAILED, Floats, Requests
 from harness.report.svg import BAND, COLORS, style, to_svg
 
 _SMALLEST_KL = 1e-6
@@ -14,19 +14,19 @@ _SMALLEST_KL = 1e-6
 
 def errors_over_time(data: Requests, time: TimeAxis) -> str:
     """Failed requests per bin, baseline upwards beside candidate."""
-    failed = ~data.ok & np.isfinite(data.at)
-    if not failed.any():
+    failed = {arm: data.counts(arm, FAILED, SCORING_FAILED) for arm in data.arms}
+    failed = {arm: counts for arm, counts in failed.items() if counts.any()}
+    if not failed:
         return ""
-    edges = np.unique(np.concatenate(time.bins()))
+    begin = np.concatenate([edges[:-1] for edges in data.edges])
+    room = np.concatenate([np.diff(edges) for edges in data.edges])
     with style():
         figure, axes = new_figure(2.1)
         time.draw(axes)
-        arms = [arm for arm in data.arms if (failed & (data.arm == ARMS.index(arm))).any()]
-        widths = np.diff(edges) / max(1, len(arms)) * 0.86
-        for number, arm in enumerate(arms):
-            count, _ = np.histogram(data.at[failed & (data.arm == ARMS.index(arm))], edges)
+        widths = room / len(failed) * 0.86
+        for number, (arm, counts) in enumerate(failed.items()):
             axes.bar(
-                edges[:-1] + np.diff(edges) * 0.07 + number * widths, count, widths, align="edge",
+                begin + room * 0.07 + number * widths, counts, widths, align="edge",
                 color=COLORS[arm], label=arm, edgecolor=BAND, linewidth=0,
                 hatch="////" if arm == "candidate" else None,
             )  # fmt: skip
@@ -34,7 +34,7 @@ def errors_over_time(data: Requests, time: TimeAxis) -> str:
         axes.set_ylim(bottom=0)
         axes.set_ylabel("failed requests")
         axes.set_xlabel(TIME_LABEL)
-        legend_below(figure, axes, len(arms))
+        legend_below(figure, axes, len(failed))
         return to_svg(figure, "errors", "Failed requests over time")
 
 

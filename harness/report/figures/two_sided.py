@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.report import words
-from harness.report.figures.common import WIDTH, real
+from harness.report.figures.common import WIDTH, real, short
 from harness.report.svg import BAND, COLORS, FAINT, style, to_svg
 from harness.types import Finding
 
@@ -34,7 +34,10 @@ def two_sided(findings: Sequence[Finding]) -> str:
         rows = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, panel in zip(rows, panels, strict=True):
             _panel(axes, panel)
-        return to_svg(figure, "effects", "Difference between A and B of each metric, with its interval and margin")
+        said = {axes: [_said(one) for one in panel] for axes, panel in zip(rows, panels, strict=True)}
+        return to_svg(
+            figure, "effects", "Difference between A and B of each metric, with its interval and margin", said
+        )
 
 
 def _panel(axes: Axes, panel: Sequence[Finding]) -> None:
@@ -64,7 +67,7 @@ def _panel(axes: Axes, panel: Sequence[Finding]) -> None:
         if low <= one.effect <= high:
             axes.plot([one.effect], [row], "o" if one.outcome == "pass" else "D", color=color, markersize=6)
     axes.axvline(zero, color=FAINT, linewidth=0.8)
-    axes.set_yticks(range(len(panel)), [one.metric for one in panel])
+    axes.set_yticks(range(len(panel)), [short(one.metric) for one in panel])
     axes.tick_params(axis="y", length=0)
     axes.minorticks_off()
     ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(100 * (low - zero), 100 * (high - zero))
@@ -72,6 +75,10 @@ def _panel(axes: Axes, panel: Sequence[Finding]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.on_scale(value, unit)))
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(_TITLES.get(unit, unit))
+
+
+def _said(one: Finding) -> str:
+    return f"{words.effect(one)} ({words.interval(one)}), margin ±{words.margin(one).removeprefix('+')}"
 
 
 def _reach(one: Finding, zero: float) -> float:

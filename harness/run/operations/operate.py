@@ -39,8 +39,8 @@ _OBSERVE: dict[str, Callable[[Course], None]] = {
 }
 
 
-def operate(scenario: Operation, out: Path, say: Say) -> Result:
-    """Carry it out, observe into a new folder under `out`, judge, render.
+def operate(scenario: Operation, out: Path, say: Say, begun: Callable[[Path], None] = lambda _: None) -> Result:
+    """Carry it out, observe into a new folder under `out`, judge, render. `begun` is told that folder.
 
     Raises UsageError where nothing could be started, and leaves no folder then; every other CanaryError is in the
     result, and the change that it cut off is undone.
@@ -49,6 +49,7 @@ def operate(scenario: Operation, out: Path, say: Say) -> Result:
         raise UsageError(problem)
     folder = RunFolder.create(out.resolve(), scenario.name, describe_operation(scenario))
     folder.lock()
+    begun(folder.path)
     error: CanaryError | None = None
     failures: list[str] = []
     facts = {"format": 1, "kind": scenario.kind, "finished": False}

@@ -20,6 +20,7 @@ def devices(cards: Cards) -> list[dict[str, Any]]:
         "uuid": lambda handle: call(nvml, "nvmlDeviceGetUUID", handle),
         "memory_bytes": lambda handle: int(call(nvml, "nvmlDeviceGetMemoryInfo", handle).total),
         "driver": lambda _: call(nvml, "nvmlSystemGetDriverVersion"),
+        "cuda": lambda _: _version(int(call(nvml, "nvmlSystemGetCudaDriverVersion_v2"))),
         "vbios": lambda handle: call(nvml, "nvmlDeviceGetVbiosVersion", handle),
     }
 
@@ -40,3 +41,8 @@ def devices(cards: Cards) -> list[dict[str, Any]]:
             ]
         gpus.append(gpu)
     return gpus
+
+
+def _version(number: int) -> str:
+    """12.4 of 12040: of CUDA, as far as the driver has it."""
+    return f"{number // 1000}.{number % 1000 // 10}"

@@ -72,8 +72,9 @@ class Nvml:
         return None
 
     def devices(self) -> list[dict[str, Any]]:
-        """For each GPU `index` and what it tells of `name`, `uuid`, `memory_bytes`, `driver`, `vbios`; where it is cut
-        by MIG `mig`: `device`, `uuid`, `memory_bytes`, `multiprocessors` and `slices` of each instance.
+        """For each GPU `index` and what it tells of `name`, `uuid`, `memory_bytes`, `driver`, `cuda` (the newest that
+        the driver has), `vbios`; where it is cut by MIG `mig`: `device`, `uuid`, `memory_bytes`, `multiprocessors` and
+        `slices` of each instance.
         """
         return [] if self.missing() is not None else about.devices(self._cards)
 

@@ -13,7 +13,6 @@ from harness.judge import Evidence, judge, verdict_json
 from harness.judge.columns import BASELINE, CANDIDATE, Columns
 from harness.judge.errors.failures import tally
 from harness.judge.sketched import evidence as sketched
-from harness.judge.sketched.codes import CODES, SECONDS, TOKENS, code_of
 from harness.judge.sketched.counts import StageCounts
 from harness.judge.sketched.passing import counted as one_pass
 from harness.judge.sketched.reading import COLUMNS
@@ -22,6 +21,7 @@ from harness.judge.times.latency import Matched, matched
 from harness.judge.validity import examine
 from harness.judge.view import StageView
 from harness.recording import Recording
+from harness.recording.codes import CODES, SECONDS, TOKENS, code_of
 from harness.recording.large import SampleFile
 from harness.recording.schema import SAMPLES
 from harness.types import Gate

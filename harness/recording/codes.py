@@ -12,8 +12,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from harness.judge.columns import Bools, Floats, Ints
-
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint16]
 DIGITS = 10
 _SHIFT = 52 - DIGITS
