@@ -29,6 +29,7 @@ from harness.report import render_operation
 from harness.types import Gate
 from tests.judge.operations import GOOD
 from tests.report import factory
+from tests.run.checkouts import git
 
 FOLDER = Path(__file__).parent.parent / "docs" / "ci"
 GITHUB: Any = YAML(typ="safe").load(FOLDER / "github.yml")
@@ -45,7 +46,10 @@ HISTORY = ".triton-canary/history"
 
 # What an expression of the workflow is worth, by event; one that is not here fails the test.
 VALUES = {
-    "github.event_name == 'push' && 'HEAD~1' || format('origin/{0}', github.base_ref)": ("HEAD~1", "origin/main"),
+    "github.event_name == 'push' && github.event.before || format('origin/{0}', github.base_ref)": (
+        "before",
+        "origin/main",
+    ),
     "github.event_name == 'push' && '--add' || ''": ("--add", ""),
 }
 RUN = "canary/20260101T120000Z-gate-llm"
@@ -93,9 +97,12 @@ def test_the_validation_is_strict() -> None:
 
 def test_the_workflow_may_do_no_more_than_it_must() -> None:
     assert GITHUB["permissions"] == {"contents": "read"}
-    checkout = next(step for step in STEPS if step.get("uses", "").startswith("actions/checkout@"))
-    assert checkout["with"]["fetch-depth"] == 0
-    assert checkout["with"]["persist-credentials"] is False
+    checkouts = [step for step in STEPS if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkouts[-1]["with"]["fetch-depth"] == 0
+    assert checkouts[-1].get("continue-on-error") is None
+    for checkout in checkouts:
+        assert checkout["with"]["persist-credentials"] is False
+        assert checkout["with"]["lfs"] is True
     for step in STEPS:
         assert "${{" not in step.get("run", ""), "an expression in a script runs whatever is in it"
         assert re.fullmatch(r"actions/[\w/-]+@v\d+", step.get("uses", "actions/x@v1"))
@@ -121,7 +128,7 @@ class Job:
 
     def __init__(self, folder: Path, command: str, **environment: str) -> None:
         self.folder = folder
-        (bin_ := folder / "bin").mkdir()
+        (bin_ := folder / "bin").mkdir(parents=True)
         program = bin_ / "triton-canary"
         program.write_text(CALLED + command.format(python=sys.executable, run=RUN))
         program.chmod(0o755)
@@ -151,7 +158,7 @@ class Workflow(Job):
 
     def __init__(self, folder: Path, command: str, event: str, **environment: str) -> None:
         self.event, self.outputs = event, dict[str, str]()
-        super().__init__(folder, command, **environment)
+        super().__init__(folder, command, GITHUB_EVENT_NAME=event, **environment)
 
     def value(self, expression: str) -> str:
         name = expression.removeprefix("steps.gate.outputs.")
@@ -214,6 +221,20 @@ def test_the_workflow_is_red_only_for_a_reason(
     assert any("--add" in argv for argv in checked) == (event == "push")
 
 
+@pytest.mark.parametrize(("forced", "base"), [(False, "before"), (True, "HEAD~1")])
+def test_all_commits_of_a_push_are_compared(tmp_path: Path, forced: bool, base: str) -> None:
+    """With the commit that was there before; after a forced push nobody has that any more."""
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "x")
+    git(tmp_path, "tag", "other" if forced else "before")
+    job = Workflow(tmp_path, TOLD, "push", GATE="0", CHECK="0")
+    job.run()
+    there = Job(tmp_path / "gitlab", TOLD, GATE="0", CHECK="0", CI_COMMIT_BEFORE_SHA="before")
+    assert there.shell(scripts("canary history"), "-eo", "pipefail").returncode == 0
+    for gated in (job.commands()[0], there.commands()[0]):
+        assert gated[gated.index("--base") + 1] == base
+
+
 def test_the_workflow_of_a_push_keeps_a_history(runs: dict[str, Path], tmp_path: Path) -> None:
     job = Workflow(tmp_path, REAL, "push", RECORDED=str(runs["promote"]))
     assert job.run() == {GATE: 0, CHECK: 0, DRAW: 0}
@@ -260,6 +281,7 @@ def test_the_jobs_are_red_only_for_a_reason(
     assert GITLAB[".canary"]["allow_failure"] == {"exit_codes": 3}
 
 
+@pytest.mark.slow
 def test_the_job_of_a_merge_request(runs: dict[str, Path], tmp_path: Path) -> None:
     """What got worse is red, and a link to its report is beside the log."""
     job = Job(

@@ -134,10 +134,11 @@ def _gitlab(headline: tuple[str, str], report: Path | None) -> None:
     name, word = headline
     url = f"{job}/artifacts/file/{quote(report.resolve().relative_to(root).as_posix())}"
     try:
-        links = json.loads(LINKS.read_text(encoding="utf-8"))["triton-canary"] if LINKS.exists() else []
+        path = root / LINKS  # artifacts are named from there
+        links = json.loads(path.read_text(encoding="utf-8"))["triton-canary"] if path.exists() else []
         links = [link for link in links if link["external_link"]["url"] != url]
         links.append({"external_link": {"label": f"{name}: {word}", "url": url}})
-        LINKS.write_text(json.dumps({"triton-canary": links}, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"triton-canary": links}, indent=2) + "\n", encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError) as error:
         _warn(f"--ci gitlab: {LINKS}: {error}")
 

@@ -102,11 +102,6 @@ def _checkout(args: argparse.Namespace) -> int:
     if found.base_build is None:
         why = f"new model: {found.base_words} has no {found.about['folder']}: nothing to compare with"
         return _nothing(args, found, why)
-    if found.is_unchanged and not args.always:
-        return _nothing(args, found, _unchanged(found))
-    console = stderr()
-    for number, line in enumerate(changed.lines({"git": found.about})):
-        console.print(f"  {line}" if number else line, markup=False, highlight=False, soft_wrap=True)
     token = secrets.token_hex(2)
     served = {arm: (found.names(arm, token)[build.model], build.version) for arm, build in found.builds.items()}
     wanted = scenario.from_checkout(
@@ -114,14 +109,24 @@ def _checkout(args: argparse.Namespace) -> int:
         args.repository.resolve() if args.repository else None,
         access(environment=os.environ).headers if args.url else {}, **_asked(args),
     )  # fmt: skip
+    if found.is_unchanged and not args.always:  # a mistake in the options was told all the same
+        return _nothing(args, found, _unchanged(found))
+    console = stderr()
+    for number, line in enumerate(changed.lines({"git": found.about})):
+        # GitHub's runner takes `##[` for a command wherever it stands, and commits are named by anybody.
+        line = line.replace("##[", "## [")
+        console.print(f"  {line}" if number else line, markup=False, highlight=False, soft_wrap=True)
     return executed(wanted, args, comparison=Comparison(found, token, args.unfit))
 
 
 def _unchanged(found: Checkout) -> str:
     line = f"nothing changed in {found.about['folder'] or 'the model'} since {found.base_words}"
+    unseen = changed.not_in_git(found.about)
+    unseen = f"; not in git, so that nobody knows whether it changed: {unseen}" if unseen else ""
     if found.base == found.head:
-        return f"{line}, which is HEAD itself: after a push, compare with what was there before it (--base HEAD~1)"
-    return f"{line}: nothing to compare (--always compares all the same)"
+        before = "(--base: GitHub's github.event.before, GitLab's $CI_COMMIT_BEFORE_SHA)"
+        return f"{line}, which is HEAD itself: after a push, compare with what was there before it {before}{unseen}"
+    return f"{line}: nothing to compare (--always compares all the same){unseen}"
 
 
 def _nothing(args: argparse.Namespace, found: Checkout, reason: str) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 OTLP_PATH = "/v1/metrics"
 OTLP_PROTOCOL = "http/protobuf"
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""Its name, by RFC 9110."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,9 @@ class Endpoint:
 
 
 def address(text: str) -> str:
-    """`text`, where it is one that can be called. Raises ValueError."""
-    expected = f"expected an address such as http://host:9091, found {text!r}"
+    """`text`, where it is one that can be called. Raises ValueError, which holds no password and no query."""
+    user, at, place = text.partition("?")[0].rpartition("@")
+    expected = f"expected an address such as http://host:9091, found {('...' if user else '') + at + place!r}"
     try:
         parts = urlsplit(text)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and text.isprintable()
@@ -75,5 +79,8 @@ def _headers(text: str) -> dict[str, str]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise ValueError("OTEL_EXPORTER_OTLP_HEADERS: expected key=value, several with commas between them")
-        found[unquote(key.strip())] = unquote(value.strip())
+        name, content = unquote(key.strip()), unquote(value.strip())
+        if not _HEADER.fullmatch(name) or not (content.isascii() and content.isprintable()):
+            raise ValueError("OTEL_EXPORTER_OTLP_HEADERS: a name or a value there is nothing that a header can hold")
+        found[name] = content
     return found

@@ -34,7 +34,7 @@ def group(address: str, scenario: str) -> str:
 
 
 def _label(name: str, value: str) -> str:
-    """A label as part of a path: what has a slash in it, or is nothing, goes in base64."""
-    if value and "/" not in value:
+    """A label as part of a path: what has a slash in it, is nothing, or a step in the path, goes in base64."""
+    if value.strip(".") and "/" not in value:
         return f"{name}/{quote(value, safe='')}"
     return f"{name}@base64/{base64.urlsafe_b64encode(value.encode()).decode().rstrip('=') or '='}"

@@ -72,7 +72,12 @@ def _notes(git: Mapping[str, Any], files: int, commits: int) -> list[str]:
         notes.append(f"{more} more commits before these")
     if not files:
         notes.append("no file of the model changed: the two builds are the same")
-    if ignored := git.get("ignored"):
-        some = ", ".join(str(path) for path in ignored[:3]) + (", ..." if len(ignored) > 3 else "")
+    if some := not_in_git(git):
         notes.append(f"not in git, so both builds have the working tree's: {some}")
     return notes
+
+
+def not_in_git(git: Mapping[str, Any]) -> str:
+    """Some of the files that git ignores, one after the other; "" where there are none."""
+    ignored = git.get("ignored", ())
+    return ", ".join(str(path) for path in ignored[:3]) + (", ..." if len(ignored) > 3 else "")

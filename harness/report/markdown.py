@@ -94,5 +94,5 @@ def escape(text: str) -> str:
     """One line of text that Markdown shows as it is: no markup, HTML, mention, or end of a table cell."""
     text = words.one_line(text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
-    return text.replace("://", ":&#47;/")  # no link that nobody meant
+    text = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", text)
+    return re.sub(r"(?i)\b(www)\.", r"\1&#46;", text.replace("://", ":&#47;/"))  # no link that nobody meant

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import UsageError
+from harness.run.placed import MARK
 from harness.store import GitFile, GitRepository
 from harness.triton import parse_config, steps
 
@@ -39,19 +40,23 @@ class Build:
     def order(self) -> tuple[str, ...]:
         """Its models in the order in which they are loaded: steps before what asks them."""
         found: list[str] = []
+        seen: set[str] = set()
 
         def add(model: str) -> None:
+            if model in seen:  # also of one that asks itself, which Triton refuses in its own words
+                return
+            seen.add(model)
             for step, _ in steps(self.configs[model]):
                 add(step)
-            if model not in found:
-                found.append(model)
+            found.append(model)
 
         add(self.model)
         return tuple(found)
 
     def placed(self, model: str) -> dict[str, GitFile]:
-        """The files of it that are needed: those of versions that do not serve are not."""
+        """The files of it that are needed: those of versions that do not serve are not, nor is a mark of old."""
         unused = [str(version) for version in versions_of(self.files[model]) if version not in self.versions[model]]
+        unused.append(MARK)
         return {path: file for path, file in self.files[model].items() if path.partition("/")[0] not in unused}
 
 
@@ -81,8 +86,12 @@ def build_of(repository: GitRepository, folder: str, model: str, listed: Listed,
                 raise UsageError(f"{model} is an ensemble with the step {name}, and {where} has no {place}")
             files[name] = {**shared[name], **found}
             config = files[name].get(CONFIG)
-            configs[name] = parse_config(repository.read(config), config.path) if config is not None else {}
-            waiting += steps(configs[name])
+            about = {} if config is None else parse_config(repository.read(config), f"{config.path} in {where}")
+            configs[name] = about
+            waiting += steps(about)
+            for step, _ in steps(about):
+                if "/" in step or step in ("", ".", ".."):
+                    raise UsageError(f"{name} is an ensemble in {where}, and its step {step!a} is no name of a model")
         wanted.setdefault(name, set()).add(_version(name, version, files[name], configs[name], where))
     versions = {name: tuple(sorted(numbers)) for name, numbers in wanted.items()}
     return Build(model, files, configs, versions, shared)

@@ -73,11 +73,15 @@ def look(
 
     Raises UsageError: no such folder, model or base, a clone without its base, contents that are not there.
     """
-    place = (given if model is None else given / model).resolve()
+    asked = given if model is None else given / model
+    place = asked.resolve()
     if not place.is_dir():
-        raise UsageError(f"{given if model is None else given / model}: no such folder in the working tree")
+        raise UsageError(f"{asked}: no such folder in the working tree")
     repository = GitRepository(place)
-    folder = "/".join(place.relative_to(repository.root.resolve()).parts)
+    root = repository.root.resolve()
+    if link := _link(asked, root):
+        raise UsageError(f"{link}: is a link, and git has of it only where it leads: give the folder itself: {place}")
+    folder = "/".join(place.relative_to(root).parts)
     ref, commit, head = _base(repository, base, environment)
 
     def here(_: str, at: str) -> tuple[Files, Files]:
@@ -89,6 +93,8 @@ def look(
     mine = build_of(repository, folder, place.name, here, HERE)
     assert mine is not None
     old_folder = folder if base_folder is None else base_folder.strip("/")
+    if {"", ".", ".."} & set(old_folder.split("/")) and old_folder != folder:
+        raise UsageError(f"--base-folder {base_folder}: expected a path from the root of the git repository")
     old_model = place.name if base_folder is None else old_folder.rpartition("/")[2]
 
     def there(name: str, at: str) -> tuple[Files, Files]:
@@ -97,6 +103,8 @@ def look(
         return files, {path: file for path, file in shared.items() if path not in files}
 
     theirs = build_of(repository, old_folder, old_model, there, f"{ref} ({commit[:7]})")
+    if theirs is None and base_folder is not None:
+        raise UsageError(f"--base-folder {base_folder}: {ref} ({commit[:7]}) has no such folder")
     folders = [folder if name == place.name else beside(folder, name) for name in sorted(mine.files)]
     about = {
         "base": commit, "ref": ref, "head": head, "dirty": repository.is_dirty(folders),
@@ -106,6 +114,15 @@ def look(
         **_commits(repository, commit, head, folders),
     }  # fmt: skip
     return Checkout(repository, folder, ref, commit, head, theirs, mine, about)
+
+
+def _link(asked: Path, root: Path) -> Path | None:
+    """The link inside of the working tree by which a folder was asked for: it may have led elsewhere in the base."""
+    place = asked.absolute()
+    return next(
+        (path for path in (place, *place.parents) if path.is_symlink() and path.parent.resolve().is_relative_to(root)),
+        None,
+    )
 
 
 def _base(repository: GitRepository, asked: str | None, environment: Mapping[str, str]) -> tuple[str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import WorldError
@@ -19,6 +20,15 @@ def mark(run: Path) -> bytes:
     return json.dumps({"run": str(run)}).encode() + b"\n"
 
 
+def placed_in(repository: Path) -> dict[Path, str]:
+    """The folders in `repository` that bear a mark, each with the run that has put it there."""
+    found = {}
+    for path in sorted(repository.glob(f"*/{MARK}")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found[path.parent] = _owner(path.parent)
+    return found
+
+
 def remove(target: Path, run: Path) -> str:
     """Take `target` away, and say so in a line. Raises WorldError where `run` has not put it there, or it stays."""
     if not target.exists():
@@ -26,10 +36,14 @@ def remove(target: Path, run: Path) -> str:
     try:
         # A run that died between making the folder and marking it has left it empty.
         if any(target.iterdir()):
-            owner = json.loads((target / MARK).read_bytes())["run"]
+            owner = _owner(target)
             if owner != str(run):
                 raise WorldError(f"{target}: was put there by {owner}")
         shutil.rmtree(target)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorldError(f"{target}: cannot be removed: {error}") from error
     return f"{target.name}: removed from the repository, as before"
+
+
+def _owner(target: Path) -> str:
+    return str(json.loads((target / MARK).read_bytes())["run"])

@@ -20,7 +20,7 @@ from harness.run.checkout import Checkout
 from harness.run.journal import Journal
 from harness.run.machine import look
 from harness.run.models.fit import fit, refuse
-from harness.run.placed import MARK, PLACE, mark, remove
+from harness.run.placed import MARK, PLACE, mark, placed_in, remove
 from harness.run.world import set_versions
 from harness.triton import Control, rename_models
 from harness.types import ArmName
@@ -49,6 +49,8 @@ class Placing:
         raise.
         """
         self._check_server()
+        for folder, run in placed_in(self.repository).items():
+            self.say(f"{folder}: put there by {run}: if that is over, unload {folder.name} and remove the folder")
         try:
             self._arm("baseline", self.checkout.base_words)
         except (LoadFailed, LoadMismatch) as error:

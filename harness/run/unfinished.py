@@ -9,9 +9,12 @@ from harness.errors import CanaryError, WorldError
 from harness.ingress import open_ingress
 from harness.run.holder import Left
 from harness.run.lease import Lease
+from harness.run.placed import placed_in, remove
 from harness.run.put_back import Say
 from harness.run.recover import put_back_only
+from harness.run.target import access_of
 from harness.scenario import Operation, PlaceConfig, Scenario
+from harness.triton import Control
 
 
 def alone(wanted: Scenario | Operation, folder: Path, say: Say) -> Lease:
@@ -23,7 +26,7 @@ def alone(wanted: Scenario | Operation, folder: Path, say: Say) -> Lease:
     lease = Lease.take(changes(wanted), folder)
     try:
         for left in lease.left:
-            _put_back(lease, left, say)
+            _put_back(lease, left, wanted, say)
     except BaseException:
         lease.release()
         raise
@@ -55,12 +58,14 @@ def _places(operation: Operation) -> list[str]:
     return [place.url for place in places if isinstance(place, PlaceConfig) and place.url is not None]
 
 
-def _put_back(lease: Lease, left: Left, say: Say) -> None:
+def _put_back(lease: Lease, left: Left, wanted: Scenario | Operation, say: Say) -> None:
     path, command = Path(left.folder), f"triton-canary recover {shlex.quote(left.folder)}"
     if not path.is_dir():
         if left.host != lease.host:
             raise WorldError(f"{path}: this run ended on {left.host} with changes to put back: there: {command}")
         say(f"{path}: this run ended with changes to put back, and is gone: see `route show` and `models status`")
+        if isinstance(wanted, Scenario):
+            _take_away(wanted, path, say)
         lease.settled(left)
         return
     lines: list[str] = []
@@ -72,3 +77,17 @@ def _put_back(lease: Lease, left: Left, say: Say) -> None:
         raise WorldError(f"{path}: what this earlier run had changed is NOT PUT BACK: {'; '.join(failures)}")
     say(f"{path}: this earlier run had left changes, put back now: {'; '.join(lines) or 'all was as before'}")
     lease.settled(left)
+
+
+def _take_away(scenario: Scenario, run: Path, say: Say) -> None:
+    """The builds that a run had put into the repository, though its journal is gone: they bear its mark. CI systems
+    clean the working tree of a job that was killed before the next one begins.
+    """
+    url, repository = scenario.target.url, scenario.target.repository
+    if url is None or repository is None:
+        return
+    with Control(url, access_of(scenario.baseline.arm(url))) as control:
+        for folder, owner in placed_in(Path(repository)).items():
+            if owner == str(run):
+                control.unload(folder.name)
+                say(remove(folder, run))

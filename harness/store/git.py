@@ -1,8 +1,8 @@
 """A git repository as a place where models lie: files of the working tree, and of another commit.
 
-Guarantee: nothing is written to it. No file of the working tree, no index and no reference is touched, no hook and no
-filter is run, and nothing is fetched: contents are read as git keeps them. Of a file in Git LFS that is the object that
-was fetched already, never the pointer.
+Guarantee: nothing is written to it. No file of the working tree, no index and no reference is touched, no hook is run,
+and nothing is fetched: contents are read as git keeps them, without any filter. Of a file in Git LFS that is the object
+that was fetched already, never the pointer. Only whether the working tree is as committed is left to `git status`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from harness.errors import StoreError, UsageError
 from harness.store.manifest import BYTECODE, sha256_of
 from harness.store.names import check_path
 
+REDIRECTING = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS",
+)  # fmt: skip
+"""What git tells its hooks of the repository that they run for, which may be another one than is asked for here."""
 GITLINK, LINK, PROGRAM = "160000", "120000", "100755"
 LARGEST_POINTER = 1024
 """Bytes; the specification of Git LFS allows no more."""
@@ -78,8 +83,9 @@ class GitRepository:
 
     def commits(self, base: str, head: str, folders: Sequence[str]) -> tuple[GitCommit, ...]:
         """Those of `head` that `base` lacks and that touch one of `folders`; the newest first, no merges."""
-        lines = self._must("log", "--no-merges", "--format=%H%x00%s", f"{base}..{head}", "--", *_literal(folders))
-        return tuple(GitCommit(*line.split("\0", 1)) for line in lines.splitlines() if "\0" in line)
+        words = ("log", "-z", "--no-merges", "--format=%H%x00%s", f"{base}..{head}", "--", *_literal(folders))
+        parts = self._run(*words).stdout.decode(errors="replace").split("\0")
+        return tuple(map(GitCommit, parts[::2], parts[1::2]))
 
     def is_dirty(self, folders: Sequence[str]) -> bool:
         """Whether the working tree has there what HEAD has not."""
@@ -112,7 +118,7 @@ class GitRepository:
         which = ("--others", "--ignored") if ignored else ("--cached", "--others")
         listed = self._must("ls-files", "-z", *which, "--exclude-standard", "--", *_literal(_below(folder)))
         found = []
-        for path in sorted({path for path in listed.split("\0") if _wanted(path)}):
+        for path in sorted({path.rstrip("/") for path in listed.split("\0") if _wanted(path)}):
             place = self.root / path
             if not os.path.lexists(place):
                 continue  # removed, and not told to git
@@ -163,12 +169,15 @@ class GitRepository:
         names = list(dict.fromkeys(str(file) for file in files))
         if not names:
             return {}
-        asked = "".join(f"{name}\n" for name in names).encode()
+        asked = os.fsencode("".join(f"{name}\n" for name in names))
         printed = self._run("hash-object", "--no-filters", "--stdin-paths", given=asked).stdout
         return dict(zip(names, printed.decode().split(), strict=True))
 
     def _refuse(self, path: str, mode: str, where: str) -> None:
-        check_path(path, f"{self.root} in {where}")
+        try:
+            check_path(path, f"{self.root} in {where}")
+        except StoreError as error:
+            raise UsageError(str(error)) from None
         if mode == GITLINK:
             raise UsageError(f"{path} is a submodule in {where}, or a repository of its own: what it holds is not seen")
         if mode == LINK:
@@ -187,10 +196,11 @@ class GitRepository:
             if _has_size(source, size) and (source is kept or sha256_of(source) == oid):
                 return GitFile(file.path, size, file.program, source=source, sha256=oid)
         where = "working tree" if commit is None else f"base {commit[:7]}"
-        command = "git lfs pull" if commit is None else f"git lfs fetch origin {commit} --include '{file.path}'"
+        command = "git lfs pull" if commit is None else f"git lfs fetch origin {commit}"
+        github = "actions/checkout with `lfs: true`" + ("" if commit is None else ", first of the base, then of HEAD")
         raise UsageError(
             f"{file.path} is a Git LFS pointer in the {where}, and its content ({size} bytes) was not fetched: "
-            f"{command} (GitHub: actions/checkout with `lfs: true`)"
+            f"{command} (GitHub: {github})"
         )
 
     def _argv(self, *words: str) -> list[str]:
@@ -215,18 +225,19 @@ class GitRepository:
             raise UsageError("git is not installed here: a checkout is compared with its base by git") from error
 
     def _must(self, *words: str) -> str:
-        return self._run(*words).stdout.decode(errors="replace")
+        return os.fsdecode(self._run(*words).stdout)
 
     def _ask(self, *words: str) -> str | None:
         """One line; None where git says no, and `_why` is what it says."""
         done = self._try(*words)
         self._why = _line(done.stderr) or "git says nothing"
-        return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
+        return os.fsdecode(done.stdout).strip() if done.returncode == 0 else None
 
 
 def _environment() -> Mapping[str, str]:
     # An index that is only read is not refreshed on disk either; and nobody is asked for a password.
-    return {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    known = {name: value for name, value in os.environ.items() if name not in REDIRECTING}
+    return {**known, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 def _literal(paths: Sequence[str]) -> list[str]:

@@ -132,6 +132,18 @@ def test_gitlab_gets_a_link_to_each_report(run: Path, call: Call, monkeypatch: p
     }
 
 
+def test_gitlab_s_links_are_where_artifacts_are_named_from(
+    run: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI_JOB_URL", "https://gitlab.example/-/jobs/7")
+    monkeypatch.setenv("CI_PROJECT_DIR", str(Path.cwd()))
+    monkeypatch.chdir(run.parent)
+    assert call("judge", "run", "--ci", "gitlab").code == 1
+    assert not Path("gl-annotations.json").exists()
+    (links,) = json.loads(Path("../gl-annotations.json").read_text()).values()
+    assert links[0]["external_link"]["url"].endswith("/artifacts/file/canary/run/report.html")
+
+
 @pytest.mark.parametrize("there", ["{}", "[1, 2]", "no json", '{"triton-canary": [7]}'])
 def test_gitlab_s_links_that_somebody_else_wrote_stay(
     run: Path, call: Call, monkeypatch: pytest.MonkeyPatch, there: str

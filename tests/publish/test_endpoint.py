@@ -23,6 +23,21 @@ def test_what_is_no_address(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "htp://user:secret@host",
+        "http://user:se secret@host",
+        "http://user:se/secret@host:port",
+        "http://ho st?key=secret",
+    ],
+)
+def test_a_mistake_in_an_address_tells_no_secret(text: str) -> None:
+    with pytest.raises(ValueError, match=r"http://host:9091, found '.*ho") as raised:
+        address(text)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("given", "url"),
     [
         ("http://host:4318", "http://host:4318/v1/metrics"),
@@ -76,6 +91,13 @@ def test_what_the_environment_may_not_say(environment: dict[str, str], said: str
         otlp_endpoint(None, environment)
 
 
+@pytest.mark.parametrize("headers", ["api-key=secret%0Ax", "api-key=s%C3%A9cret", "bearer secret=x", "%0A=secret"])
+def test_headers_that_cannot_be_sent_are_told_before_and_without_what_they_hold(headers: str) -> None:
+    with pytest.raises(ValueError, match=r"OTEL_EXPORTER_OTLP_HEADERS: .* nothing that a header can hold") as raised:
+        otlp_endpoint(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://host", "OTEL_EXPORTER_OTLP_HEADERS": headers})
+    assert "cret" not in str(raised.value)
+
+
 def test_people_are_shown_no_secrets() -> None:
     assert Endpoint("https://user:secret@host:9091/a?token=secret").shown == "https://host:9091/a"
 
@@ -87,6 +109,7 @@ def test_people_are_shown_no_secrets() -> None:
         ("a b?", "/metrics/job/triton-canary/scenario/a%20b%3F"),
         ("team/llm", "/metrics/job/triton-canary/scenario@base64/dGVhbS9sbG0"),
         ("", "/metrics/job/triton-canary/scenario@base64/="),
+        ("..", "/metrics/job/triton-canary/scenario@base64/Li4"),
     ],
 )
 def test_groups(scenario: str, path: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness.cli import main
 from harness.errors import UsageError
 from harness.run.checkout import Checkout, look
+from harness.run.placed import MARK
 from tests.run.checkouts import ENSEMBLE, commit, git, snapshot, working_tree, write_model
 
 
@@ -92,10 +93,24 @@ def test_what_is_no_model_or_no_base_is_one_line(model: Path, tmp_path: Path) ->
         (model.parent, {}, r"holds no model: it is a repository of echo: say which with --model echo"),
         (model / "1", {}, r"holds no model: a model's folder has a config\.pbtxt"),
         (model, {"base": "nowhere"}, r"nowhere: not known in"),
+        (model, {"base_folder": "models/eco"}, r"--base-folder models/eco: main \([0-9a-f]{7}\) has no such folder"),
+        (model, {"base_folder": "../team/models/echo"}, r"--base-folder .*: expected a path from the root"),
     ):
         with pytest.raises(UsageError, match=said):
             looked(given, **named)
     assert looked(model.parent, model="echo").is_unchanged
+
+
+def test_a_link_to_a_model_may_have_led_elsewhere_in_the_base(model: Path, tmp_path: Path) -> None:
+    """To compare where it leads now with the same place in the base shows nothing of the change."""
+    root = model.parents[1]
+    write_model(root / "builds" / "v2" / "echo", delay_s=0.009)
+    (root / "served").symlink_to("builds/v2")
+    commit(root, "served: v2")
+    with pytest.raises(UsageError, match=r"team/served: is a link, .* give the folder itself: .*/builds/v2/echo"):
+        looked(root / "served" / "echo")
+    (tmp_path / "elsewhere").symlink_to(root)  # git knows nothing of it
+    assert looked(tmp_path / "elsewhere" / "models" / "echo").is_unchanged
 
 
 def test_a_new_model_has_nothing_to_be_compared_with_unless_it_was_moved(model: Path) -> None:
@@ -141,7 +156,7 @@ def test_an_ensemble_comes_with_its_steps(model: Path) -> None:
     assert build.order == ("first", "second", "both")
     assert build.versions == {"both": (1,), "first": (2,), "second": (2,)}
     (model.parent / "second" / "config.pbtxt").write_text("max_batch_size: many")
-    with pytest.raises(UsageError, match=r"models/second/config\.pbtxt: is not a model configuration"):
+    with pytest.raises(UsageError, match=r"models/second/config\.pbtxt in the working tree: is not a model"):
         looked(model.parent / "both")
     write_model(model.parent / "second", version=3)
     (model.parent / "first" / "1" / "model.py").unlink()
@@ -149,6 +164,35 @@ def test_an_ensemble_comes_with_its_steps(model: Path) -> None:
     (model.parent / "first" / "config.pbtxt").unlink()
     with pytest.raises(UsageError, match=r"both is an ensemble with the step first, and the working tree has no"):
         looked(model.parent / "both")
+
+
+@pytest.mark.parametrize("step", ["../models/echo", "..", "", "a/b"])
+def test_a_step_is_a_model_beside_the_ensemble(model: Path, step: str) -> None:
+    """Where its folder is put is made of its name."""
+    (model / "config.pbtxt").write_text(ENSEMBLE.replace("first", step))
+    with pytest.raises(UsageError, match=r"echo is an ensemble in the working tree, and its step '.*' is no name"):
+        looked(model)
+
+
+def test_an_ensemble_that_asks_itself_is_left_to_triton(model: Path) -> None:
+    (model / "config.pbtxt").write_text(ENSEMBLE.replace("first", "echo").replace("second", "echo"))
+    (model / "2").mkdir()
+    (model / "2" / "note.txt").write_text("git keeps no empty folder\n")
+    assert looked(model).head_build.order == ("echo",)
+
+
+def test_a_mark_that_somebody_has_committed_is_not_taken_along(model: Path) -> None:
+    """Else the folder would not be this run's, and stay in the server's repository."""
+    (model / MARK).write_text('{"run": "another"}')
+    assert sorted(looked(model).head_build.placed("echo")) == ["1/model.py", "config.pbtxt"]
+
+
+def test_a_base_that_cannot_be_read_is_named(model: Path) -> None:
+    (model / "config.pbtxt").write_text("max_batch_size: many")
+    commit(model, "broken")
+    (model / "config.pbtxt").write_text("")
+    with pytest.raises(UsageError, match=r"config\.pbtxt in HEAD \([0-9a-f]{7}\): is not a model configuration"):
+        looked(model, base="HEAD")
 
 
 def test_the_command_says_that_there_is_nothing_to_compare_and_ends_well(
@@ -161,10 +205,40 @@ def test_the_command_says_that_there_is_nothing_to_compare_and_ends_well(
     assert "nothing changed in models/echo since main" in same.err
     assert json.loads(same.out)["verdict"] == "promote"
     assert "which is HEAD itself" in json.loads(same.out)["reason"]
+    assert main(["gate", "--checkout", str(model), "--margin", "errors=some", "--out", str(out)]) == 2
+    assert "--margin errors=some" in capsys.readouterr().err
+    (model.parents[1] / ".gitignore").write_text("*.plan\n")
+    (model / "1" / "model.plan").write_bytes(b"weights")
+    assert main(["gate", "--checkout", str(model), "--base", "HEAD~0", "--out", str(out)]) == 0
+    unseen = "not in git, so that nobody knows whether it changed: models/echo/1/model.plan"
+    assert unseen in capsys.readouterr().err
     write_model(model.parent / "delta")
     assert main(["gate", "--checkout", str(model.parent / "delta"), "--out", str(out)]) == 0
     assert "new model: main" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_always_compares_also_what_did_not_change(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("harness.cli.gating.executed", lambda *_, comparison: asked.append(comparison) or 3)
+    assert main(["gate", "--checkout", str(model), "--base", "main"]) == 0
+    assert asked == []
+    assert main(["gate", "--checkout", str(model), "--base", "main", "--always"]) == 3
+    assert asked[0].checkout.is_unchanged
+
+
+def test_no_commit_commands_githubs_runner(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes `##[` for the beginning of a command anywhere in a line, and `::` at its beginning."""
+    monkeypatch.setattr("harness.cli.gating.executed", lambda *_, **__: 0)
+    write_model(model, delay_s=0.009)
+    commit(model, "echo ##[add-mask]e \u2028::error::x")
+    assert main(["gate", "--checkout", str(model), "--base", "main"]) == 0
+    told = capsys.readouterr().err
+    assert "add-mask]e" in told
+    assert "##[" not in told
+    assert not any(line.lstrip().startswith("::") for line in told.splitlines())
 
 
 @pytest.mark.parametrize(

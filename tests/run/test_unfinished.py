@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from harness.run.journal import Journal, read
 from harness.run.lease import Lease
 from harness.run.moving import route
 from harness.run.owed import owes
+from harness.run.placed import MARK, PLACE, mark, remove
 from harness.run.recover import put_back_only, recover
 from harness.run.unfinished import alone, changes
-from harness.scenario import Scenario, from_gate, load
+from harness.scenario import Scenario, from_checkout, from_gate, load
+from harness.triton import Change, Control
 from tests.run.test_operations import RETIRE
 from tests.run.test_put_back_routers import Router
 
@@ -139,6 +142,52 @@ def test_the_folder_of_the_earlier_run_is_gone(tmp_path: Path, router: Router, s
         ]
     with alone(scenario, new(tmp_path), lines.append):
         assert len(lines) == 1
+
+
+def test_what_it_had_placed_is_known_by_its_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI cleans the working tree, and the journal with it, before the next job begins."""
+    url, repository, unloaded = "grpc://127.0.0.1:8001", tmp_path / "models", list[str]()
+
+    class Server(Control):
+        def unload(self, model: str) -> Change:
+            assert (repository / model).is_dir(), "unloaded first"
+            unloaded.append(model)
+            return Change(model, (1,), (), (), True, (), 0.0)
+
+    monkeypatch.setattr("harness.run.unfinished.Control", Server)
+    old = RunFolder.create(tmp_path / "out", "killed", {"scenario": {"name": "killed"}})
+    for name, run in (("llm.base", old.path), ("llm.head", old.path), ("llm.other", tmp_path / "other")):
+        (repository / name).mkdir(parents=True)
+        (repository / name / MARK).write_bytes(mark(run))
+    (repository / "llm").mkdir()
+    (repository / "torn").mkdir()
+    (repository / "torn" / MARK).write_text("{")
+    lease = Lease.take([url], old.path)
+    with Journal(old.path).action(PLACE, str(repository / "llm.base")):
+        pass
+    lease.release()
+    shutil.rmtree(old.path)
+    wanted, lines = from_checkout("llm", ("llm.b", 1), ("llm.h", 1), url, repository, {}), list[str]()
+    with alone(wanted, new(tmp_path), lines.append):
+        assert unloaded == ["llm.base", "llm.head"]
+        assert lines[1:] == [f"{name}: removed from the repository, as before" for name in unloaded]
+        assert sorted(path.name for path in repository.iterdir()) == ["llm", "llm.other", "torn"]
+
+
+def test_only_what_a_run_has_placed_itself_is_removed(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for name, content in (("a", mark(mine)), ("b", mark(other)), ("c", b"{"), ("d", None)):
+        (tmp_path / name / "1").mkdir(parents=True)
+        if content is not None:
+            (tmp_path / name / MARK).write_bytes(content)
+    assert remove(tmp_path / "a", mine) == "a: removed from the repository, as before"
+    for name, said in (("b", f"put there by {other}"), ("c", "cannot be removed"), ("d", "cannot be removed")):
+        with pytest.raises(WorldError, match=said):
+            remove(tmp_path / name, mine)
+        assert (tmp_path / name / "1").is_dir()
+    (tmp_path / "e").mkdir()  # by a run that died before it could mark it
+    assert remove(tmp_path / "e", mine) == "e: removed from the repository, as before"
+    assert remove(tmp_path / "e", mine) == "e: is not in the repository, as before"
 
 
 def test_a_run_of_another_machine_is_put_back_there(

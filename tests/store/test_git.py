@@ -68,6 +68,36 @@ def test_commits_are_those_between_that_touch_the_folder(model: Path, repository
     assert repository.commit("--all") is None
 
 
+def test_a_subject_is_told_whole_whatever_is_in_it(model: Path, repository: GitRepository) -> None:
+    """These characters are line ends for Python, and not for git."""
+    base = git(model, "rev-parse", "HEAD")
+    write_model(model, delay_s=0.009)
+    subject = "a\u2028b \x0bc \x85 d"
+    commit(repository.root, subject)
+    assert [found.subject for found in repository.commits(base, "HEAD", ["models/echo"])] == [subject]
+
+
+def test_a_hook_of_another_repository_may_ask(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git tells its hooks by variables where they are."""
+    other = working_tree(tmp_path / "other").parents[1]
+    for name, value in (("GIT_DIR", other / ".git"), ("GIT_INDEX_FILE", other / "x"), ("GIT_LITERAL_PATHSPECS", "1")):
+        monkeypatch.setenv(name, str(value))
+    write_model(model, version=2)
+    repository = GitRepository(model)
+    assert repository.root == model.parents[1]
+    assert len(repository.here("models/echo")) == 3
+
+
+def test_a_name_that_cannot_be_shown_is_refused_and_not_left_out(model: Path, repository: GitRepository) -> None:
+    """It would be missing in both builds, and nothing would have changed."""
+    (model / "1" / os.fsdecode(b"w\xff.bin")).write_bytes(b"weights")
+    with pytest.raises(UsageError, match=r"1/w.udcff\.bin' is refused: a character that cannot be shown"):
+        repository.here("models/echo")
+    base = commit(repository.root, "weights")
+    with pytest.raises(UsageError, match=r"1/w.udcff\.bin' is refused"):
+        repository.at(base, "models/echo")
+
+
 def test_a_removed_file_is_not_here_and_an_ignored_one_only_if_asked_for(
     model: Path, repository: GitRepository
 ) -> None:
@@ -84,7 +114,9 @@ def test_a_pointer_of_lfs_stands_for_its_object_or_is_refused(model: Path, repos
     file.write_bytes(pointer(old))
     base = commit(repository.root, "weights")
     file.write_bytes(new)
-    with pytest.raises(UsageError, match=r"model\.onnx is a Git LFS pointer in the base.*8000 bytes.*git lfs fetch"):
+    with pytest.raises(
+        UsageError, match=r"model\.onnx is a Git LFS pointer in the base.*8000 bytes.*git lfs fetch.*first of the base"
+    ):
         repository.at(base, "models/echo")
     oid = hashlib.sha256(old).hexdigest()
     place = repository.root / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4]
@@ -133,6 +165,10 @@ def test_links_and_submodules_are_refused_by_name(model: Path, repository: GitRe
     with pytest.raises(UsageError, match=r"models/echo/tok is a submodule in [0-9a-f]{7}"):
         repository.at(base, "models/echo")
     assert GitRepository(model / "tok").is_submodule
+    git(repository.root, "reset", "-q", "--hard", "HEAD~1")
+    git(repository.root, "clone", "-q", str(inner), "models/echo/cloned")
+    with pytest.raises(UsageError, match=r"models/echo/cloned is .* a repository of its own"):
+        repository.here("models/echo")
     assert not repository.is_submodule
 
 

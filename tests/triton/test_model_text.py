@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import UsageError, WorldError
 from harness.triton import changed_values, parse_config, rename_models
 
 NAMES = {"both": "both.x", "tok": "tok.x", "llm": "llm.x"}
@@ -40,6 +40,13 @@ def test_a_step_that_is_not_renamed_keeps_its_name() -> None:
     text = b'ensemble_scheduling { step [ { model_name: "tok" }, { model_name: "other" } ] }'
     found = parse_config(rename_models(text, "both", NAMES), "x")
     assert [step["model_name"] for step in found["ensemble_scheduling"]["step"]] == ["tok.x", "other"]
+
+
+def test_what_the_scanner_reads_otherwise_than_triton_is_not_edited() -> None:
+    """A step that kept its name would be the user's own model."""
+    text = rb'ensemble_scheduling { step [ { model_name: "t\157k" } ] }'
+    with pytest.raises(WorldError, match="x: the names in it cannot be edited safely"):
+        rename_models(text, "both", NAMES, "x")
 
 
 @pytest.mark.parametrize(
