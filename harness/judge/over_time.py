@@ -7,6 +7,7 @@ was done by its moment and no more, as one that is made while the run goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from harness.judge.sketched.view import CountedEvidence
 from harness.judge.stage import judge_stage
 from harness.types import Look, StageRecord, StageVerdict, Verdict
 
-MOST = 24
+MOST = 12
 _SHORTEST_NS = 50_000_000
 """Between two looks; a failure may be plain within a second."""
 _MOST_STAGES = 4
 """More of them than so many share the looks of so many."""
-_MOST_ROWS = 800_000
+_MOST_ROWS = 300_000
 """So many samples are looked at in all looks of a stage together: of a large stage there are few looks, or none."""
 
 
@@ -38,6 +39,7 @@ def evidence_over_time(evidence: Evidence, verdict: Verdict, most: int = MOST) -
     records = [r for r in evidence.stages if r.plan.purpose == "compare" and r.plan.index in final]
     records.sort(key=lambda record: record.plan.index)
     most = min(most, most * _MOST_STAGES // max(len(records), 1))
+    evidence = replace(evidence, settled_ns=None)  # when a rollback was through is not known before it is
     found: list[Look] = []
     for record in records:
         found += _stage(evidence, record, final[record.plan.index], most)

@@ -11,7 +11,7 @@ from harness.report import frame, words
 from harness.report.figures.history import history, moved, shown
 from harness.types.timeline import Curve, Shift, Timeline
 
-MOST_CHARTS = 60
+MOST_CHARTS = 40
 """Those with a change first, the newest and the worse first; the others stand in a table."""
 _MOST_CHANGES = 100
 _RANK = {"worse": 0, "changed": 1, "better": 2}

@@ -88,7 +88,8 @@ def _context(recording: Recording, verdict: Verdict, looks: Sequence[Look]) -> d
         "findings": _by_stage(verdict, names),
         "forest": Markup(figures.forest(compared, name)),
         "beside": beside,
-        "looks": bool(looks),
+        "over_time": any(block.over_time for block in beside.values()),
+        "counted": bool(verdict.findings) and not looks,
         "others": [family for family in beside if family not in placed],
         "latencies": latencies,
         "chosen_words": fair_words,
@@ -153,10 +154,10 @@ def _resources(
     return [Markup(figure) for figure in drawn if figure]
 
 
-def _foreseen(verdict: Verdict, names: dict[int, str]) -> list[tuple[str, str]]:
-    """What the noise says of how much can be told in how long, with the stage that says it."""
+def _foreseen(verdict: Verdict, names: dict[int, str]) -> list[tuple[str, str, str]]:
+    """What the noise says of how much can be told in how long, with the stage that says it and the finding's name."""
     return [
-        (names.get(found.stage, str(found.stage + 1)), words.plain(found.reason))
+        (names.get(found.stage, str(found.stage + 1)), found.metric, words.plain(found.reason))
         for found in verdict.findings
         if found.metric.startswith(_PLAN)
     ]

@@ -58,7 +58,7 @@ def test_the_verdict_is_not_changed_by_looking() -> None:
 
 def test_a_stage_that_the_run_decided_ends_there() -> None:
     evidence = world(3, ratio=1.6)
-    stage = replace(evidence.stages[0], end_ns=70 * S, decided_ns=70 * S)
+    stage = replace(evidence.stages[0], end_ns=75 * S, decided_ns=70 * S)  # what was in flight then took its time
     looks = looks_of(replace(evidence, stages=(stage,)))
     assert [round(look.after_s, 6) for look in looks][-1] == 70.0
     assert max(look.after_s for look in looks) == 70.0
@@ -75,6 +75,13 @@ def test_warm_ups_and_deploys_have_no_looks() -> None:
     plans = (factory.PLANS[4], replace(factory.PLANS[0], index=1), replace(factory.PLANS[4], index=2, purpose="deploy"))
     looks = looks_of(Evidence.of(factory.recording(plans=plans)), 3)
     assert {look.verdict.stage for look in looks} == {1}
+
+
+def test_no_look_knows_of_the_rollback_that_came_after_it() -> None:
+    evidence = replace(world(3, seconds=60, errors=0.3), settled_ns=59 * S)
+    looks = looks_of(evidence)
+    told = [any(finding.metric == "traffic.rollback" for finding in look.verdict.findings) for look in looks]
+    assert told == [False] * (len(looks) - 1) + [True]
 
 
 def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,3 +123,9 @@ def test_on_the_page_it_stands_with_its_metric_and_without_looks_the_page_says_s
     assert "The evidence over time is left out" not in text
     assert "The evidence over time is left out" in page(factory.nothing(), verdict)
     assert page(recording, verdict, looks()) == text
+
+
+def test_where_one_look_is_all_there_is_the_page_promises_no_more() -> None:
+    text = page(factory.nothing(), factory.rollback(), looks()[-1:])
+    assert "the evidence of each rule over time" not in text
+    assert "The evidence over time is left out" not in text

@@ -131,13 +131,13 @@ def test_markdown_of_nothing() -> None:
 
 
 def test_markdown_cannot_be_broken_out_of() -> None:
-    evil = "a | b\n\n# big <img src=x> [x](https://e.example) @team `code` **bold**"
+    evil = "a | b\n\n# big <img src=x> [x](https://e.example) @team `code` **bold** www.e.example $x$"
     bad = factory.finding("tpot.p50", "fail", reason=evil)
     stage = dataclasses.replace(factory.rollback().stages[0], findings=(bad,))
     text = markdown(described(), dataclasses.replace(factory.rollback(), stages=(stage,)))
     line = next(line for line in text.splitlines() if line.startswith("- a"))
     assert "\\# big" in line
-    for part in ("<img", "https://", "@team", " `code`", " **bold**", " | b", " [x]"):
+    for part in ("<img", "https://", "@team", " `code`", " **bold**", " | b", " [x]", "www.", " $"):
         assert part not in line, part
 
 
@@ -175,7 +175,8 @@ def test_what_the_judge_really_says_is_in_every_file(name: str, tmp_path: Path) 
     assert escape(verdict.reason) in html
     for finding in verdict.findings:
         assert finding.metric in html
-        assert escape(finding.reason) in html
+        # What only informs stands as a sentence of its own in some places.
+        assert escape(finding.reason.removeprefix("for information: ")[1:]) in html
     elements = list(ET.fromstring(xml).iter("testcase"))
     red = [case.get("name") for case in elements if case.find("failure") is not None]
     failed = [found for found in verdict.findings if found.outcome == "fail" and found.kind != "validity"]

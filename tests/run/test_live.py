@@ -183,6 +183,15 @@ def test_whoever_looks_has_the_last_page_before_it_ends(newest: Newest, server: 
     assert server.settled(PATIENCE_S)
 
 
+def test_connections_are_bounded(newest: Newest, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest.put(b"<main>1</main>", "It runs")
+    assert client.ask()[0] == 200
+    monkeypatch.setattr(serving, "MOST_THREADS", threading.active_count())
+    with pytest.raises(ConnectionError):
+        Client(client.port).ask()
+    assert client.ask()[0] == 200  # who is there already is served
+
+
 def test_a_browser_that_was_closed_is_not_waited_for(newest: Newest, server: Server, client: Client) -> None:
     newest.put(b"<main>1</main>", "It runs")
     client.ask()
@@ -282,6 +291,7 @@ def test_the_page_s_process_ends_with_a_killed_run(parent: tuple[subprocess.Pope
     process, port, page = parent
     client = Client(port)
     assert client.ask("/nothing")[0] == 404  # it is up
+    assert not any("matplotlib" in one.path for one in page.memory_maps())  # nobody looks, nothing is loaded to draw
     process.send_signal(signal.SIGKILL)
     assert ended(page)
     client.connection.close()

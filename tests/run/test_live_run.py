@@ -15,7 +15,7 @@ import pytest
 from tests.processes import command_line, family, gone
 from tests.run.conftest import SCENARIO, only_folder
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 PATIENCE_S = 240
 LONG = SCENARIO.replace("in_flight: 1, for: 6s", "rate: 5/s, for: 10m")

@@ -72,7 +72,9 @@ def swapped(differences: Ints) -> float:
     chances = np.zeros(2 * total + 1)
     chances[total] = 1.0
     for size in sizes.tolist():
-        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+        half, chances = chances / 2, np.zeros(2 * total + 1)
+        chances[size:] += half[:-size]
+        chances[:-size] += half[size:]
     return float(min(chances[total + int(differences.sum()) :].sum(), 1.0))
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from harness.report import words
+from harness.report.figures.layout import Room
 from harness.report.plotted import BEGIN, STAGE, TIME
 from harness.report.requests import Floats, Spread
 from harness.report.svg import BAND, FAINT
@@ -73,7 +74,7 @@ class TimeAxis:
 
 
 def new_figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout=Room())
     axes: Axes = figure.subplots()
     axes.grid(visible=True, axis="y")
     return figure, axes

@@ -14,6 +14,7 @@ from harness.report.evidence import Track
 from harness.report.facts import Floats
 from harness.report.figures.common import TIME_LABEL, WIDTH, TimeAxis, real
 from harness.report.figures.forest import UNITS, tick
+from harness.report.figures.layout import Room
 from harness.report.svg import BAND, COLORS, FAINT, INK, style, to_svg
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def evidence_over_time(tracks: Sequence[Track], time: TimeAxis, key: str) -> str
     if not rows:
         return ""
     with style():
-        figure = Figure(figsize=(WIDTH, 0.5 + _PANEL * len(rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.5 + _PANEL * len(rows)), layout=Room())
         panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
         for number, (axes, row) in enumerate(zip(panels, rows, strict=True)):
             time.draw(axes, names=number == 0)

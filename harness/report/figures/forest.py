@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.report import words
 from harness.report.figures.common import WIDTH, real, short
+from harness.report.figures.layout import Room
 from harness.report.svg import COLORS, FAINT, style, to_svg
 from harness.types import Finding
 
@@ -22,7 +23,7 @@ UNITS = {
     "nats": "nats per token",
     "rate": "share of requests",
     "bytes": "memory",
-    "s": "the candidate's time, against the objective",
+    "s": "candidate against the objective",
     "": "own scale",
     "1": "own scale",
 }
@@ -37,7 +38,7 @@ def forest(findings: Sequence[Finding], name: Callable[[Finding], str], key: str
     panels = [[finding for finding in shown if finding.unit == unit] for unit in units]
     with style():
         heights = [0.75 + 0.36 * len(panel) for panel in panels]
-        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout=Room())
         rows = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, panel, unit in zip(rows, panels, units, strict=True):
             _forest_panel(axes, panel, unit, name)

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from harness.report import words
 from harness.report.facts import Floats
 from harness.report.figures.common import TIME_LABEL, WIDTH, TimeAxis, new_figure, time_scale
+from harness.report.figures.layout import Room
 from harness.report.plotted import BEGIN, STAGE
 from harness.report.requests.spread import Spread
 from harness.report.svg import BAND, COLORS, FAINT, style, to_svg
@@ -47,7 +48,7 @@ def windows(found: Sequence[Window]) -> str:
     loads = list(dict.fromkeys(window.load for window in found))
     time = TimeAxis(min(window.begin for window in found), max(window.end for window in found), ())
     with style():
-        figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.8), layout=Room())
         above, below = figure.subplots(2, 1, sharex=True)
         for axes, title in ((above, "Answers a second"), (below, "Response time, p95 of each block")):
             time.draw(axes)

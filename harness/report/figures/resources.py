@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.report import words
 from harness.report.figures.common import LINES, TIME_LABEL, WIDTH, TimeAxis, columns, short
+from harness.report.figures.layout import Room
 from harness.report.load import Load
 from harness.report.panels import Panel
 from harness.report.plotted import thinned
@@ -32,7 +33,7 @@ def readings(panels: Sequence[Panel], time: TimeAxis, key: str, load: Sequence[L
         return ""
     with style():
         count = len(panels) + bool(load)
-        figure = Figure(figsize=(WIDTH, 0.5 + 1.1 * count), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.5 + 1.1 * count), layout=Room())
         rows = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
         for number, axes in enumerate(rows):
             time.draw(axes, names=number == 0)

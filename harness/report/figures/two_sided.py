@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.report import words
 from harness.report.figures.common import WIDTH, real, short
+from harness.report.figures.layout import Room
 from harness.report.svg import BAND, COLORS, FAINT, style, to_svg
 from harness.types import Finding
 
@@ -30,7 +31,7 @@ def two_sided(findings: Sequence[Finding]) -> str:
         return ""
     with style():
         heights = [0.75 + 0.4 * len(panel) for panel in panels]
-        figure = Figure(figsize=(WIDTH * 1.5, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(WIDTH * 1.5, sum(heights)), layout=Room())
         rows = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, panel in zip(rows, panels, strict=True):
             _panel(axes, panel)

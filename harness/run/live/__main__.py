@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.run.live.newest import Newest, Pace
-from harness.run.live.seen import changed, page
 from harness.run.live.serving import Server
 
 GRACE_S = 2.0
@@ -41,6 +40,10 @@ def main(task: dict[str, Any]) -> None:
 
 def draw(folder: Path, newest: Newest) -> None:
     """Again and again, for those who wait."""
+    newest.await_wish()
+    # It takes seconds and memory, which a run that nobody looks at keeps.
+    from harness.run.live.seen import changed, page
+
     pace, before, told = Pace(), None, ""
     while True:
         newest.await_wish()

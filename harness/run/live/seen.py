@@ -18,8 +18,8 @@ from harness.run.journal import read as read_journal
 
 pa.set_cpu_count(1)
 pa.set_io_thread_count(1)
-MOST_LOOKS = 8
-"""Of a stage: a third of what the report shows, for a page that is drawn again and again."""
+MOST_LOOKS = 6
+"""Of a stage: half of what the report shows, for a page that is drawn again and again."""
 
 Changed = frozenset[tuple[str, int, int]]
 

@@ -23,6 +23,10 @@ FIRST_S = 60.0
 """For the first page: what draws it takes seconds to import, and has little of the CPU."""
 QUIET_S = 30.0
 """A connection on which nothing is asked for so long is nobody's."""
+MOST_THREADS = 100
+"""Each connection has one. Beyond so many a new one is closed at once: nobody has so many browsers, and a process that
+runs out of descriptors asks for the next connection again and again, on a whole core.
+"""
 HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -48,6 +52,9 @@ class Server(ThreadingHTTPServer):
         with self._looking:
             self._open.pop(who, None)
             self._looking.notify_all()
+
+    def verify_request(self, *_: Any) -> bool:
+        return threading.active_count() < MOST_THREADS
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that was closed is no error."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
@@ -19,7 +20,6 @@ from harness.report import progress
 from harness.report.page import page
 from harness.run.live.newest import Newest
 from harness.run.live.serving import Server
-from tests.report.browser import pages
 from tests.report.browser.conftest import PHONE, WATCH, WIDE, Opened
 
 NS = 1_000_000_000
@@ -126,11 +126,13 @@ def test_it_changes_without_being_loaded_again_and_what_is_read_stays(browser: B
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])
-def test_it_ends_with_the_report(browser: Browser, recorded: Recording, grown: list[bytes], width: int) -> None:
+def test_it_ends_with_the_report(
+    browser: Browser, drawn: Callable[[str], Path], grown: list[bytes], width: int
+) -> None:
     newest = Newest()
     newest.put(grown[2], FOLLOWS)
     with serving(newest) as port, looking(browser, port, width) as seen:
-        report = pages.canary_page(recorded).encode()
+        report = drawn("canary").read_bytes()
         newest.put(report, "The run is over.", final=True)
         expect(seen.page.locator(".live")).to_have_text("The run is over.")
         shows(seen.page, report)
