@@ -23,6 +23,7 @@ from harness.files import atomic_write
 from harness.history.entry import Entry
 from harness.history.review import Review, review
 from harness.history.runs import COLUMNS, series_of
+from harness.history.timelines import short
 from harness.report import words
 from harness.report.history_markdown import WORD, history_markdown
 from harness.report.terminal import COLOR
@@ -73,7 +74,9 @@ def _check(args: argparse.Namespace) -> int:
     history = history_of(args)
     if missing := next((path for path in args.runs if not path.exists()), None):
         raise UsageError(f"{missing}: no such file or folder")
-    runs = [entry(path, os.environ, commit=args.commit) for path in args.runs]
+    named = [entry(path, os.environ, commit=args.commit) for path in args.runs]
+    # A run that is named twice, or a copy of it, is no repeat.
+    runs = list({one.run: one for one in named}.values())
     contents = history.read(COLUMNS, runs[0].series)
     tell_damaged(contents.damaged)
     found = series_of(contents.table, ignored=args.ignore, branch=args.branch)
@@ -81,14 +84,15 @@ def _check(args: argparse.Namespace) -> int:
         runs, found[0] if found else None, smallest=args.smallest, points=args.points, alpha=args.alpha,
         ignored=args.ignore, metrics=args.metric,
     )  # fmt: skip
-    if args.add:
-        history.add(runs, time.time_ns() // 1000, said=bool(args.commit))
     verdict = result.verdict
     name = f"{runs[0].definition.get('scenario')} history"
     if args.json:
         print(json.dumps(_document(result, runs), indent=2, allow_nan=False))
     else:
         _show(result, runs)
+    # What was found is told in any case: a full disk takes nothing from it.
+    if args.add:
+        history.add(runs, time.time_ns() // 1000, said=bool(args.commit))
     ci.publish(args, verdict, {"scenario": {"name": name}}, lambda: history_markdown(name, verdict), args.runs[0])
     return verdict.exit_code
 
@@ -101,7 +105,7 @@ def _show(result: Review, runs: Sequence[Entry]) -> None:
     console.print(head)
     console.print(Text(words.one_line(verdict.reason)))
     if verdict.verdict == "rollback":
-        console.print(Text(f"Between {words.one_line(result.since)} and {words.one_line(_commit(runs))}"))
+        console.print(Text(_between(result.since, _commit(runs))))
     if verdict.needs:
         console.print(Text(f"What it would take: {verdict.needs}"))
     for finding in words.telling(verdict.findings):
@@ -111,8 +115,14 @@ def _show(result: Review, runs: Sequence[Entry]) -> None:
         console.print(Text(f"  {words.one_line(told)}", style="dim"))
 
 
+def _between(since: str, until: str) -> str:
+    if since == until:
+        return f"Of {words.one_line(until)}, as the run before: nothing is between them that was committed"
+    return f"Between {words.one_line(since)} and {words.one_line(until)}"
+
+
 def _commit(runs: Sequence[Entry]) -> str:
-    return runs[-1].commit[:10] or runs[-1].name
+    return short(runs[-1].commit) or runs[-1].name
 
 
 def _document(result: Review, runs: Sequence[Entry]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from harness.cli.console import stderr
 from harness.history.fingerprint import PARTS
 from harness.history.store import History
+from harness.report.words import one_line
 from harness.run.history import open_history
 
 FOLDER = ".triton-canary/history"
@@ -43,4 +44,4 @@ def history_of(args: argparse.Namespace) -> History:
 def tell_damaged(lines: Iterable[str]) -> None:
     """Nothing is forgotten in silence."""
     for line in lines:
-        stderr().print(f"warning: {line}", markup=False)
+        stderr().print(one_line(f"warning: {line}"), markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -70,7 +71,7 @@ def _add(args: argparse.Namespace) -> int:
         tell_damaged(bad)
     for one in new:
         if one.unfit:
-            stderr().print(f"{one.name} is kept, and does not count: {one.unfit}", markup=False)
+            stderr().print(one_line(f"{one.name} is kept, and does not count: {one.unfit}"), markup=False)
     already = len(entries) - len(new)
     told = [f"{len(new) + merged} added to {history.place.where}"]
     told += [f"{already} there already"] if already else []
@@ -125,4 +126,4 @@ def _document(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(value: float) -> float | None:
-    return value if value == value else None  # NaN is unknown, and JSON has none
+    return value if math.isfinite(value) else None  # NaN is unknown, and JSON has none

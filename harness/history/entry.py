@@ -12,7 +12,6 @@ from typing import Any
 from harness.errors import UsageError
 from harness.history import series
 from harness.history.fingerprint import fingerprint
-from harness.recording import stage_plans
 from harness.types.history import Worse
 
 NAN = float("nan")
@@ -94,9 +93,7 @@ def entry_of(
     if document.get("format") != 1 or not isinstance(findings, list) or not isinstance(run, Mapping):
         raise UsageError(f"{name}: verdict.json: expected a verdict of format 1")
     measured = _measured_stages(meta)
-    # A stage is named where several are measured.
-    one = len(stage_plans(meta) if measured is None else measured) <= 1
-    kept = dict(_figures(findings, measured, one=one))
+    kept = _figures(findings, measured)
     return Entry(
         run=hashlib.sha256(f"{meta.get('started_utc')}\0{content}".encode()).hexdigest()[:32],
         name=name,
@@ -126,15 +123,18 @@ def _measured_stages(meta: Mapping[str, Any]) -> set[int] | None:
     """Those in which arms are compared at equal load: in the others, a few requests tell too little to make a series.
     None: all.
     """
-    found = {plan.index for plan in stage_plans(meta) if plan.purpose == "compare" and plan.mode != "split"}
-    return found or None
+    plans = series.plans_of(meta)
+    found = {plan.index for plan in plans if plan.purpose == "compare" and plan.mode != "split"}
+    return found or {plan.index for plan in plans} or None
 
 
-def _figures(findings: Iterable[Any], measured: set[int] | None, *, one: bool) -> Iterable[tuple[Measure, Figure]]:
-    for found in findings:
-        stage = int(found.get("stage", 0))
-        if found.get("kind") == "validity" or (measured is not None and stage not in measured):
-            continue
+def _figures(findings: Sequence[Any], measured: set[int] | None) -> dict[Measure, Figure]:
+    """One of a metric and stage, the first that there is: findings tell the gated ones before the others."""
+    here = [one for one in findings if one.get("kind") != "validity" and _in(one, measured)]
+    # A stage is named where several are measured.
+    named = len({_stage(one) for one in here} if measured is None else measured) > 1
+    kept: dict[tuple[str, int], tuple[Measure, Figure]] = {}
+    for found in here:
         metric, unit = str(found.get("metric", "")), str(found.get("unit", ""))
         low, high = found.get("interval") or (None, None)
         value, effect = _number(found.get("candidate")), _number(found.get("effect"))
@@ -142,21 +142,30 @@ def _figures(findings: Iterable[Any], measured: set[int] | None, *, one: bool) -
         if not math.isfinite(value):
             continue
         compared = math.isfinite(against) and math.isfinite(effect)
-        yield (
-            Measure(
-                metric, 0 if one else stage + 1, unit_of(metric, unit), unit if compared else "", worse_of(metric),
-                found.get("margin") is not None,
-            ),
-            Figure(value, against, effect if compared else NAN, _number(low), _number(high)),
+        stage = _stage(found) + 1 if named else 0
+        measure = Measure(
+            metric, stage, unit_of(metric, unit), unit if compared else "", worse_of(metric),
+            found.get("margin") is not None,
         )  # fmt: skip
+        figure = Figure(value, against, effect if compared else NAN, _number(low), _number(high))
+        kept.setdefault((metric, stage), (measure, figure))
+    return dict(kept.values())
+
+
+def _stage(found: Mapping[str, Any]) -> int:
+    return int(found.get("stage", 0))
+
+
+def _in(found: Mapping[str, Any], stages: set[int] | None) -> bool:
+    return stages is None or _stage(found) in stages
 
 
 def _unfit(run: Mapping[str, Any], findings: Iterable[Any], measured: set[int] | None, any_figure: bool) -> str:
     if not run.get("finished"):
         return "it did not finish"
     for found in findings:
-        here = measured is None or found.get("stage", 0) in measured
-        if here and found.get("kind") == "validity" and found.get("outcome") in ("fail", "inconclusive"):
+        validity = found.get("kind") == "validity" and _in(found, measured)
+        if validity and found.get("outcome") in ("fail", "inconclusive"):
             return f"its measurement was not sound: {found.get('reason') or found.get('metric')}"
     return "" if any_figure else "it has no figures"
 

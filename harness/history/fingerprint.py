@@ -7,6 +7,7 @@ patches, host names, ports, serial numbers, a few MiB of memory), and what is un
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -28,7 +29,7 @@ def fingerprint(meta: Mapping[str, Any]) -> dict[str, str]:
         "server at": _where(meta),
         "cpu": str(host.get("cpu") or ""),
         "cores": _cores(host),
-        "memory": _gib(host.get("memory_bytes")),
+        "memory": _installed(host.get("memory_bytes")),
         "gpus": _gpus(gpus),
         "driver": _each(gpus, "driver"),
         "cuda": _each(gpus, "cuda"),
@@ -75,8 +76,17 @@ def _cores(host: Mapping[str, Any]) -> str:
     return f"{cores or threads}" if threads in (None, cores) or not cores else f"{cores} ({threads} threads)"
 
 
+def _installed(size: Any) -> str:
+    """What a kernel keeps for itself differs from boot to boot: so up to an eighth of the power of two below. Machines
+    have such sizes, and what they report is a few per cent less, far from where rounding would turn.
+    """
+    if not isinstance(size, int | float) or size <= 0:
+        return ""
+    step = 2.0 ** (math.floor(math.log2(size)) - 3)
+    return f"{math.ceil(size / step) * step / 2**30:.4g} GiB"
+
+
 def _gib(size: Any) -> str:
-    """Whole GiB: what a kernel keeps for itself differs from boot to boot by a few MiB."""
     return f"{round(size / 2**30)} GiB" if isinstance(size, int | float) and size > 0 else ""
 
 

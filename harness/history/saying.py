@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.types.history import Scale
+from harness.types.history import Change, Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Measured:
 
     @property
     def effect_unit(self) -> str:
-        return {"ratio": "ratio", "share": "pp"}.get(self.scale, self.unit)
+        return effect_unit(self.scale, self.unit)
 
     @property
     def mild(self) -> float:
@@ -44,7 +44,11 @@ class Measured:
         against = f"the {self.runs} runs before" if self.runs > 1 else "the run before"
         over = "" if self.repeats == 1 else f" over {self.repeats} repeats"
         levels = f"{_value(self.after, self.unit)} against {_value(self.before, self.unit)}"
-        return f"{self.metric} is {_effect(self, self.effect)}{over} than in {against} ({levels})"
+        return f"{self.metric} is {_effect(self.scale, self.unit, self.effect)}{over} than in {against} ({levels})"
+
+
+def effect_unit(scale: Scale, unit: str) -> str:
+    return {"ratio": "ratio", "share": "pp"}.get(scale, unit)
 
 
 def too_few(metric: str, runs: int, more: int, changed: bool) -> str:
@@ -54,7 +58,17 @@ def too_few(metric: str, runs: int, more: int, changed: bool) -> str:
 
 
 def became_worse(seen: Measured) -> str:
-    return f"{seen.beginning}; {_percent(seen.sure)} sure it is at least {_effect(seen, seen.mild)}, " + _smallest(seen)
+    mild = _effect(seen.scale, seen.unit, seen.mild)
+    return f"{seen.beginning}; {_percent(seen.sure)} sure it is at least {mild}, {_smallest(seen)}"
+
+
+def lasting(metric: str, unit: str, change: Change, between: tuple[str, str]) -> str:
+    """`between`: the commits, or the runs."""
+    size = _effect(change.scale, unit, change.effect)
+    return (
+        f"{metric} has become {size} ({_value(change.after, unit)} against {_value(change.before, unit)}): it began "
+        f"between {between[0]} and {between[1]}, and has lasted long enough to be told with this run"
+    )
 
 
 def passed(seen: Measured, told: int) -> str:
@@ -83,11 +97,11 @@ def _smallest(seen: Measured) -> str:
     return f"smallest effect that matters {seen.least}"
 
 
-def _effect(seen: Measured, effect: float) -> str:
-    if seen.scale == "ratio":
+def _effect(scale: Scale, unit: str, effect: float) -> str:
+    if scale == "ratio":
         size = f"{abs(effect - 1) * 100:.1f} %"
         return f"{size} {'higher' if effect >= 1 else 'lower'}"
-    size = _points(abs(effect)) if seen.scale == "share" else _value(abs(effect), seen.unit)
+    size = _points(abs(effect)) if scale == "share" else _value(abs(effect), unit)
     return f"{size} {'higher' if effect >= 0 else 'lower'}"
 
 

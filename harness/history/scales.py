@@ -17,6 +17,14 @@ from harness.types.history import Scale
 Floats = npt.NDArray[np.float64]
 FLOOR = {"ratio": 1e-3, "share": 2e-3, "difference": 1e-3}
 """Noise is never taken for less, on the scale of comparison: of a metric that never moves, 0.1 % is no news."""
+_LEAST_SIZE = 1e-6
+"""Of a unit: what is smaller is 0."""
+
+
+def size_of(values: npt.NDArray[Any]) -> float:
+    """Of what size values are that are compared by difference; above 0 also where all of them are 0."""
+    seen = np.abs(_measured(values))
+    return max(float(np.median(seen)) if len(seen) else 0.0, _LEAST_SIZE)
 
 
 def scale_of(unit: str, values: npt.NDArray[Any]) -> Scale:
@@ -58,10 +66,7 @@ def none_of(scale: Scale) -> float:
 
 def floor_of(values: npt.NDArray[Any], scale: Scale) -> float:
     """The least noise, on the scale of comparison."""
-    if scale != "difference":
-        return FLOOR[scale]
-    seen = np.abs(_measured(values))
-    return FLOOR[scale] * max(float(np.median(seen)) if len(seen) else 0.0, 1e-9)
+    return FLOOR[scale] * (size_of(values) if scale == "difference" else 1.0)
 
 
 def _measured(values: npt.NDArray[Any]) -> Floats:

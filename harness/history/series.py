@@ -46,12 +46,17 @@ def definition(meta: Mapping[str, Any]) -> dict[str, Any]:
             found[arm]["model"] = built
     load = found.get("load", {}) if kind else _chosen(scenario.get("load"), _LOAD)
     prompts = meta.get("prompts")
-    if isinstance(prompts, Mapping) and prompts.get("count"):
+    # What is made up from the seed is another text in each run, of the same kind.
+    if isinstance(prompts, Mapping) and prompts.get("count") and not load.get("synthetic"):
         load["prompts"] = str(prompts.get("sha256", ""))[:16]
     found["load"] = load
-    plans = stage_plans(meta) or tuple(record.plan for record in stage_records(meta))
-    found["stages"] = [_plan(plan) for plan in plans]
+    found["stages"] = [_plan(plan) for plan in plans_of(meta)]
     return {key: value for key, value in found.items() if value}
+
+
+def plans_of(meta: Mapping[str, Any]) -> tuple[StagePlan, ...]:
+    """As planned; of older recordings, which do not say, as they ran. RecordingError where run.json is damaged."""
+    return stage_plans(meta) or tuple(record.plan for record in stage_records(meta))
 
 
 def key_of(definition: Mapping[str, Any]) -> str:

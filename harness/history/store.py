@@ -8,6 +8,7 @@ take the union of the files, and of two entries of one run the one added last.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,15 +56,18 @@ class History:
         A run that is there under another verdict gets the new one, and keeps its commit and branch: what is checked
         out where it is added again need not be what was measured. `said`: somebody named them, and they count.
         """
-        known = self.read(("run", "digest", "commit", "branch"))
-        columns = (known.table[name].to_pylist() for name in ("run", "digest", "commit", "branch"))
+        kept_of_each = ("run", "digest", "commit", "branch", "added_us")
+        known = self.read(kept_of_each)
+        columns = (known.table[name].to_pylist() for name in kept_of_each)
         there = {run: rest for run, *rest in zip(*columns, strict=True)}
         new = []
         for one in {one.run: one for one in entries}.values():
-            digest, commit, branch = there.get(one.run, ("", one.commit, one.branch))
+            digest, commit, branch, before_us = there.get(one.run, ("", one.commit, one.branch, -1))
             kept = one if said else replace(one, commit=commit, branch=branch)
             if [kept.digest, kept.commit, kept.branch] != [digest, commit, branch]:
                 new.append(kept)
+                # Clocks differ, and go back: what is added later counts all the same.
+                added_us = max(added_us, before_us + 1)
         if new:
             self._put(table_of(new, added_us))
         self.pack()
@@ -144,4 +148,6 @@ class History:
 def _why(error: Exception) -> str:
     if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):
         return f"this file of a history {error}"
+    if isinstance(error, OSError) and error.errno:
+        return f"cannot be read ({os.strerror(error.errno)})"
     return "is no whole Parquet file"

@@ -125,9 +125,11 @@ def shift_of(series: Series, measure: Measure, change: Change, runs: Ints) -> Sh
 
 def called(series: Series, run: int) -> str:
     """A run's commit, short; its name where nobody said of which commit it was."""
-    commit = series.text("commit", run)
-    if not commit:
-        return series.text("name", run)
+    return short(series.text("commit", run)) or series.text("name", run)
+
+
+def short(commit: str) -> str:
+    """Ten letters, and whether files were changed in it. "" of none."""
     head, dirty, _ = commit.partition("-dirty")
     return f"{head[:10]}{dirty}"
 

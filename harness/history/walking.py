@@ -22,6 +22,7 @@ of more than WINDOW runs they are renewed every so often.
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,31 +92,34 @@ def _first(values: Floats, start: int, seen: int, last: int, floor: float, known
     clipped = _Clipped.of(values[origin:last], end if seen - start <= WINDOW else end[:1], floor)
     series, unit, sums, squares = clipped.series(len(end)), clipped.unit, clipped.sums, clipped.squares
     whole = (end - begin).astype(np.float64)
-    mean = (sums[series, end] - sums[series, begin]) / whole
+    place = series * sums.shape[1]  # where each row of sums begins: one index is looked up faster than two
+    until = sums.take(place + end)
+    mean = (until - sums.take(place + begin)) / whole
     borrowed = known.runs * (np.maximum(known.noise, clipped.steps) / unit) ** 2
     own = squares[series, end] - squares[series, begin] - whole * mean**2 + whole * (FLOOR_SHARE * floor / unit) ** 2
     noise = own + borrowed  # about one level; two of them take `between` from it
     runs = whole + known.runs
     needed = bar(runs, end + origin)
-    split = np.maximum(end[:, None] - LENGTHS, begin[:, None])
-    before = whole[:, None] - LENGTHS
-    excess = sums[series, end][:, None] - sums[series[:, None], split] - mean[:, None] * LENGTHS
-    between = excess**2 * (1 / LENGTHS + 1 / np.maximum(before, 1))
+    # A row for each length, which is the quicker way round.
+    after = LENGTHS[:, None]
+    split, before = np.maximum(end - after, begin), whole - after
+    excess = until - sums.take(place + split) - mean * after
+    between = excess * excess * (1 / after + 1 / np.maximum(before, 1))
+    late = LENGTHS > SHORT
     short, long = (-np.expm1(-(needed + more) / runs) * noise for more in (0, LATE))
-    enough = np.where(LENGTHS > SHORT, long[:, None], short[:, None])
-    rows, columns = np.nonzero((between > enough) & (before >= LEAST_BEFORE))
+    lengths, rows = np.nonzero((between > np.where(late[:, None], long, short)) & (before >= LEAST_BEFORE))
     if len(rows) == 0:
         return None
     # Only of these few is it asked how much neighbours resemble each other: that makes a difference smaller.
-    apart = between[rows, columns]
-    k, b, e = split[rows, columns], begin[rows], end[rows]
+    apart = between[lengths, rows]
+    k, b, e = split[lengths, rows], begin[rows], end[rows]
     worth = clipped.worth(series[rows], (b, k, e), np.maximum(own[rows] - apart, 1e-9))
     g = runs[rows] * np.log1p(worth * apart / np.maximum(noise[rows] - apart, 1e-9))
-    over = g - needed[rows] - LATE * (LENGTHS[columns] > SHORT)
+    over = g - needed[rows] - LATE * late[lengths]
     told = rows[over > 0]
     if len(told) == 0:
         return None
-    row = int(told[0])
+    row = int(told.min())
     best = np.argmax(np.where(rows == row, over, -np.inf))
     return Alarm(int(origin + k[best]), seen + row - 1)
 
@@ -136,10 +140,9 @@ class _Clipped:
     @classmethod
     def of(cls, values: Floats, seen: Places, floor: float) -> _Clipped:
         """With the centre and the unit of the first runs, as many as `seen` says for each row."""
-        until = np.arange(len(values)) < seen[:, None]
-        centre = _medians(values, until)[:, None]
-        unit = np.maximum(_NORMAL_MAD * _medians(np.abs(values - centre), until), floor)
-        steps = _medians(np.abs(np.diff(values)), until[:, 1:]) / _NORMAL_STEP
+        centre = _running_medians(values, seen)[:, None]
+        unit = np.maximum(_NORMAL_MAD * _medians(np.abs(values - centre), seen), floor)
+        steps = _running_medians(np.abs(np.diff(values)), seen - 1) / _NORMAL_STEP
         z = np.clip((values - centre) / unit[:, None], -CLIP, CLIP)
         products = np.zeros_like(z)
         products[:, 1:] = z[:, 1:] * z[:, :-1]
@@ -159,11 +162,22 @@ class _Clipped:
         return np.asarray((1 - r) / (1 + r), dtype=np.float64)
 
 
-def _medians(values: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
-    """Of each row, over what is `counted` in it; `values` may be one row for all."""
-    ordered = np.sort(np.where(counted, values, np.inf), axis=1)
-    n, rows = counted.sum(axis=1), np.arange(len(counted))
-    return np.asarray((ordered[rows, (n - 1) // 2] + ordered[rows, n // 2]) / 2, dtype=np.float64)
+def _running_medians(values: Floats, seen: Places) -> Floats:
+    """Of the first `seen` values, for each number in it; each is one more than that before."""
+    first = int(seen[0])
+    ordered = sorted(values[:first].tolist())
+    found = [(ordered[(first - 1) // 2] + ordered[first // 2]) / 2]
+    for n in range(first + 1, first + len(seen)):
+        insort(ordered, float(values[n - 1]))
+        found.append((ordered[(n - 1) // 2] + ordered[n // 2]) / 2)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _medians(rows: Floats, seen: Places) -> Floats:
+    """Of the first `seen` values of each row."""
+    ordered = np.sort(np.where(np.arange(rows.shape[1]) < seen[:, None], rows, np.inf), axis=1)
+    number = np.arange(len(rows))
+    return np.asarray((ordered[number, (seen - 1) // 2] + ordered[number, seen // 2]) / 2, dtype=np.float64)
 
 
 def _noise(around: Floats) -> float:

@@ -64,10 +64,25 @@ def entry(path: Path, environment: Mapping[str, str], *, commit: str = "", branc
         document,
         content=_content(path, meta),
         name=path.resolve().name if path.is_dir() else "/".join(path.resolve().parts[-2:]),
-        started_utc=str(meta.get("started_utc") or made),
+        started_utc=_utc(str(meta.get("started_utc") or made)),
         commit=commit or (f"{head}{'-dirty' if git.get('dirty') else ''}" if head else here or _git("HEAD")),
-        branch=branch or _named(environment, BRANCHES) or _git("--abbrev-ref", "HEAD"),
+        branch=branch or _named(environment, BRANCHES) or _branch(),
     )
+
+
+def _utc(time: str) -> str:
+    """Runs are put in order by this text, so that all have one form and one zone; as it is where it is no time."""
+    try:
+        found = datetime.fromisoformat(time)
+    except ValueError:
+        return time
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _branch() -> str:
+    """ "" where a commit is checked out, and no branch."""
+    found = _git("--abbrev-ref", "HEAD")
+    return "" if found == "HEAD" else found
 
 
 def _verdict(path: Path, meta: Mapping[str, Any]) -> dict[str, Any]:

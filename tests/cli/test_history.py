@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from harness.errors import RecordingError
+from harness.history.place import FolderPlace
 from tests.cli.conftest import Call
 from tests.history.factory import GPU, LEVELS, commit, meta, nights, run_folder
 from tests.report import factory as recordings
@@ -21,12 +23,11 @@ NEW_DRIVER = {"host": {**meta(0)["host"], "gpus": [{**GPU, "driver": "555.42.06"
 
 @pytest.fixture
 def add(call: Call, tmp_path: Path) -> Callable[..., None]:
-    def each(*folders: Path, first: int = 0) -> None:
-        for number, folder in enumerate(folders, first):
-            done = call("history", "add", folder, "--history", tmp_path / "h", "--commit", commit(number))
-            assert (done.code, done.stdout) == (0, f"1 added to {tmp_path / 'h'}\n"), done.stderr
+    def all_of(*folders: Path) -> None:
+        done = call("history", "add", *folders, "--history", tmp_path / "h")
+        assert (done.code, done.stdout) == (0, f"{len(folders)} added to {tmp_path / 'h'}\n"), done.stderr
 
-    return each
+    return all_of
 
 
 def test_sixty_nights_and_a_step_of_ten_per_cent(call: Call, add: Callable[..., None], tmp_path: Path) -> None:
@@ -41,13 +42,14 @@ def test_sixty_nights_and_a_step_of_ten_per_cent(call: Call, add: Callable[..., 
     assert red.code == 1
     assert "worse" in red.stdout
     assert f"Between {commit(STEP_AT - 1)[:10]} and {commit(STEP_AT + 2)[:10]}" in red.stdout
-    document = json.loads(call("history", "check", *runs[STEP_AT : STEP_AT + 3], *history, "--json").stdout)
+    repeats = ("history", "check", *runs[STEP_AT : STEP_AT + 3], *history, "--commit", commit(STEP_AT + 2), "--json")
+    document = json.loads(call(*repeats).stdout)
     failed = {one["metric"] for one in document["findings"] if one["outcome"] == "fail"}
     assert {"ttft.p50", "ttft.p99"} <= failed
     assert not failed & {"tpot.p50", "errors", "request_throughput"}
     assert (document["verdict"], document["exit_code"], document["history"]) == ("rollback", 1, STEP_AT)
 
-    add(*runs[STEP_AT:], first=STEP_AT)
+    add(*runs[STEP_AT:])
     used = call("history", "check", runs[-1], *history, "--metric", "ttft.p50")
     assert used.code in (0, 3), "after the step, its level is what a run is held against"
     assert "became worse before, between" in used.stdout
@@ -59,6 +61,62 @@ def test_sixty_nights_and_a_step_of_ten_per_cent(call: Call, add: Callable[..., 
     assert f"between {commit(STEP_AT - 1)[:10]} and" in text or f"between {commit(STEP_AT - 2)[:10]} and" in text
     assert "ttft.p50" in text
     assert "Some runs are missing" not in text
+
+
+def test_a_lasting_step_turns_a_check_red_once_it_can_be_told(
+    call: Call, add: Callable[..., None], tmp_path: Path
+) -> None:
+    """One run alone seldom tells 10 % of 3 % noise: of the nights after the step, one is red all the same."""
+    runs = nights(tmp_path / "runs", range(36), step_at=30, seed=5)
+    add(*runs[:31])
+    history = ("--history", tmp_path / "h")
+    codes = []
+    for run in runs[31:]:
+        done = call("history", "check", run, *history, "--add")
+        codes.append(done.code)
+        if done.code == 1:
+            assert f"it began between {commit(29)[:10]} and {commit(30)[:10]}, and" in " ".join(done.stdout.split())
+            assert f"Between {commit(29)[:10]} and " in done.stdout
+    assert codes.count(1) == 1, codes
+    assert codes[-1] != 1, "what was told, and added all the same, is the level from then on"
+
+
+def test_a_folder_that_is_named_twice_is_one_run(call: Call, add: Callable[..., None], tmp_path: Path) -> None:
+    runs = nights(tmp_path / "runs", range(7))
+    add(*runs[:6])
+    args = ("history", "check", "--history", tmp_path / "h", "--json")
+    once, twice = (json.loads(call(*args, *[runs[6]] * times).stdout) for times in (1, 2))
+    assert once == twice
+
+
+def test_runs_of_other_commits_are_no_repeats(call: Call, tmp_path: Path) -> None:
+    one, other = nights(tmp_path / "runs", range(2))
+    done = call("history", "check", one, other, "--history", tmp_path / "h")
+    assert done.code == 2
+    assert f"is of commit {commit(1)[:10]}" in done.stderr
+    assert call("history", "check", one, other, "--history", tmp_path / "h", "--commit", "x").code == 3
+
+
+def test_what_was_found_is_told_though_it_cannot_be_added(
+    call: Call, add: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = nights(tmp_path / "runs", range(7))
+    add(*runs[:6])
+
+    def full(*_: object) -> None:
+        raise RecordingError("h/x.parquet: cannot be written: No space left on device")
+
+    monkeypatch.setattr(FolderPlace, "put", full)
+    done = call("history", "check", runs[6], "--history", tmp_path / "h", "--add")
+    assert (done.code, "against 6 runs" in done.stdout) == (4, True)
+    assert "No space left on device" in done.stderr
+
+
+def test_a_name_from_elsewhere_steers_no_terminal(call: Call, tmp_path: Path) -> None:
+    bad = run_folder(tmp_path, 0, LEVELS, name="\x1b[31mred", finished=False)
+    done = call("history", "add", bad, "--history", tmp_path / "h")
+    assert "does not count" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_a_new_machine_begins_a_segment_and_says_so(call: Call, add: Callable[..., None], tmp_path: Path) -> None:
@@ -165,7 +223,7 @@ def test_a_metric_that_is_not_there_is_named(call: Call, add: Callable[..., None
 
 def test_runs_that_are_no_repeats_are_refused(call: Call, tmp_path: Path) -> None:
     (one,) = nights(tmp_path / "a", [0])
-    (other,) = nights(tmp_path / "b", [1], **NEW_DRIVER)
+    (other,) = nights(tmp_path / "b", [1], git={"head": commit(0)}, **NEW_DRIVER)
     done = call("history", "check", one, other, "--history", tmp_path / "h")
     assert done.code == 2
     assert "check them one by one" in done.stderr

@@ -99,12 +99,14 @@ def nights(
     parent: Path, numbers: Iterable[int], *, noise: float = 0.03, step_at: int | None = None, step: float = 1.1,
     seed: int = 1, **changed: Any,
 ) -> list[Path]:  # fmt: skip
-    """A night each, with multiplicative noise; from `step_at` on times to the first token are `step` times as long."""
+    """A night each, of a commit of its own, with multiplicative noise; from `step_at` on times to the first token are
+    `step` times as long.
+    """
     found = []
     for number in numbers:
         random = np.random.default_rng((seed, number))
         values = {name: level * float(np.exp(noise * random.normal())) for name, level in LEVELS.items()}
         if step_at is not None and number >= step_at:
             values = {name: value * (step if name.startswith("ttft") else 1.0) for name, value in values.items()}
-        found.append(run_folder(parent, number, values, **changed))
+        found.append(run_folder(parent, number, values, **{"git": {"head": commit(number)}, **changed}))
     return found

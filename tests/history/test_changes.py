@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -166,14 +168,15 @@ def test_long_histories_take_time_in_proportion() -> None:
 )
 def test_the_promised_rates(world: str, column: str, least: float, most: float) -> None:
     """150 histories each; the limits lie some three standard errors beyond the promises."""
-    found = HISTORIES.setdefault(world, [followed(WORLDS[world], seed) for seed in range(150)])
-    value = rate(found, column)
+    value = rate(histories(world), column)
     assert value is not None
     assert least <= value <= most
 
 
-WORLDS = {world.name: world for world in worlds()}
-HISTORIES: dict[str, list[dict[str, object]]] = {}
+@cache
+def histories(name: str) -> list[dict[str, object]]:
+    (world,) = (one for one in worlds() if one.name == name)
+    return [followed(world, seed) for seed in range(150)]
 
 
 def test_intervals_hold_the_true_effect() -> None:

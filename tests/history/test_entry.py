@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ SCENARIO = meta(0)["scenario"]
     ("changed", "same"),
     [
         ({"seed": 99}, True),
+        ({"git": {"head": "f00", "dirty": True}, "started_utc": "2026-03-01T02:00:00+00:00"}, True),
         ({"gates": []}, True),
         ({"scenario": {**SCENARIO, "candidate": {**SCENARIO["candidate"], "version": 9, "build": "fp8"}}}, True),
         ({"scenario": {**SCENARIO, "load": {**SCENARIO["load"], "prompts": "renamed.jsonl", "speed": "1x"}}}, True),
@@ -87,6 +89,44 @@ def test_the_same_recording_is_the_same_run_however_its_folder_is_called(tmp_pat
                         ((0, "a"), (0, "b"), (1, "c")))  # fmt: skip
     assert one.run == copy.run != other.run
     assert one.digest == copy.digest
+
+
+def test_what_is_made_up_from_another_seed_is_the_same_series(tmp_path: Path) -> None:
+    load = {**SCENARIO["load"], "prompts": None, "synthetic": {"count": 200, "tokens": 32}}
+    of_seeds = {
+        entry(run_folder(tmp_path / str(seed), 0, LEVELS, scenario={**SCENARIO, "load": load},
+                         prompts={"count": 200, "sha256": f"{seed:064x}"}), {}).series
+        for seed in (1, 2)
+    }  # fmt: skip
+    assert len(of_seeds) == 1
+
+
+def test_a_recording_that_does_not_say_its_plan_has_a_figure_a_metric(tmp_path: Path) -> None:
+    """Older ones: what ran is the plan. Neither is the watched split stage mixed with the one that compares."""
+    found = entry(run_folder(tmp_path, 0, SLOW, plans=[]), {})
+    assert [one.name for one in found.measures] == list(LEVELS)
+    bare = entry(run_folder(tmp_path / "bare", 0, SLOW, plans=[], stages=[]), {})
+    told = dict(zip((one.name for one in bare.measures), bare.figures, strict=True))
+    assert (told["ttft.p50 (stage 1)"].value, told["ttft.p50 (stage 2)"].value) == (0.088, 0.3)
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-01-01T02:00:00Z", "2026-01-01T04:00:00+02:00", "2026-01-01T02:00:00.25+00:00", "2026-01-01 02:00"]
+)
+def test_runs_are_in_the_order_of_one_zone(tmp_path: Path, written: str) -> None:
+    found = entry(run_folder(tmp_path, 0, LEVELS, started_utc=written), {})
+    assert found.started_utc == "2026-01-01T02:00:00+00:00"
+
+
+def test_where_no_branch_is_checked_out_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.test"]
+    for what in (["init", "-qb", "topic"], ["commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run([*git, *what], check=True)
+    run = run_folder(tmp_path, 0, LEVELS)
+    assert entry(run, {}).branch == "topic"
+    subprocess.run([*git, "checkout", "-q", "--detach"], check=True)
+    assert (entry(run, {}).branch, len(entry(run, {}).commit)) == ("", 40)
 
 
 def test_another_verdict_has_another_digest(tmp_path: Path) -> None:
@@ -137,6 +177,14 @@ def test_a_damaged_verdict_is_one_line(tmp_path: Path, text: str, says: str) -> 
 )
 def test_units_and_what_is_worse(metric: str, unit: str, of: str, worse: str) -> None:
     assert (unit_of(metric, unit), worse_of(metric)) == (of, worse)
+
+
+def test_a_metric_that_is_told_twice_in_a_stage_has_the_first_figure(tmp_path: Path) -> None:
+    again = Finding("ttft.p50", "pass", "in passing", "watch", unit="s", effect=0.5, candidate=0.5)
+    found = entry(run_folder(tmp_path, 0, SLOW, extra=(again,)), {})
+    assert [
+        figure.value for one, figure in zip(found.measures, found.figures, strict=True) if one.metric == "ttft.p50"
+    ] == [SLOW["ttft.p50"]]
 
 
 def test_what_is_no_number_is_unknown(tmp_path: Path) -> None:

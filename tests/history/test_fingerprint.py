@@ -65,6 +65,12 @@ def test_what_does_not_matter_parts_nothing(other: dict[str, Any]) -> None:
     assert changed(BEFORE, fingerprint(meta(3, **other))) == ""
 
 
+@pytest.mark.parametrize("size", [3.8, 7.6, 15.5, 31.3, 62.5, 125.5, 251.5, 503.5, 1007.5, 1024.0])
+def test_a_few_mib_of_memory_part_nothing_wherever_a_half_gib_lies(size: float) -> None:
+    one, other = (fingerprint({"host": {"memory_bytes": size * 2**30 + by * 2**20}}) for by in (-9, 0))
+    assert one == other
+
+
 def test_several_changes_are_all_told() -> None:
     after = fingerprint(meta(1, host=host(gpus=[{**GPU, "driver": "555.42.06"}]), server={"version": "2.52.0"}))
     assert changed(BEFORE, after) == "driver 550.54.15 -> 555.42.06; triton 2.51.0 -> 2.52.0"
