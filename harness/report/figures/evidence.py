@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from harness.report import words
 from harness.report.evidence import Track
 from harness.report.facts import Floats
-from harness.report.figures.common import TIME_LABEL, WIDTH, TimeAxis, real
+from harness.report.figures.common import TIME_LABEL, WIDTH, TimeAxis, real, short
 from harness.report.figures.forest import UNITS, tick
 from harness.report.figures.layout import Room
 from harness.report.svg import BAND, COLORS, FAINT, INK, style, to_svg
@@ -38,7 +38,8 @@ def evidence_over_time(tracks: Sequence[Track], time: TimeAxis, key: str) -> str
         for number, (axes, row) in enumerate(zip(panels, rows, strict=True)):
             time.draw(axes, names=number == 0)
             _panel(axes, [track for track in shown if (track.end.metric, track.end.unit) == row], time)
-            axes.set_title(f"{row[0]}: {UNITS.get(row[1], row[1])}", loc="left", pad=14 if number == 0 else 5)
+            scale = UNITS.get(row[1], row[1]).partition(",")[0]  # the ticks have the unit
+            axes.set_title(short(f"{row[0]}: {scale}", 54), loc="left", pad=14 if number == 0 else 5)
         panels[-1].set_xlabel(TIME_LABEL)
         names = ", ".join(dict.fromkeys(metric for metric, _ in rows))
         return to_svg(
