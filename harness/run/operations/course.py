@@ -115,7 +115,6 @@ class Course:
         site = self.stack.enter_context(open_site([url], _access(), repository, say=self.say, state=state))
         place = Place(name, repository, site, server, len(site.journal.entries()))
         self.places.append(place)
-        self.folder.meta.setdefault("server", place.control.server())
         return place
 
     def open_store(self, config: StoreConfig) -> Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from harness.errors import CanaryError, UsageError
@@ -84,6 +84,8 @@ def operate(scenario: Operation, out: Path, say: Say, begun: Callable[[Path], No
 
 
 def _finish(course: Course) -> None:
+    with suppress(CanaryError):  # which version it was is worth knowing, and no reason to fail
+        course.folder.meta["server"] = course.places[0].control.server() if course.places else {}
     with course.journal.action("run.end", course.scenario.name):
         course.note(finished=True)
         course.folder.meta["finished"] = True
