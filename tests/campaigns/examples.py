@@ -8,6 +8,7 @@ the verdict and run.json, not the samples. Whatever a run came to counts; a reco
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,6 @@ SCENARIOS = {
     "multi-region": ("multi-region",),
     "long-context": ("long-context",),
     "retire-model": ("retire-model",),
-    "max-rate": ("max-rate",),
 }
 
 
@@ -62,8 +62,9 @@ def _keep(name: str) -> None:
     copy = RUNS / f".{name}"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("models", "*.log", ".lock", "*.sock"))
+    here = re.compile(rf"/[^\s\"'?=&,;:]*{re.escape(folder.name)}/?")  # wherever it was when it ran
     for file in copy.glob("*.json*"):
-        file.write_text(file.read_text().replace(f"{folder}/", "").replace(str(folder), "."))
+        file.write_text(here.sub("", file.read_text()).replace(f"{REPORTS.parent}/", ""))
     for command in ("judge", "report"):
         done = subprocess.run([CANARY, command, copy], capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1, 3):
