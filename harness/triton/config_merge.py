@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.errors import UsageError, WorldError
+from harness.errors import WorldError
 from harness.triton.pbtxt import fields, tokens
-from harness.triton.protobuf import ModelConfig, text_format
+from harness.triton.protobuf import parse, text_of
 
 POLICY = "version_policy"
 
@@ -14,7 +14,7 @@ def keep_version_policy(local: bytes, incoming: bytes, name: str = "config.pbtxt
 
     Raises UsageError where one of them is no model configuration.
     """
-    texts = [_text(content, name) for content in (local, incoming)]
+    texts = [text_of(content, name) for content in (local, incoming)]
     ours, theirs = ([field for field in fields(tokens(text)) if field.name == POLICY] for text in texts)
     kept = texts[0][ours[0].start : ours[0].end] if ours else ""
     text = texts[1]
@@ -26,24 +26,10 @@ def keep_version_policy(local: bytes, incoming: bytes, name: str = "config.pbtxt
         merged = f"{text}{'' if not text or text.endswith(line_end) else line_end}{kept}{line_end}"
     else:
         merged = text
-    in_force, wanted = (_parse(each, name) for each in texts)
+    in_force, wanted = (parse(each, name) for each in texts)
     wanted.ClearField(POLICY)
     if ours:
         wanted.version_policy.CopyFrom(in_force.version_policy)
-    if _parse(merged, name) != wanted:
+    if parse(merged, name) != wanted:
         raise WorldError(f"{name}: its version_policy cannot be kept safely: merge it by hand")
     return merged.encode()
-
-
-def _text(content: bytes, name: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: is not a model configuration: not UTF-8") from error
-
-
-def _parse(text: str, name: str) -> ModelConfig:
-    try:
-        return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError as error:
-        raise UsageError(f"{name}: is not a model configuration: {' '.join(str(error).split())}") from error

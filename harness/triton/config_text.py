@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import UsageError, WorldError
 from harness.triton.pbtxt import Field, fields, tokens
-from harness.triton.protobuf import ModelConfig, json_format, text_format
+from harness.triton.protobuf import ModelConfig, json_format, parse, text_of
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    config: dict[str, Any] = json_format.MessageToDict(_parse(_read(path), str(path)), preserving_proto_field_name=True)
+    config: dict[str, Any] = json_format.MessageToDict(parse(_read(path), str(path)), preserving_proto_field_name=True)
     return config
 
 
@@ -40,10 +40,10 @@ def edit_version_policy(text: str, versions: Sequence[int], name: str = "config.
     wanted = sorted(set(versions))
     if not wanted:
         raise UsageError(f"{name}: a version policy of no versions: Triton refuses it")
-    before = _parse(text, name)
+    before = parse(text, name)
     found = [field for field in fields(tokens(text)) if field.name == "version_policy"]
     edited = _replace(text, found[0], wanted) if found else _append(text, wanted)
-    after = _parse(edited, name)
+    after = parse(edited, name)
     if list(after.version_policy.specific.versions) != wanted or not _same_but_policy(before, after):
         raise WorldError(f"{name}: its version_policy cannot be edited safely: write {_choice(wanted)} by hand")
     return edited
@@ -105,18 +105,9 @@ def _edited(config_pbtxt: Path, versions: Sequence[int]) -> tuple[str, str]:
 def _read(path: Path) -> str:
     try:
         # Bytes, so that line ends stay as they are.
-        return path.read_bytes().decode()
+        return text_of(path.read_bytes(), str(path))
     except OSError as error:
         raise WorldError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is not a model configuration: not UTF-8") from error
-
-
-def _parse(text: str, name: str) -> Any:
-    try:
-        return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError as error:
-        raise UsageError(f"{name}: is not a model configuration: {' '.join(str(error).split())}") from error
 
 
 def _same_but_policy(before: Any, after: Any) -> bool:

@@ -10,7 +10,7 @@ import re
 
 from harness.errors import UsageError, WorldError
 from harness.triton.pbtxt import Field, fields, tokens
-from harness.triton.protobuf import ModelConfig, text_format
+from harness.triton.protobuf import ModelConfig, parse
 
 KEY = "max_batch_size"
 _SEPARATOR = re.compile(r"^\s*[,;]")
@@ -20,7 +20,7 @@ def edit_max_batch(text: str, size: int, name: str = "config.pbtxt") -> str:
     """`text` with that `max_batch_size`. Raises UsageError where it is no configuration, or none of a model in batches;
     WorldError where it cannot be edited safely.
     """
-    before = _parse(text, name)
+    before = parse(text, name)
     if not size >= 1:
         raise UsageError(f"{name}: a {KEY} of {size}: at least 1")
     if before.max_batch_size < 1:
@@ -36,7 +36,7 @@ def edit_max_batch(text: str, size: int, name: str = "config.pbtxt") -> str:
         del wanted.dynamic_batching.preferred_batch_size[:]
         wanted.dynamic_batching.preferred_batch_size.extend(kept)
     try:
-        same = _parse(edited, name) == wanted
+        same = parse(edited, name) == wanted
     except UsageError:
         same = False
     if not same:
@@ -47,7 +47,7 @@ def edit_max_batch(text: str, size: int, name: str = "config.pbtxt") -> str:
 def only_resized(text: str, before: str) -> bool:
     """Whether `text` is `before` with another `max_batch_size`, as `edit_max_batch` writes it, and nothing else."""
     try:
-        return edit_max_batch(before, _parse(text, KEY).max_batch_size) == text
+        return edit_max_batch(before, parse(text, KEY).max_batch_size) == text
     except (UsageError, WorldError):
         return False
 
@@ -76,10 +76,3 @@ def _number(text: str) -> int:
     """As protobuf reads it: 16, 0x10 and 020 are the same."""
     octal = text[0] == "0" and text[1:].isdecimal()
     return int(text, 8 if octal else 0)
-
-
-def _parse(text: str, name: str) -> ModelConfig:
-    try:
-        return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError as error:
-        raise UsageError(f"{name}: is not a model configuration: {' '.join(str(error).split())}") from error

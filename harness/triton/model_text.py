@@ -11,13 +11,13 @@ from typing import Any
 
 from harness.errors import UsageError, WorldError
 from harness.triton.pbtxt import Field, fields, tokens
-from harness.triton.protobuf import ModelConfig, json_format, text_format
+from harness.triton.protobuf import ModelConfig, json_format, parse, text_of
 
 
 def parse_config(content: bytes, name: str) -> dict[str, Any]:
     """The JSON form of a model's configuration. Raises UsageError, naming `name`, where it is none."""
     found: dict[str, Any] = json_format.MessageToDict(
-        _parse(_text(content, name), name), preserving_proto_field_name=True
+        parse(text_of(content, name), name), preserving_proto_field_name=True
     )
     return found
 
@@ -28,8 +28,8 @@ def rename_models(content: bytes, model: str, names: Mapping[str, str], name: st
     A step that names a version has that version under its new name, too. Comments and layout stay. Raises UsageError
     where `content` is no configuration, or one of another model; WorldError where it cannot be edited safely.
     """
-    text = _text(content, name)
-    before = _parse(text, name)
+    text = text_of(content, name)
+    before = parse(text, name)
     if before.name not in ("", model):
         raise UsageError(f"{name}: is the configuration of {before.name!r}, in the folder of {model!r}")
     edits = sorted(_edits(text, model, names), reverse=True)
@@ -42,7 +42,7 @@ def rename_models(content: bytes, model: str, names: Mapping[str, str], name: st
         wanted.name = names[model]
     for step in wanted.ensemble_scheduling.step if before.HasField("ensemble_scheduling") else ():
         step.model_name = names.get(step.model_name, step.model_name)
-    if _parse(edited, name) != wanted:
+    if parse(edited, name) != wanted:
         raise WorldError(f"{name}: the names in it cannot be edited safely")
     return edited.encode()
 
@@ -105,17 +105,3 @@ def _values(config: Any, at: str) -> Iterator[tuple[str, str]]:
         yield at, ", ".join(map(str, config))
     else:
         yield at, str(config)
-
-
-def _text(content: bytes, name: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: is not a model configuration: not UTF-8") from error
-
-
-def _parse(text: str, name: str) -> Any:
-    try:
-        return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError as error:
-        raise UsageError(f"{name}: is not a model configuration: {' '.join(str(error).split())}") from error
