@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,24 @@ def test_versions_that_users_ask_are_not_taken_away(theirs: EmbeddedServer, tmp_
         assert control.loaded("smollm2_batched") == (1,)
 
 
+def asked_and_counted(control: Control, times: int) -> None:
+    """Triton counts a request after it has answered it: of `times`, at least all but one by now, of ours perhaps one.
+
+    The version that is measured is the only one that is loaded.
+    """
+    before = total(control)
+    for _ in range(times):
+        control.probe("smollm2_batched", None)
+    deadline = time.monotonic() + 60
+    while total(control) < before + times:
+        assert time.monotonic() < deadline, "Triton has not counted what it answered"
+        time.sleep(0.05)
+
+
+def total(control: Control) -> int:
+    return sum(counts.success for counts in control.counts("smollm2_batched").values())
+
+
 def test_who_begins_to_ask_in_the_middle_of_it_ends_it(theirs: EmbeddedServer, tmp_path: Path) -> None:
     """And finds again what served before."""
     path = tmp_path / "long.yaml"
@@ -183,7 +202,7 @@ def test_who_begins_to_ask_in_the_middle_of_it_ends_it(theirs: EmbeddedServer, t
     def says(line: str) -> None:
         if line.startswith("candidate: 64 tokens, batch 1"):
             with Control(theirs.grpc_url) as control:
-                control.probe("smollm2_batched", None)
+                asked_and_counted(control, 3)
 
     result = operate(scenario, tmp_path / "out", says)
     assert "of somebody else reached smollm2_batched version 2" in str(result.error)
