@@ -23,13 +23,14 @@ demo: setup  ## FP16 against FP8 of a real language model on a real Triton: minu
 bytecode: setup
 	$(BIN)/python -m compileall -q harness locustfiles
 
+# Most of these wait for a Triton that loads or for a load that lasts: three at a time keep two cores at work.
 test: bytecode  ## the tests (15 minutes at most on 2 cores)
 	tests/system-packages.sh
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-slow: bytecode  ## the slow tail (25 minutes at most)
 	tests/system-packages.sh
-	$(BIN)/python -m pytest -m "slow and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not alone" -n 3 --dist loadfile
 	$(BIN)/python -m pytest -m "slow and alone"
 
 lint: setup  ## ruff, mypy, import-linter

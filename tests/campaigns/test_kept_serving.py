@@ -1,4 +1,4 @@
-"""The contrast of the campaign `kept-serving`, short; all fifty cycles among the slow tests."""
+"""The contrast of the campaign `kept-serving`, short; fifteen cycles among the slow tests, all fifty in the campaign."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_the_naive_calls_do_not(way: kept_serving.Way) -> None:
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_fifty_cycles() -> None:
+def test_fifteen_cycles() -> None:
     """The probe asks 400 times a second; how often a machine gets to it is in the campaign's table, and no test."""
-    counts = kept_serving.measure(OVER_GRPC, 50)
+    counts = kept_serving.measure(OVER_GRPC, 15)
     assert counts.failed == {}
-    assert counts.answered > 2500
+    assert counts.answered > 750
 
 
 @pytest.mark.slow
