@@ -1,4 +1,4 @@
-"""The contrast of the campaign `kept-serving`, short; fifteen cycles among the slow tests, all fifty in the campaign."""
+"""The contrast of the campaign `kept-serving`, short; slow: fifteen cycles. All fifty are in the campaign."""
 
 from __future__ import annotations
 
