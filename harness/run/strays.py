@@ -41,19 +41,29 @@ class StrayCount:
     def __init__(self, control: Control, model: str, version: int, own: Callable[[], int]) -> None:
         self._control, self._model, self.version, self._own = control, model, version, own
         self._own_before = own()
-        # Triton counts a request just after it has answered it.
-        time.sleep(POLL_S)
-        self._before = self._total()
+        self._before = self._settled()
         self.seen = 0
 
     def look(self) -> int:
         """Strays so far, at least; it never falls. Raises Blind once nobody knows any more how many are no strays."""
-        total = self._total() - self._before
+        return self._strays(self._total())
+
+    def last(self) -> int:
+        """The same once none of our own requests is in flight any more: what was answered just now is counted, too."""
+        return self._strays(self._settled())
+
+    def _strays(self, counted: int) -> int:
+        total = counted - self._before
         own = self._own()
         if own >= BLIND:
             raise Blind("an ingress began to count anew")
         self.seen = max(self.seen, total - (own - self._own_before))
         return self.seen
+
+    def _settled(self) -> int:
+        # Triton counts a request just after it has answered it.
+        time.sleep(POLL_S)
+        return self._total()
 
     def _total(self) -> int:
         counts = self._control.counts(self._model).get(self.version)

@@ -239,6 +239,16 @@ def test_an_answer_that_is_counted_late_is_no_stray(monkeypatch: pytest.MonkeyPa
     assert count.look() == 0
 
 
+def test_the_last_look_sees_a_stray_that_was_answered_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside one of our own that is not counted yet either: a look at once would see nothing."""
+    triton, own = Late(), [0]
+    monkeypatch.setattr(strays.time, "sleep", lambda _seconds: setattr(triton, "counted", triton.answered))
+    count = StrayCount(triton, "tiny", 1, lambda: own[0])  # type: ignore[arg-type]
+    own[0], triton.answered = 1, 2
+    assert count.look() == 0
+    assert count.last() == 1
+
+
 def test_who_cannot_tell_ours_from_theirs_any_more_says_so(tmp_path: Path) -> None:
     """Then nobody has looked: no reading says that there were none."""
     triton, own = Late(), [0]

@@ -322,10 +322,7 @@ class MeasuredArm:
     def nobody_else(self) -> None:
         """Raises UnsafeChange where others ask the version that is measured: it is about to be taken away."""
         strays, self._strays = self._strays, None
-        if strays is None:
-            return
-        time.sleep(POLL_S)  # Triton counts a request just after it has answered it, ours and theirs
-        if seen := strays.look():
+        if strays is not None and (seen := strays.last()):
             raise UnsafeChange(
                 f"{seen} requests of somebody else reached {self._arm.model} version {self._version} on "
                 f"{self._place.control.url}: versions are measured alone, on a server that nobody else asks"
