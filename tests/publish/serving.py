@@ -47,12 +47,13 @@ def serving(*answers: tuple[int, bytes]) -> Iterator[Server]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {key.lower(): value for key, value in self.headers.items()}
             body = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
+            # noted before the answer goes: who asked looks as soon as it is there
+            asked.put(Asked(self.command, self.path, headers, body))
             status, answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
-            asked.put(Asked(self.command, self.path, headers, body))
 
         do_PUT = do_POST  # noqa: N815 - the name is http.server's
 
