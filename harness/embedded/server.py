@@ -186,11 +186,21 @@ class EmbeddedServer:
         """True when Triton answers; False when it ended. ServerDied after the deadline."""
         deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline:
-            if self._get("/v2/health/live") == 200:
+            if self._get("/v2/health/live") == 200 and self._listens():
                 return True
             if self._exit_status(0.05) is not None or not self.alive:
                 return False
         raise ServerDied(f"the embedded Triton did not answer in {self._start_timeout_s:.0f} s: {self.last_words()}")
+
+    def _listens(self) -> bool:
+        """What answers may be somebody else's, while ours is about to end because of it."""
+        import psutil  # here, as the models' processes import this package too
+
+        try:
+            sockets = psutil.Process(self._pid).net_connections("tcp4")
+        except psutil.Error:
+            return False
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == self._ports[0] for each in sockets)
 
     def _reap(self) -> None:
         status = self._exit_status(supervisor.GRACE_S)

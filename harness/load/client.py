@@ -24,7 +24,7 @@ from harness.types import ArmName, StagePlan
 Event = dict[str, Any]
 
 START_S = 60.0
-STOP_S = 10.0
+STOP_S = 30.0
 
 
 class Generator:
@@ -133,7 +133,12 @@ class Generator:
         """Raises if the generator has ended by itself; tells nothing else."""
         if self._ended:
             raise self._ended
-        if not self._stopping and self._process and self._process.poll() is not None and self._events.empty():
+        if self._stopping or self._process is None or self._process.poll() is None:
+            return
+        # Its last line may say why, and be on its way still.
+        if self._reader:
+            self._reader.join(STOP_S)
+        if self._events.empty():
             self._finish()
             if self._ended:
                 raise self._ended
@@ -212,9 +217,11 @@ class Generator:
         """The master would take a silence for a slow line, but we know."""
         for process in [process for process in self._local if process.poll() is not None]:
             if not self._stopping:
-                self._send({"do": "gone", "pid": process.pid, "reason": launch.how_ended(process)})
+                # Before it is told: where the master is gone, too, telling it looks for events, and so comes here again.
                 self._local.remove(process)
+                reason = launch.how_ended(process)
                 launch.end(process)
+                self._send({"do": "gone", "pid": process.pid, "reason": reason})
 
     def _send(self, command: dict[str, Any]) -> None:
         if self._process is None:

@@ -33,6 +33,8 @@ OPTIONS = (
 NOT_TRITON = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
 # gRPC's words where the connection, or a proxy's patience, ended in the middle of a call.
 CUT_OFF = re.compile(r"Socket closed|Stream removed|Connection reset|GOAWAY|http2 header with status: 50[24]")
+# And where it ended before there was one.
+CLOSED = ("Socket closed", "Connection reset by peer", "Broken pipe")
 NO_ENTRY = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 # Triton's words where a header is missing; it uses the status of a lost connection.
 RESTRICTED = "protocol is restricted"
@@ -172,7 +174,7 @@ def _why(message: str) -> str:
     why = message.removesuffix(": OK").rpartition(": ")[2].strip(" ]") or "no connection"
     if "CERTIFICATE_VERIFY_FAILED" in message:
         return f"its certificate is not trusted: {why}"
-    if message.startswith("failed to connect") and why == "Socket closed":
+    if message.startswith("failed to connect") and why.endswith(CLOSED):
         return f"{why}: it may speak TLS where the address does not, or ask for a client certificate"
     return why
 

@@ -167,13 +167,24 @@ class AtWorker(Role):
             event = self._happened.popleft()
             if event["event"] == "ready":
                 self._spawned.wait(SPAWNED_S)
+            if event["event"] == "stopped":
+                self._report()
             self._worker.event(event)
 
-    def _send(self, data: dict[str, Any]) -> None:
+    def _report(self) -> None:
+        """The last of Locust's statistics, before the master hears that this worker is through: at its "quit" it would
+        give them half a second.
+        """
+        self._drive.ended.wait()
+        data: dict[str, Any] = {}
+        self.environment.events.report_to_master.fire(client_id=self.environment.runner.client_id, data=data)
+        self._send(data, "stats")
+
+    def _send(self, data: dict[str, Any], kind: str = KIND) -> None:
         runner = self.environment.runner
         # Not by Locust's own `send`: it tries again for 9 s, in which nothing else would happen here.
         with suppress(zmq.ZMQError):
-            runner.client.socket.send(Message(KIND, data, runner.client_id).serialize(), zmq.NOBLOCK)
+            runner.client.socket.send(Message(kind, data, runner.client_id).serialize(), zmq.NOBLOCK)
 
     def _reconnect(self) -> None:
         """What waits in the old connection is thrown away: it would be sent under this worker's name later.

@@ -38,7 +38,7 @@ from harness.load.spec import LoadSpec
 from harness.types import StagePlan
 
 # For Locust to shut down by itself (a master collects its workers' statistics); then the process ends without it.
-EXIT_S = 3.0
+EXIT_S = 10.0
 
 
 class Role(ABC):

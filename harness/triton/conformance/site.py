@@ -22,6 +22,7 @@ from harness.triton.protobuf import ModelConfig, json_format, text_format
 
 PREFIX = "canary-conformance-"
 SERVED = Path(__file__).with_name("served.py")
+COUNTED_S = 30.0
 
 CONFIG: dict[str, Any] = {
     "backend": "python",
@@ -137,6 +138,19 @@ class Model:
 
         self._wait(seen, f"version {version} is not {' or '.join(states)}")
         return said
+
+    def counted(self, number: int) -> dict[str, dict[str, int]]:
+        """What the statistics extension counts by version, once it is `number` requests in all.
+
+        Triton counts a request just after it has answered it. Where it does not come to `number`, it is what is there
+        after COUNTED_S: how many are counted is for the row to say.
+        """
+        deadline = time.monotonic() + COUNTED_S
+        while True:
+            statistics = self.api.statistics(self.name)
+            if sum(sum(counts.values()) for counts in statistics.values()) >= number or time.monotonic() > deadline:
+                return statistics
+            time.sleep(0.02)
 
     def _wait(self, true: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + CALL_TIMEOUT_S
