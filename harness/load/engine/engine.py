@@ -132,7 +132,7 @@ class Engine:
         gc.freeze()
         self._flush()
         self._look()
-        self._loop.take_worst()
+        self._loop.start_over()
         self._emit({"event": "ready"})
 
     def _begin(self, plan: StagePlan, begin_ns: int | None) -> None:

@@ -151,6 +151,11 @@ class Loop:
         worst, self.worst_stall_ns = self.worst_stall_ns, 0
         return worst
 
+    def start_over(self) -> None:
+        """What this turn has done so far was no stall: nothing could be due yet."""
+        self._turn_ns = self.now_ns()
+        self.stalls = self.worst_stall_ns = 0
+
     def close(self) -> None:
         for fd in tuple(self._on):
             self.forget(fd)

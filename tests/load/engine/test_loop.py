@@ -164,6 +164,19 @@ def test_a_long_turn_is_counted_as_a_stall_and_the_lead_stays_in_bounds(loop: Lo
     assert MIN_LEAD_NS <= loop.lead_ns <= MAX_LEAD_NS
 
 
+def test_what_a_turn_did_before_it_starts_over_is_no_stall(loop: Loop) -> None:
+    done: list[int] = []
+
+    def collect() -> None:
+        time.sleep(1.0)
+        loop.start_over()
+
+    loop.after(0.01, collect)
+    loop.after(0.1, done.append, 1)
+    run_until(loop, lambda: bool(done))
+    assert loop.take_worst() < 1_000_000_000
+
+
 def test_what_was_forgotten_is_not_called_any_more(loop: Loop) -> None:
     """Also where both are ready in the same turn."""
     ends = [os.pipe() for _ in range(2)]
