@@ -217,7 +217,7 @@ class Generator:
         """The master would take a silence for a slow line, but we know."""
         for process in [process for process in self._local if process.poll() is not None]:
             if not self._stopping:
-                # Before it is told: where the master is gone, too, telling it looks for events, and so comes here again.
+                # Before it is told: where the master is gone, too, telling it comes here again by way of `events`.
                 self._local.remove(process)
                 reason = launch.how_ended(process)
                 launch.end(process)

@@ -44,7 +44,11 @@ def test_the_last_line_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(launch, "launch", lambda *_, **__: ended(LAST_WORDS))
     with Generator(make_spec(tmp_path), tmp_path / "load.log") as generator:
         generator._launch([])
-        with pytest.raises(WorldError, match="^disk full$"):
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                generator.events()
+        deadline = time.monotonic() + 60
+        with pytest.raises(WorldError, match=r"^disk full$"):
+            ask_until(generator, deadline)
+
+
+def ask_until(generator: Generator, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        generator.events()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness.store import MANIFEST, FolderStore, Listing, Manifest, StoredFile
+from tests.waiting import until
 
 CONFIG = b'name: "llm"\nbackend: "python"\n'
 
@@ -40,6 +41,18 @@ def put_manifest(root: Path, model: str, version: int | None) -> Manifest:
     manifest = Manifest.of_folder(folder, model, version)
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     return manifest
+
+
+def wait_for_later_stamp(file: Path, beside: Path) -> None:
+    """Until what is written now gets a later time than `file` has: the kernel stamps by ticks. `beside`: a folder."""
+    probe = beside / "probe"
+
+    def is_later() -> bool:
+        probe.write_bytes(b"x")
+        return probe.stat().st_ctime_ns > file.stat().st_ctime_ns
+
+    until(is_later, "a later time")
+    probe.unlink()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

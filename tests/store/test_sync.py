@@ -12,7 +12,7 @@ from harness.errors import StoreError
 from harness.store import MANIFEST, Entry, FolderStore, Listing, Manifest, Progress, sync
 from harness.store.known import Known
 from harness.store.retired import is_retired, mark_retired
-from tests.store.folders import CONFIG, Odd, contents, noise, partial_versions, put, put_version
+from tests.store.folders import CONFIG, Odd, contents, noise, partial_versions, put, put_version, wait_for_later_stamp
 
 
 def staging(repository: Path) -> Path:
@@ -170,6 +170,7 @@ class TestVersionsAreImmutable:
 
     def test_a_changed_file_in_the_repository(self, root: Path, repository: Path) -> None:
         file = repository / "llm/2/model.plan"
+        wait_for_later_stamp(file, repository.parent)
         file.write_bytes(noise(3_000_000, 9))
         with pytest.raises(StoreError, match=r"llm/2 is not .* model\.plan has the SHA-256"):
             sync(FolderStore(str(root)), repository)
@@ -178,6 +179,7 @@ class TestVersionsAreImmutable:
     def test_times_put_back_do_not_hide_it(self, root: Path, repository: Path) -> None:
         file = repository / "llm/2/model.plan"
         times = file.stat()
+        wait_for_later_stamp(file, repository.parent)
         file.write_bytes(noise(3_000_000, 9))
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         with pytest.raises(StoreError, match="has the SHA-256"):

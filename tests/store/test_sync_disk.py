@@ -18,9 +18,9 @@ def _namespace() -> list[str]:
     for command in (["unshare", "-m"], ["unshare", "-rm"]):
         probe = [*command, "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
         try:
-            if subprocess.run(probe, capture_output=True, timeout=30).returncode == 0:
+            if subprocess.run(probe, capture_output=True, timeout=60).returncode == 0:
                 return command
-        except OSError:
+        except (OSError, subprocess.TimeoutExpired):
             break
     return []
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import ge
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.telemetry import Host, Page, Process, SourceUnavailable, Value, gpus, hardware, sources
+from tests.waiting import until
 
 
 def by_name(values: list[Value]) -> dict[tuple[str, str], tuple[float, str]]:
@@ -122,19 +124,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 
 @pytest.mark.triton
 def test_live_server(server: EmbeddedServer) -> None:
-    metrics, process = Page(server.metrics_url), Process(server.pid, "server")
+    metrics, process = Page(server.metrics_url, timeout_s=60), Process(server.pid, "server")
     before = by_name(metrics.read())
     body = {"inputs": [{"name": "INPUT", "shape": [16], "datatype": "FP32", "data": [1.0] * 16}]}
     url = f"{server.http_url}/v2/models/tiny/versions/1/infer"
     for _ in range(5):
-        httpx.post(url, json=body).raise_for_status()
-    after = by_name(metrics.read())
-    for metric in ("inference.request_success", "inference.count", "inference.executions"):
-        assert after["tiny/1", metric][0] - before["tiny/1", metric][0] == 5
+        httpx.post(url, json=body, timeout=60).raise_for_status()
     # Each takes 5 ms by the model's settings.
-    infer = ("tiny/1", "inference.compute_infer_duration")
-    spent_s = after[infer][0] - before[infer][0]
+    least = {"request_success": 5, "count": 5, "executions": 5, "compute_infer_duration": 0.025}
+
+    def grown() -> list[float]:
+        now, keys = by_name(metrics.read()), [("tiny/1", f"inference.{name}") for name in least]
+        return [now[key][0] - before[key][0] for key in keys]
+
+    # Triton counts a request just after it has answered it.
+    until(lambda: all(map(ge, grown(), least.values())), "the five requests are counted")
+    *counts, spent_s = grown()
+    assert counts == [5, 5, 5]
     assert 0.025 <= spent_s < 5
+    after = by_name(metrics.read())
     assert after["tiny/1", "inference.pending_requests"] == (0, "1")
     assert after["server", "memory.total"] == (psutil.virtual_memory().total, "bytes")
     read = by_name(process.read())

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from harness.recording import Recording
 from tests.report.browser import pages
 
 WIDE, PHONE = 1400, 380
+expect.set_options(timeout=60_000)  # the limit is there for failures only
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>

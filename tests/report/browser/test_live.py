@@ -133,15 +133,18 @@ def test_it_ends_with_the_report(
     newest.put(grown[2], FOLLOWS)
     with serving(newest) as port, looking(browser, port, width) as seen:
         report = drawn("canary").read_bytes()
+        asked: list[int] = []  # how many requests there were when the last page came
+        seen.page.on("response", lambda answer: "x-final" in answer.headers and asked.append(len(seen.requests)))
+        seen.page.clock.install()
         newest.put(report, "The run is over.", final=True)
         expect(seen.page.locator(".live")).to_have_text("The run is over.")
         shows(seen.page, report)
         assert seen.page.title() == "rollback: fp8-canary"
         assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert seen.page.locator("figure .plot").count() == seen.page.locator("figure").count()
-        asked = len(seen.requests)
-        seen.page.wait_for_timeout(300)
-        assert len(seen.requests) == asked
+        seen.page.clock.run_for(10_000)  # on the page's clock: whatever it would ask again is asked by then
+        assert seen.page.locator(".live").text_content() == "The run is over."
+        assert asked == [len(seen.requests)]
         assert seen.faults == []
 
 
