@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,11 +131,3 @@ def asker(server: EmbeddedServer) -> Iterator[Asker]:
     asker = Asker(server.grpc_url)
     yield asker
     asker.close()
-
-
-def until(true: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
-    """Waits for something that only the process table or the file system shows."""
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.02)

@@ -16,8 +16,8 @@ import pytest
 from harness.embedded import EmbeddedServer, build_repository
 from harness.embedded.supervisor import SHARED_MEMORY
 from harness.errors import ServerDied
-from tests.embedded.conftest import until
 from tests.processes import family, gone
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 

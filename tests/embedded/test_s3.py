@@ -20,8 +20,8 @@ from harness.embedded import s3 as s3_module
 from harness.embedded.s3 import _PORTS
 from harness.errors import ServerDied, UsageError
 from harness.store.s3 import S3Store
-from tests.embedded.conftest import until
 from tests.processes import command_line, family, gone
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(s3_available()), reason=s3_available())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -12,8 +14,8 @@ from harness.embedded import EmbeddedServer, build_repository
 from harness.embedded import server as server_module
 from harness.embedded.supervisor import SHARED_MEMORY
 from harness.errors import LoadFailed, ServerDied, UsageError, VersionMissing
-from tests.embedded.conftest import until
 from tests.processes import family, gone
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -63,6 +65,30 @@ def test_taken_ports_are_tried_again(models: Path, tmp_path: Path, monkeypatch: 
             server.start({"tiny": [1]})
             assert server._get("/v2/models/tiny/versions/1/ready") == 200
             assert next(answers, None) is None, "both taken ports were tried"
+
+
+def test_somebody_else_who_answers_at_its_port_is_not_taken_for_it(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Live(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    real = server_module.free_ports
+    with ThreadingHTTPServer(("127.0.0.1", 0), Live) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        _, grpc, metrics = real(3)
+        answers = iter([(stranger.server_port, grpc, metrics)])
+        monkeypatch.setattr(server_module, "free_ports", lambda count: next(answers, None) or real(count))
+        with EmbeddedServer(models, tmp_path / "triton.log") as server:
+            server.start({"tiny": [1]})
+            assert server.http_url != f"http://127.0.0.1:{stranger.server_port}"
+            assert server._get("/v2/models/tiny/versions/1/ready") == 200
+        stranger.shutdown()
 
 
 def test_a_server_that_cannot_start_says_why(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,18 @@ import pytest
 from harness.embedded import EmbeddedServer, build_repository
 from harness.triton import Control
 from tests.processes import command_line, family
+from tests.triton.held import HELD_MODEL
 
 MODEL = "tiny"
-GOOD, BAD, SLOW_TO_LOAD = 2, 3, 4
+GOOD, BAD, HELD = 2, 3, 4  # HELD: see held.py
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    builds = {1: {}, GOOD: {}, BAD: {"load_fails": True}, SLOW_TO_LOAD: {"load_s": 1.0}}
+    builds = {1: {}, GOOD: {}, BAD: {"load_fails": True}, HELD: {}}
     build_repository(folder, {MODEL: builds})
+    (folder / MODEL / str(HELD) / "model.py").write_text(HELD_MODEL)
     config = folder / MODEL / "config.pbtxt"
     text = config.read_text().replace("1, 2, 3, 4", "1")
     # One process a version: these tests load it dozens of times.

@@ -34,16 +34,24 @@ def proxy(
 ) -> Iterator[int]:
     """Its port, on 127.0.0.1 and 127.0.0.2. `bind`: what follows the address; `server`: host:port behind it."""
     assert HAPROXY is not None
-    port = free_port()
-    binds = "\n  ".join(f"bind {host}:{port} {bind}" for host in ("127.0.0.1", "127.0.0.2"))
+    sockets = _bound()
+    port = sockets[0].getsockname()[1]
+    binds = "\n  ".join(f"bind fd@{one.fileno()} {bind}" for one in sockets)
     config = folder / f"haproxy-{port}.cfg"
     config.write_text(_CONFIG.format(mode=mode, binds=binds, rules=rules, server=server, patience=patience))
     log = folder / f"haproxy-{port}.log"
     with (
         log.open("wb") as output,
-        subprocess.Popen([HAPROXY, "-db", "-f", config], stdout=output, stderr=output) as run,
+        subprocess.Popen(
+            [HAPROXY, "-db", "-f", config],
+            stdout=output,
+            stderr=output,
+            pass_fds=[one.fileno() for one in sockets],
+        ) as run,
     ):
         try:
+            for one in sockets:
+                one.close()
             deadline = time.monotonic() + 60
             while not _listens(port):
                 assert run.poll() is None, log.read_text()
@@ -57,6 +65,18 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def _bound() -> list[socket.socket]:
+    """Both addresses with one port, for HAProxy to listen on: a port that it had to bind may be taken by then."""
+    while True:
+        one, two = socket.socket(), socket.socket()
+        one.bind(("127.0.0.1", 0))
+        with contextlib.suppress(OSError):
+            two.bind(("127.0.0.2", one.getsockname()[1]))
+            return [one, two]
+        one.close()
+        two.close()
 
 
 def _listens(port: int) -> bool:

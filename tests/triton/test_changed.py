@@ -6,9 +6,9 @@ import json
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.errors import ChangedMeanwhile, LoadFailed, Unreachable, UsageError
-from harness.triton import Change, Control
-from tests.triton.conftest import GOOD, MODEL, SLOW_TO_LOAD
+from harness.triton import Control
+from tests.triton.conftest import GOOD, HELD, MODEL
+from tests.triton.held import holding, in_progress
 from tests.triton.proxy import HAPROXY, proxy
 
 pytestmark = pytest.mark.triton
@@ -43,40 +44,73 @@ def test_another_set_than_expected_is_left_alone(control: Control, repository: P
 
 
 @pytest.mark.parametrize("url", ["grpc"], indirect=True)
-def test_a_load_in_progress_is_waited_for(control: Control, server: EmbeddedServer, pool: ThreadPoolExecutor) -> None:
-    others = in_progress(server, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
-    with pytest.raises(ChangedMeanwhile, match=r"READY before: 1, now: 1, 4; nothing was sent"):
-        control.set_versions(MODEL, [1, GOOD], expected=[1])
-    assert others.result().after == (1, SLOW_TO_LOAD)
+def test_a_load_in_progress_is_waited_for(
+    control: Control,
+    server: EmbeddedServer,
+    repository: Path,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is let go once we have seen it."""
+    with holding(repository, "load") as release:
+        others = in_progress(server, MODEL, pool, lambda: other(server).set_versions(MODEL, [1, HELD]))
+        look = control._server.index
+
+        def seen() -> list[dict[str, Any]]:
+            rows = look()
+            release()
+            return rows
+
+        monkeypatch.setattr(control._server, "index", seen)
+        with pytest.raises(ChangedMeanwhile, match=r"READY before: 1, now: 1, 4; nothing was sent"):
+            control.set_versions(MODEL, [1, GOOD], expected=[1])
+    assert others.result().after == (1, HELD)
 
 
 @pytest.mark.parametrize("url", ["grpc"], indirect=True)
 def test_a_load_in_progress_that_lasts_too_long(
-    url: str, control: Control, server: EmbeddedServer, pool: ThreadPoolExecutor
+    url: str, control: Control, server: EmbeddedServer, repository: Path, pool: ThreadPoolExecutor
 ) -> None:
-    others = in_progress(server, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD]))
-    with (
-        Control(url, load_timeout_s=0.1) as hasty,
-        pytest.raises(ChangedMeanwhile, match=r"version 4 is LOADING by somebody else's call, and still after 0.1 s"),
-    ):
-        hasty.set_versions(MODEL, [1, GOOD])
-    assert others.result().after == (1, SLOW_TO_LOAD)
+    with holding(repository, "load"):
+        others = in_progress(server, MODEL, pool, lambda: other(server).set_versions(MODEL, [1, HELD]))
+        with (
+            Control(url, load_timeout_s=0.1) as hasty,
+            pytest.raises(
+                ChangedMeanwhile, match=r"version 4 is LOADING by somebody else's call, and still after 0.1 s"
+            ),
+        ):
+            hasty.set_versions(MODEL, [1, GOOD])
+    assert others.result().after == (1, HELD)
 
 
 @pytest.mark.parametrize("url", ["grpc"], indirect=True)
 @pytest.mark.parametrize("change", ["unload", "set"])
 def test_a_change_that_comes_after_ours_is_seen(
-    control: Control, server: EmbeddedServer, repository: Path, pool: ThreadPoolExecutor, change: str
+    control: Control,
+    server: EmbeddedServer,
+    repository: Path,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
 ) -> None:
     """Triton takes calls for a model one after the other, so the other's comes once ours is through."""
-    ours = in_progress(
-        server, pool, lambda: other(server).set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository)
-    )
-    send = control._server
-    if change == "unload":
-        send.unload(MODEL, 60)
-    else:
-        send.load(MODEL, override(control, [1, GOOD]), 60)
+    us, others = other(server), control._server
+    load, changed = us._server.load, threading.Event()
+
+    def answered_late(*args: Any) -> None:
+        """Triton takes up the other's call a little after it has answered ours: we look only then."""
+        load(*args)
+        assert changed.wait(60)
+
+    monkeypatch.setattr(us._server, "load", answered_late)
+    with holding(repository, "load"):
+        ours = in_progress(server, MODEL, pool, lambda: us.set_versions(MODEL, [1, HELD], repository=repository))
+        if change == "unload":
+            sent = pool.submit(others.unload, MODEL, 60)
+        else:
+            sent = pool.submit(others.load, MODEL, override(control, [1, GOOD]), 60)
+    sent.result()
+    changed.set()
     with pytest.raises(ChangedMeanwhile, match=r"somebody else changed .* versions 1, 4 were set, but") as caught:
         ours.result()
     now = "NO version is READY now" if change == "unload" else "READY now: 1, 2"
@@ -119,7 +153,7 @@ def test_a_server_that_dies_in_the_middle_of_a_load(
 ) -> None:
     url = doomed.grpc_url if wire == "grpc" else doomed.http_url
     with Control(url) as control:
-        load = in_progress(doomed, pool, lambda: control.set_versions(MODEL, [1, NEVER]))
+        load = in_progress(doomed, MODEL, pool, lambda: control.set_versions(MODEL, [1, NEVER]))
         os.kill(doomed.pid, signal.SIGKILL)
         with pytest.raises(Unreachable, match=rf"{url}: .*in the middle of loading versions 1, 2 of tiny") as caught:
             load.result()
@@ -132,17 +166,32 @@ def test_a_server_that_dies_in_the_middle_of_a_load(
     ("wire", "mode"), [("http", "http"), pytest.param("http", "tcp", marks=pytest.mark.slow), ("grpc", "tcp")]
 )
 def test_a_proxy_that_gives_up_on_a_load_is_not_the_end_of_it(
-    server: EmbeddedServer, repository: Path, tmp_path: Path, wire: str, mode: str
+    server: EmbeddedServer,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wire: str,
+    mode: str,
 ) -> None:
     """It answers 504, or closes the connection; what Triton made of the load is seen in the index."""
     behind = server.http_url if wire == "http" else server.grpc_url
     with Control(server.grpc_url) as direct:
         direct.set_versions(MODEL, [1], repository=repository)
     with (
+        holding(repository, "load") as release,
         proxy(tmp_path, behind.partition("://")[2], mode=mode, patience="500ms") as port,
         Control(f"{wire}://127.0.0.1:{port}") as control,
     ):
-        assert control.set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository).after == (1, SLOW_TO_LOAD)
+        load = control._server.load
+
+        def given_up(*args: Any) -> None:
+            try:
+                load(*args)
+            finally:
+                release()
+
+        monkeypatch.setattr(control._server, "load", given_up)
+        assert control.set_versions(MODEL, [1, HELD], repository=repository).after == (1, HELD)
 
 
 class Cut(grpc.RpcError):
@@ -177,17 +226,6 @@ def test_a_connection_that_was_cut_takes_the_next_questions_with_it(
         monkeypatch.setattr(stub, "ServerLive", asked)
         assert control.set_versions(MODEL, [1, GOOD], repository=repository).after == (1, GOOD)
         assert not lost
-
-
-def in_progress(server: EmbeddedServer, pool: ThreadPoolExecutor, call: Callable[[], Change]) -> Future[Change]:
-    """The call, sent, once a version is LOADING because of it. Asked over gRPC: a load over HTTP can block HTTP."""
-    future = pool.submit(call)
-    deadline = time.monotonic() + 60
-    with Control(server.grpc_url) as watching:
-        while not watching.index().in_state(MODEL, "LOADING"):
-            assert time.monotonic() < deadline
-            assert not future.done(), future.result()
-    return future
 
 
 def other(server: EmbeddedServer) -> Control:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from harness.embedded import EmbeddedServer, change_settings
+from harness.embedded import EmbeddedServer
 from harness.errors import LoadFailed, LoadMismatch, UsageError, VersionMissing
 from harness.triton import Control, Refused
 from harness.types import TensorSpec
-from tests.triton.conftest import BAD, GOOD, MODEL, SLOW_TO_LOAD, Prober, stubs
+from tests.triton.conftest import BAD, GOOD, HELD, MODEL, Prober, stubs
+from tests.triton.held import holding
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -94,17 +96,33 @@ def test_failing_load_keeps_the_first_version(
     assert "told to fail" in state.reason
 
 
-def test_load_that_takes_too_long(url: str, control: Control, repository: Path) -> None:
+def test_load_that_takes_too_long(
+    url: str, control: Control, server: EmbeddedServer, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
+        holding(repository, "load"),
+        Control(server.grpc_url) as watching,
         Control(url, load_timeout_s=0.5) as hasty,
-        pytest.raises(
+    ):
+        load = hasty._server.load
+
+        def begun(*args: Any) -> None:
+            """A busy Triton may not have heard of the call when patience ends, and then it never does: once more."""
+            for _ in range(120):
+                try:
+                    load(*args)
+                except Refused:
+                    if watching.index().in_state(MODEL, "LOADING"):
+                        raise
+
+        monkeypatch.setattr(hasty._server, "load", begun)
+        with pytest.raises(
             LoadFailed,
             match=r"version 4 is still LOADING when patience ended; Triton may still be at work.*; READY now: 1$",
-        ),
-    ):
-        hasty.set_versions(MODEL, [1, SLOW_TO_LOAD], repository=repository)
-    control.wait_ready(MODEL, SLOW_TO_LOAD, 60)
-    assert control.loaded(MODEL) == (1, SLOW_TO_LOAD)
+        ):
+            hasty.set_versions(MODEL, [1, HELD], repository=repository)
+    control.wait_ready(MODEL, HELD, 60)
+    assert control.loaded(MODEL) == (1, HELD)
 
 
 @pytest.mark.parametrize("url", ["grpc"], indirect=True)
@@ -112,26 +130,19 @@ def test_version_with_requests_in_flight_drains(
     url: str, control: Control, server: EmbeddedServer, repository: Path
 ) -> None:
     """One executes, one waits behind it; both are answered, and the call says that it did not wait."""
-    control.set_versions(MODEL, [1, GOOD])
-    change_settings(repository, GOOD, delay_ms=1000)
-    infer = f"{server.http_url}/v2/models/{MODEL}/versions/{GOOD}/infer"
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            asked = [pool.submit(httpx.post, infer, json=Prober.BODY, timeout=30) for _ in range(2)]
-            wait_for_pending(server)
+    control.set_versions(MODEL, [1, HELD])
+    infer = f"{server.http_url}/v2/models/{MODEL}/versions/{HELD}/infer"
+    waits = f'nv_inference_pending_request_count{{model="{MODEL}",version="{HELD}"}} 1'
+    with ThreadPoolExecutor(2) as pool:
+        with holding(repository, "answer"):
+            asked = [pool.submit(httpx.post, infer, json=Prober.BODY, timeout=120)]
+            until((repository / "answer-waits").exists, "the first request executes")
+            asked.append(pool.submit(httpx.post, infer, json=Prober.BODY, timeout=120))
+            until(lambda: waits in httpx.get(server.metrics_url).text, "the second request waits")
             with Control(url, drain_timeout_s=0.2) as hasty:
                 change = hasty.set_versions(MODEL, [1])
-            assert (change.after, change.draining) == ((1,), (GOOD,))
-            assert [answer.result().status_code for answer in asked] == [200, 200]
-    finally:
-        (repository / MODEL / str(GOOD) / "settings.json").unlink()
-
-
-def wait_for_pending(server: EmbeddedServer) -> None:
-    line = f'nv_inference_pending_request_count{{model="{MODEL}",version="{GOOD}"}} 1'
-    deadline = time.monotonic() + 30
-    while line not in httpx.get(server.metrics_url).text:
-        assert time.monotonic() < deadline, "no request ever waited"
+            assert (change.after, change.draining) == ((1,), (HELD,))
+        assert [answer.result().status_code for answer in asked] == [200, 200]
 
 
 @pytest.mark.parametrize("url", ["grpc"], indirect=True)

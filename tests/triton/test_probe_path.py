@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from harness.embedded import EmbeddedServer
 from harness.errors import LoadFailed
 from harness.triton import Control, probe_path
-from tests.triton.conftest import BAD, MODEL, SLOW_TO_LOAD
+from tests.triton.conftest import BAD, HELD, MODEL
+from tests.triton.held import holding, in_progress
 
 pytestmark = pytest.mark.triton
 
@@ -30,16 +30,12 @@ def test_safe_paths_stay_answered_through_a_load_and_after_one_that_failed(
         control.set_versions(MODEL, [1], repository=repository)
         verdicts = {path: probe_path(control, path).verdict for path in (SERVER, *SAFE)}
         assert verdicts == {SERVER: "unsafe", **dict.fromkeys(SAFE, "safe")}
-        with Control(server.grpc_url) as loading:
-            load = threading.Thread(target=loading.set_versions, args=(MODEL, [1, SLOW_TO_LOAD]))
-            load.start()
-            deadline = time.monotonic() + 60
-            while not control.index().in_state(MODEL, "LOADING"):
-                assert time.monotonic() < deadline
-            answers = {path: control.http_status(path) for path in (SERVER, *SAFE)}
-            still = control.index().in_state(MODEL, "LOADING")
-            load.join()
-            assert still == (SLOW_TO_LOAD,)
+        with Control(server.grpc_url) as loading, ThreadPoolExecutor(1) as pool:
+            with holding(repository, "load"):
+                load = in_progress(server, MODEL, pool, lambda: loading.set_versions(MODEL, [1, HELD]))
+                answers = {path: control.http_status(path) for path in (SERVER, *SAFE)}
+                assert control.index().in_state(MODEL, "LOADING") == (HELD,)
+            load.result()
             assert answers == {SERVER: 400, **dict.fromkeys(SAFE, 200)}
             with pytest.raises(LoadFailed):
                 loading.set_versions(MODEL, [1, BAD])

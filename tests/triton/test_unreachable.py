@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import Unreachable, UsageError
 from harness.triton import Control
+from tests.ports import closed_port
 
 SCHEMES = pytest.mark.parametrize("scheme", ["grpc", "http"])
 
@@ -22,12 +23,11 @@ def listener() -> Iterator[socket.socket]:
 
 
 @SCHEMES
-def test_nobody_listens(scheme: str, listener: socket.socket) -> None:
-    port = listener.getsockname()[1]
-    listener.close()
-    url = f"{scheme}://127.0.0.1:{port}"
-    with Control(url, timeout_s=5) as control, pytest.raises(Unreachable) as caught:
-        control.live()
+def test_nobody_listens(scheme: str) -> None:
+    with closed_port() as port:
+        url = f"{scheme}://127.0.0.1:{port}"
+        with Control(url, timeout_s=5) as control, pytest.raises(Unreachable) as caught:
+            control.live()
     assert str(caught.value).startswith(f"{url}: nobody answers there")
     assert "refused" in str(caught.value)
 

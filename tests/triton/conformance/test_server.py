@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,20 @@ from harness.embedded import EmbeddedServer, build_repository
 from harness.triton import Control
 from harness.triton.conformance import GROUPS, PREFIX
 from tests.triton.conftest import stubs
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 MODEL = "tiny"
+
+# The command line, with a row that looks for a minute at the version that loads.
+LONG = """
+import sys, time
+from harness.cli import main
+from harness.triton.conformance.site import Model
+until = Model.until
+Model.until = lambda *args: (until(*args), time.sleep(60))
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +134,20 @@ def test_the_wrong_port(server: EmbeddedServer, repository: Path, capsys: pytest
     assert "not as a Triton" in capsys.readouterr().err
 
 
-def test_interrupted_in_the_middle_of_a_load(arguments: Sequence[str], repository: Path) -> None:
-    """The row's load waits until it is let go; the signal comes while it does."""
-    argv = [sys.executable, "-m", "harness.cli", *arguments, "--mine", *only("readiness-while-a-version-loads")]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not list(repository.glob(f"{PREFIX}*/3/model.py")):
+def test_interrupted_in_the_middle_of_a_load(arguments: Sequence[str], server: EmbeddedServer) -> None:
+    """The row's load waits until it is let go, which the row does not do before the signal comes."""
+    argv = [sys.executable, "-c", LONG, *arguments, "--mine", *only("readiness-while-a-version-loads")]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        Control(server.grpc_url) as watching,
+    ):
+
+        def loads() -> bool:
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+            index = watching.index()
+            return any(3 in index.in_state(name, "LOADING") for name in index.models if name.startswith(PREFIX))
+
+        until(loads, "version 3 of the row's model is LOADING", 120)
         process.send_signal(signal.SIGTERM)
         _out, err = process.communicate(timeout=400)
     assert process.returncode == 3, err
