@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
+def until(true: Callable[[], bool], what: str, within_s: float = 400.0) -> None:
     """The limit is there for failures only."""
     deadline = time.monotonic() + within_s
     while not true():

@@ -15,6 +15,7 @@ from harness.triton import Control
 from tests.cli.conftest import Call
 from tests.run.conftest import Done
 from tests.run.models.conftest import GOOD, MODEL, Clients, repository_in
+from tests.waiting import until
 
 triton = pytest.mark.triton
 TOKEN = "s3cret-t0ken"
@@ -185,6 +186,8 @@ def test_the_diff_is_the_result_where_the_file_is_managed_elsewhere(models: Call
 def test_status_is_one_json_document(models: Call, server: EmbeddedServer, control: Control) -> None:
     control.set_versions(MODEL, [1, GOOD])
     control.probe(MODEL, GOOD)
+    # Triton counts a request just after it has answered it.
+    until(lambda: control.counts(MODEL)[GOOD].success == 1, "the probe is counted")
     done = models("status", MODEL, "--json")
     assert done.code == 0, done.stderr
     document = json.loads(done.stdout)

@@ -15,7 +15,6 @@ from harness.embedded import EmbeddedServer, build_repository, envoy, haproxy
 from harness.embedded.envoy import EmbeddedEnvoy
 from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.ingress import Split, open_ingress
-from tests.run.conftest import Done, canary
 
 Kind = Literal["haproxy", "envoy"]
 ROUTERS: Mapping[str, Any] = {"haproxy": EmbeddedHaproxy, "envoy": EmbeddedEnvoy}
@@ -25,23 +24,6 @@ def needs(kind: str) -> None:
     """Skips the test where that router cannot run; `make test` installs both where it may."""
     if missing := {"haproxy": haproxy, "envoy": envoy}[kind].available():
         pytest.skip(missing)
-
-
-OURS = ("validity.lag", "validity.generator", "validity.delivery", "validity.saturation")
-"""A machine that is busy with other tests cannot always send what it should."""
-
-
-def measured(*args: object, tries: int = 4) -> Done:
-    """The command, once more where it says that this machine could not measure: then everything is as before."""
-    for number in range(tries):
-        done = canary(*args[:-1], Path(str(args[-1])) / str(number), "--json")
-        if done.code != 3 or not _busy(done):
-            break
-    return done
-
-
-def _busy(done: Done) -> bool:
-    return any(one["metric"] in OURS and one["outcome"] != "pass" for one in done.verdict["findings"])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pytest
 from harness.judge import Evidence, judge
 from harness.recording import Recording, stage_records
 from harness.types import Gate, StageRecord
-from tests.run.conftest import Done, canary, journal, only_folder
+from tests.run.conftest import Done, canary, journal
+from tests.run.measured import last_folder, measured
 
 pytestmark = pytest.mark.triton
 
@@ -45,8 +46,8 @@ class Ran:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("alone")
     (folder / "tiny-alone.yaml").write_text(SCENARIO)
-    done = canary("run", folder / "tiny-alone.yaml", "--out", folder / "out", "--json")
-    found = only_folder(folder / "out")
+    done = measured(lambda out: canary("run", folder / "tiny-alone.yaml", "--out", out, "--json"), folder / "out")
+    found = last_folder(folder / "out")
     recording = Recording.open(found)
     return Ran(done, found, recording.samples.to_pandas(), stage_records(recording.meta))
 

@@ -12,8 +12,8 @@ import pytest
 from harness.recording import Recording
 from tests.ingress.traffic import Traffic
 from tests.run.conftest import Background, canary, journal, only_folder
-from tests.run.front import Kind, measured, two_tritons
-from tests.run.test_canary_ingress import last_folder
+from tests.run.front import Kind, two_tritons
+from tests.run.measured import last_folder, measured
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -79,7 +79,7 @@ def test_the_switch_and_the_way_back_lose_no_request(
 def test_blue_is_stopped_once_green_has_proved_itself(tmp_path: Path) -> None:
     with two_tritons(tmp_path, "haproxy", green=()) as place:
         file = write(tmp_path, place, place.router.grpc_url, "3s")
-        done = measured("run", file, "--out", tmp_path)
+        done = measured(lambda out: canary("run", file, "--out", out), tmp_path)
         assert done.code == 0, done.stderr
         assert place.split().candidate_share == 1.0
         assert place.ready(place.green) == [2]

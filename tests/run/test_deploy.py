@@ -14,8 +14,10 @@ from harness.recording import Recording
 from harness.store import MANIFEST, Manifest
 from harness.triton import Control
 from tests.run.conftest import Background, canary, journal, only_folder
+from tests.run.measured import last_folder, measured
 from tests.run.places import place
-from tests.run.test_crash import wait_for, wait_for_samples
+from tests.run.test_crash import wait_for_samples
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -26,14 +28,15 @@ def actions(folder: Path) -> list[tuple[str, object, object]]:
 
 @pytest.mark.skipif(bool(s3_available()), reason=s3_available())
 def test_v1_answers_every_request_while_v2_comes_from_s3_and_then_gets_its_five_percent(tmp_path: Path) -> None:
-    done = canary(
-        "run", "deploy-without-restart", "--out", tmp_path, "--json", "--set", "stages.0.for=4s", "--set",
-        "stages.1.for=4s", "--set", "candidate.build={load_s: 1}", "--set", "gates=[{metric: errors, margin: 3pp}]",
+    words = (
+        "run", "deploy-without-restart", "--json", "--set", "stages.0.for=4s", "--set", "stages.1.for=4s",
+        "--set", "candidate.build={load_s: 1}", "--set", "gates=[{metric: errors, margin: 3pp}]",
     )  # fmt: skip
+    done = measured(lambda out: canary(*words, "--out", out), tmp_path)
     assert done.code == 0, done.stderr
     assert done.verdict["verdict"] == "promote"
     assert "failed while v2 was brought" in done.verdict["reason"]
-    folder = only_folder(tmp_path)
+    folder = last_folder(tmp_path)
 
     first, last = done.verdict["findings"][0], done.verdict["findings"][-1]
     assert (first["metric"], first["outcome"], first["candidate"]) == ("deploy.errors", "pass", None)
@@ -116,8 +119,8 @@ def test_sigkill_while_v2_is_loaded_then_recover(tmp_path: Path, background: Bac
     out = tmp_path / "out"
     with place(tmp_path, {"load_s": 3}) as there:
         run = background("run", there.scenario, "--out", out)
-        folder = wait_for_samples(out, 0)
-        wait_for(lambda: there.state(2) == "LOADING", "version 2 is being loaded")
+        folder = wait_for_samples(run, out, 0)
+        until(lambda: there.state(2) == "LOADING", "version 2 is being loaded")
         run.kill()
         run.wait()
         recovered = canary("recover", folder)
@@ -134,8 +137,8 @@ def test_ctrl_c_while_v2_is_loaded_puts_everything_back(tmp_path: Path, backgrou
     out = tmp_path / "out"
     with place(tmp_path, {"load_s": 3}) as there:
         run = background("run", there.scenario, "--out", out)
-        folder = wait_for_samples(out, 0)
-        wait_for(lambda: there.state(2) == "LOADING", "version 2 is being loaded")
+        folder = wait_for_samples(run, out, 0)
+        until(lambda: there.state(2) == "LOADING", "version 2 is being loaded")
         run.send_signal(signal.SIGINT)
         _, stderr = run.communicate(timeout=120)
         assert run.returncode == 3, stderr
@@ -147,7 +150,7 @@ def test_ctrl_c_while_v2_is_loaded_puts_everything_back(tmp_path: Path, backgrou
 def test_what_a_run_that_was_killed_has_synced_is_used_by_the_next(tmp_path: Path) -> None:
     with place(tmp_path) as there:
         shutil.copytree(there.store / "tiny" / "2", there.repository / "tiny" / "2")
-        done = canary("run", there.scenario, "--out", tmp_path / "out")
+        done = measured(lambda out: canary("run", there.scenario, "--out", out), tmp_path / "out")
         assert done.code == 0, done.stderr
         assert "tiny/2 is in the repository already, as its manifest says" in done.stderr
         assert there.ready() == [1, 2]

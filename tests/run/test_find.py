@@ -106,9 +106,10 @@ def test_the_rate_that_one_instance_can_do(server: EmbeddedServer, tmp_path: Pat
 
 
 def test_requests_in_flight_are_sought_as_well(server: EmbeddedServer, tmp_path: Path) -> None:
-    """With n in flight each takes n times the delay: 4 are 100 ms, 8 are 200 ms."""
-    text = FIND.format(url=server.http_url).replace("[15/s, 60/s]", "[1, 8]").replace("precision: 20%", "")
-    result = sought(tmp_path, text.replace("250ms", "100ms").replace("trial: 5s", "trial: 2s"), 1, 4)
+    """With n in flight each takes n times the delay: 7 are 175 ms, 8 are 200 ms. One may take as long as seven."""
+    text = FIND.format(url=server.http_url).replace("[15/s, 60/s]", "[1, 8]").replace("20%", "50%")
+    text = text.replace("250ms", "200ms").replace("trial: 5s", "trial: 4s")
+    result = sought(tmp_path, text, 1, 7)
     assert "in flight" in result.verdict.reason
 
 

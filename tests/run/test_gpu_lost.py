@@ -40,7 +40,7 @@ def test_the_run_goes_on_and_the_verdict_says_what_is_unknown(tmp_path: Path) ->
     with subprocess.Popen(
         command, env=fake.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for_samples(out, stage=0)
+        wait_for_samples(process, out, stage=0, rows=5)
         fake.set("a100", "h100\nlost 1")
         stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 3, stderr

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +13,8 @@ from harness.errors import WorldError
 from harness.run import hooks
 from harness.run.hooks import HOOK, LOG, run_hook
 from harness.run.journal import Journal, read
+from tests.processes import gone
+from tests.waiting import until
 
 
 def test_it_runs_in_the_journal_and_knows_its_run(tmp_path: Path) -> None:
@@ -47,16 +49,25 @@ def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_with_one_that_hangs_ends_what_it_had_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "TIMEOUT_S", 5.0)
+    pid = tmp_path / "pid"
+    children: list[psutil.Process] = []
+
+    class Popen(subprocess.Popen):
+        """The time that it has begins once it has started another one."""
+
+        def wait(self, timeout: float | None = None) -> int:
+            if not children:
+                until(lambda: pid.exists() and pid.read_text() != "", "another one is there")
+                children.append(psutil.Process(int(pid.read_text())))
+            return super().wait(timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    monkeypatch.setattr(hooks, "TIMEOUT_S", 0.2)
     code = (
         "import pathlib, subprocess, sys, time; "
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid)); time.sleep(600)"
+        f"pathlib.Path({str(pid)!r}).write_text(str(child.pid)); time.sleep(600)"
     )
     with pytest.raises(WorldError, match="did not end within"):
         run_hook(Journal(tmp_path), "scale up", [sys.executable, "-c", code])
-    child = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 60
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "it goes on"
-        time.sleep(0.05)
+    until(lambda: gone(children[0]), "it has ended, too")

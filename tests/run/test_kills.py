@@ -13,8 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from harness.run.recover import put_back_only
 from tests.run.conftest import Done, canary, journal, only_folder, processes_of
 from tests.run.front import needs
 from tests.run.kills import EMERGENCY, Place, blue_green, canary_through, own
+from tests.waiting import until
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -144,13 +144,6 @@ def command(line: int, when: str, *arguments: object) -> subprocess.CompletedPro
     return subprocess.run(killed, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 400
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen: {what}"
-        time.sleep(0.05)
-
-
 def as_it_should_be(course: Course, folder: Path) -> None:
     """As before the run; or as the run wanted, if it had said in its journal that it had come to its end."""
     lines = journal(folder)
@@ -172,7 +165,7 @@ def test_at_every_step(course: Course, part: int) -> None:
         recovered = canary("recover", folder)
         assert recovered.code == 0, (line, when, recovered.stderr)
         as_it_should_be(course, folder)
-        wait_for(lambda folder=folder: not processes_of(folder), "no process is left")
+        until(lambda folder=folder: not processes_of(folder), "no process is left")
         state, written = course.place.state(), len(journal(folder))
         assert put_back_only(folder, lambda _: None, ()) == []
         assert course.place.state() == state
@@ -188,7 +181,7 @@ def test_with_something_dead_at_that_moment(course: Course, dead: str) -> None:
         pytest.skip("the harness's own split is a file")
     for line in course.kinds():
         folder = course.killed(line, "before")
-        wait_for(lambda folder=folder: not processes_of(folder), "no process is left")
+        until(lambda folder=folder: not processes_of(folder), "no process is left")
         changed = targets(pending(read(folder)))
         if dead == "router":
             assert router is not None

@@ -20,6 +20,7 @@ from harness.run.folder import RunFolder
 from harness.run.holder import Holder, read_record, record_file
 from harness.run.journal import Journal
 from harness.run.lease import Lease, Lost, forget, held_by_another
+from tests.waiting import until
 
 URL, ROUTER = "grpc://127.0.0.1:8001", "haproxy+unix:///run/admin.sock?backend=canary&baseline=v1&candidate=v2"
 ALONE = """
@@ -83,6 +84,18 @@ def asked(process: subprocess.Popen[str]) -> str:
     return said(process)
 
 
+def stop(process: subprocess.Popen[str], home: Path) -> None:
+    """Each of its threads; and not while one of them has the lock, which nobody could take then."""
+
+    def states() -> set[str]:
+        threads = Path(f"/proc/{process.pid}/task").iterdir()
+        return {(thread / "stat").read_text().rpartition(") ")[2][0] for thread in threads}
+
+    with lease._locked(home):
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: states() == {"T"}, "it stands still")
+
+
 def run_in(tmp_path: Path, name: str, *, changed: bool = False) -> Path:
     """The folder of a run; `changed`: with something to put back."""
     folder = tmp_path / name
@@ -91,13 +104,6 @@ def run_in(tmp_path: Path, name: str, *, changed: bool = False) -> Path:
         with Journal(folder).action("models.set", f"{URL}/m", before=[1], wanted=[1, 2]):
             pass
     return folder
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen: {what}"
-        time.sleep(0.02)
 
 
 def test_a_held_target_is_refused_in_a_line_that_says_by_whom_and_what_to_do(tmp_path: Path, start: Start) -> None:
@@ -247,14 +253,14 @@ def test_it_is_renewed_for_as_long_as_it_is_needed(tmp_path: Path, start: Start,
         times.add(read_record(path, URL).holder.until_ns)  # type: ignore[union-attr]
         return len(times) > 4
 
-    wait_for(renewed, "four renewals")
+    until(renewed, "four renewals")
     assert asked(first) == "mine"
 
 
-def test_a_stopped_process_loses_it_and_finds_out(tmp_path: Path, start: Start) -> None:
+def test_a_stopped_process_loses_it_and_finds_out(tmp_path: Path, start: Start, home: Path) -> None:
     first = start(run_in(tmp_path, "a"), URL, ttl_s=1.0)
     assert said(first) == "taken"
-    first.send_signal(signal.SIGSTOP)
+    stop(first, home)
     folder = run_in(tmp_path, "b")
 
     def taken() -> bool:
@@ -265,7 +271,7 @@ def test_a_stopped_process_loses_it_and_finds_out(tmp_path: Path, start: Start) 
         return True
 
     second: list[Lease] = []
-    wait_for(taken, "the lease is over")
+    until(taken, "the lease is over")
     first.send_signal(signal.SIGCONT)
     assert asked(first).startswith(f"Lost {URL}: lost to run {folder}")
     second[0].check()
@@ -273,27 +279,27 @@ def test_a_stopped_process_loses_it_and_finds_out(tmp_path: Path, start: Start) 
     assert asked(first).startswith(f"Lost {URL}: lost to run {folder}"), "once lost it stays so"
 
 
-def test_a_stopped_process_that_nobody_noticed_goes_on(tmp_path: Path, start: Start) -> None:
+def test_a_stopped_process_that_nobody_noticed_goes_on(tmp_path: Path, start: Start, home: Path) -> None:
     first = start(run_in(tmp_path, "a", changed=True), URL, ttl_s=1.0)
     assert said(first) == "taken"
-    first.send_signal(signal.SIGSTOP)
+    stop(first, home)
     time.sleep(1.5)
     first.send_signal(signal.SIGCONT)
     assert asked(first) == "mine"
 
 
-def test_a_stopped_process_with_changes_keeps_everybody_away(tmp_path: Path, start: Start) -> None:
+def test_a_stopped_process_with_changes_keeps_everybody_away(tmp_path: Path, start: Start, home: Path) -> None:
     """They cannot be put back while it may go on at any moment."""
     first = start(run_in(tmp_path, "a", changed=True), URL, ttl_s=1.0)
     assert said(first) == "taken"
-    first.send_signal(signal.SIGSTOP)
+    stop(first, home)
 
     def hangs() -> bool:
         with pytest.raises(UsageError) as caught:
             Lease.take([URL], tmp_path / "b")
         return "hangs or was stopped" in str(caught.value) and f"kill -9 {first.pid}" in str(caught.value)
 
-    wait_for(hangs, "it is told that the process hangs")
+    until(hangs, "it is told that the process hangs")
 
 
 def test_somebody_who_had_it_meanwhile_is_enough_to_lose_it(tmp_path: Path, home: Path) -> None:
@@ -366,7 +372,7 @@ def test_a_disk_that_is_full_later_ends_the_run_once_the_lease_is_over(
                 return "No space left" in str(error)
             return False
 
-        wait_for(over, "the lease is over")
+        until(over, "the lease is over")
     mine.check()  # there is room again, and nobody had it
     mine.release()
 
@@ -400,7 +406,7 @@ def test_when_a_process_began(start: Start, tmp_path: Path) -> None:
     assert later is not None
     assert own < later
     child.kill()
-    wait_for(lambda: holder.began(child.pid) is None, "a zombie is gone")
+    until(lambda: holder.began(child.pid) is None, "a zombie is gone")
     assert holder.began(1 << 22) is None
 
 

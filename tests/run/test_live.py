@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import signal
@@ -26,9 +25,8 @@ from harness.run.live import seen, serving
 from harness.run.live.newest import Newest, Pace
 from harness.run.live.serving import Server
 from tests.processes import gone
+from tests.run.browser import PATIENCE_S, Client
 from tests.run.under_way import UnderWay
-
-PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -52,19 +50,6 @@ def server(newest: Newest) -> Iterator[Server]:
         yield server
         server.shutdown()
         serving_it.join()
-
-
-class Client:
-    """A connection that is kept, as a browser keeps it."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-
-    def ask(self, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
-        self.connection.request(method, path, headers={name.replace("_", "-"): v for name, v in headers.items()})
-        answer = self.connection.getresponse()
-        return answer.status, dict(answer.headers), answer.read().decode()
 
 
 @pytest.fixture
@@ -157,11 +142,15 @@ def test_the_next_page_is_held_back_until_there_is_one(newest: Newest, client: C
     assert headers["Cache-Control"] == "no-store"
     assert "X-Final" not in headers
 
-    later = threading.Timer(0.2, newest.put, (b"<main>2</main>", "It runs"))
+    def draw() -> None:
+        newest.await_wish()
+        newest.put(b"<main>2</main>", "It runs")
+
+    later = threading.Thread(target=draw, daemon=True)
     later.start()
     status, headers, text = client.ask(If_None_Match=headers["ETag"])
-    later.join()
     assert (status, text) == (200, "<main>2</main>")
+    later.join()
 
 
 def test_where_none_comes_it_says_so(newest: Newest, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +175,7 @@ def test_whoever_looks_has_the_last_page_before_it_ends(newest: Newest, server: 
 def test_connections_are_bounded(newest: Newest, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     newest.put(b"<main>1</main>", "It runs")
     assert client.ask()[0] == 200
-    monkeypatch.setattr(serving, "MOST_THREADS", threading.active_count())
+    monkeypatch.setattr(serving, "MOST_THREADS", 0)
     with pytest.raises(ConnectionError):
         Client(client.port).ask()
     assert client.ask()[0] == 200  # who is there already is served
@@ -265,11 +254,11 @@ def test_the_page_grows_and_ends_with_the_report(
     process, port, page = parent
     assert page.nice() >= min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
     client = Client(port)
-    _, first, text = client.ask()
+    first, text = client.next_page()
     assert "No load yet" in text
     run.begin()
     run.ask(40)
-    _, second, text = client.ask(If_None_Match=first["ETag"])
+    second, text = client.next_page(first["ETag"])
     assert "of 90 s" in text
 
     (run.path / "report.html").write_text("<main>promote</main>")
@@ -279,7 +268,7 @@ def test_the_page_grows_and_ends_with_the_report(
     process.stdin.flush()
     final = second
     while "X-Final" not in final:
-        _, final, text = client.ask(If_None_Match=final["ETag"])
+        final, text = client.next_page(final["ETag"])
     client.connection.close()
     assert text == "<main>promote</main>"
     assert process.stdout.readline() == "\n"  # nothing to complain about

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import signal
@@ -13,23 +12,12 @@ import psutil
 import pytest
 
 from tests.processes import command_line, family, gone
+from tests.run.browser import PATIENCE_S, Client
 from tests.run.conftest import SCENARIO, only_folder
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
-PATIENCE_S = 240
 LONG = SCENARIO.replace("in_flight: 1, for: 6s", "rate: 5/s, for: 10m")
-
-
-def page(connection: http.client.HTTPConnection, tag: str) -> tuple[str, str, bool]:
-    """The next page, its tag, and whether it is the last."""
-    while True:
-        connection.request("GET", "/", headers={"If-None-Match": tag} if tag else {})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        if answer.status != 304:
-            assert answer.status == 200
-            return text, answer.headers["ETag"], answer.headers["X-Final"] == "true"
 
 
 def asked(text: str) -> int:
@@ -46,12 +34,12 @@ def test_the_page_grows_while_the_load_goes_on_and_ends_with_the_verdict(
     run = background("run", scenario, "--out", tmp_path / "out", "--live", "--json", "--seed", "3")
     address = re.fullmatch(r"live: http://127\.0\.0\.1:(\d+)/\n", run.stderr.readline())
     assert address
-    connection = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=PATIENCE_S)
+    client = Client(int(address[1]))
 
-    seen, tag, final = [0], "", False
+    seen, headers = [0], {"ETag": ""}
     while len(seen) < 3:
-        text, tag, final = page(connection, tag)
-        assert not final
+        headers, text = client.next_page(headers["ETag"])
+        assert "X-Final" not in headers
         assert "<title>running: tiny-canary</title>" in text
         assert asked(text) >= seen[-1]
         if asked(text) > seen[-1]:
@@ -61,9 +49,9 @@ def test_the_page_grows_while_the_load_goes_on_and_ends_with_the_verdict(
     assert isinstance(drawing, psutil.Process)
 
     run.send_signal(signal.SIGINT)
-    while not final:
-        text, tag, final = page(connection, tag)
-    connection.close()
+    while "X-Final" not in headers:
+        headers, text = client.next_page(headers["ETag"])
+    client.connection.close()
     said, _ = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 3
     assert gone(drawing)

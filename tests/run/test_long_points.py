@@ -181,22 +181,21 @@ def test_a_prompt_that_was_cut_tells_nothing_of_words() -> None:
 
 
 def test_who_interrupts_does_not_wait_for_the_answer(tmp_path: Path) -> None:
-    ended = threading.Event()
+    ended, answered = threading.Event(), threading.Event()
 
     def says(_: Sequence[Tensor]) -> Answer:
+        os.kill(os.getpid(), signal.SIGINT)
         ended.wait(120)
+        answered.set()
         return Answer(2, ())
 
     found, _ = asker(tmp_path, says)
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     try:
         with interruptible(), pytest.raises(Interrupted):
             found.point("ladder", 1024, 1)
-        assert not ended.is_set()
+        assert not answered.is_set()
     finally:
         ended.set()
-        timer.join()
 
 
 @pytest.mark.parametrize(("source", "counts"), [("nvml", True), ("dcgm", False), ("triton", False)])

@@ -23,7 +23,7 @@ from harness.run.operations.operate import operate
 from harness.scenario import Operation, load
 from harness.triton import Batching, Control
 from tests.run.conftest import Background, canary, only_folder
-from tests.run.test_crash import wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -128,7 +128,7 @@ def test_killed_at_night_recover_puts_the_day_back(
     config = (server.repository / "batching" / "config.pbtxt").read_bytes()
     path, out = write(tmp_path, server), tmp_path / "out"
     night = background("run", path, "--out", out)
-    wait_for(lambda: served(server) == {1: NIGHT}, "the night's setting")
+    until(lambda: served(server) == {1: NIGHT}, "the night's setting")
     night.kill()
     night.communicate()
     assert served(server) == {1: NIGHT}
@@ -148,7 +148,7 @@ def test_interrupted_in_the_switch_the_day_is_back_when_it_ends(
 ) -> None:
     night = background("run", write(tmp_path, server, phase="3s"), "--out", tmp_path / "out")
     state = tmp_path / "state"
-    wait_for(lambda: any("models.tune" in f.read_text() for f in state.rglob("journal.jsonl")), "the switch")
+    until(lambda: any("models.tune" in f.read_text() for f in state.rglob("journal.jsonl")), "the switch")
     night.terminate()
     _, stderr = night.communicate(timeout=120)
     assert night.returncode == 3, stderr

@@ -14,8 +14,8 @@ from harness.embedded import EmbeddedServer
 from harness.triton import Control
 from tests.processes import family, name
 from tests.run.conftest import Background, canary, only_folder
-from tests.run.test_crash import wait_for
 from tests.run.test_operations import RETIRE, repository_in
+from tests.waiting import until
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -55,7 +55,7 @@ def test_interrupted_while_it_watches_nothing_was_changed(
 ) -> None:
     out = tmp_path / "out"
     run = background("run", scenario, "--out", out, "--set", "window=120s")
-    wait_for(lambda: out.exists() and any('"retire"' in f.read_text() for f in out.rglob("journal.jsonl")), "the watch")
+    until(lambda: out.exists() and any('"retire"' in f.read_text() for f in out.rglob("journal.jsonl")), "the watch")
     run.send_signal(number)
     _, stderr = run.communicate(timeout=120)
     assert run.returncode == 3, stderr
@@ -70,7 +70,7 @@ def test_killed_while_it_unloads_recover_goes_back_and_running_again_finishes(
 ) -> None:
     out = tmp_path / "out"
     run = background("run", scenario, "--out", out)
-    wait_for(lambda: said(tmp_path / "state", "models.set"), "the unload")
+    until(lambda: said(tmp_path / "state", "models.set"), "the unload")
     run.kill()
     run.communicate()
     folder = only_folder(out)
@@ -92,7 +92,7 @@ def test_killed_and_run_again_without_recover(
     scenario: Path, server: EmbeddedServer, tmp_path: Path, background: Background
 ) -> None:
     run = background("run", scenario, "--out", tmp_path / "out")
-    wait_for(lambda: said(tmp_path / "state", "models.set"), "the unload")
+    until(lambda: said(tmp_path / "state", "models.set"), "the unload")
     run.kill()
     run.communicate()
     done = canary("run", scenario, "--out", tmp_path / "again", "--json")
@@ -104,7 +104,7 @@ def test_killed_and_run_again_without_recover(
 def test_a_server_that_dies_is_the_worlds_failure(tmp_path: Path, background: Background) -> None:
     out = tmp_path / "out"
     run = background("run", "retire-model", "--out", out, "--set", "window=120s")
-    wait_for(lambda: out.exists() and any('"retire"' in f.read_text() for f in out.rglob("journal.jsonl")), "the watch")
+    until(lambda: out.exists() and any('"retire"' in f.read_text() for f in out.rglob("journal.jsonl")), "the watch")
     below = family(run.pid)
     for process in below:
         if name(process) == "tritonserver":

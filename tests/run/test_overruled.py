@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.run.conftest import CANARY, canary, journal, only_folder
+from tests.run.conftest import Background, canary, journal
 from tests.run.front import Kind, one_triton
 from tests.run.test_canary_ingress import ON_ONE
-from tests.run.test_crash import wait_for_samples
+from tests.run.test_crash import in_stage
 
 pytestmark = pytest.mark.triton
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "envoy"])
-def test_a_rollback_by_hand_stays(kind: Kind, tmp_path: Path) -> None:
+def test_a_rollback_by_hand_stays(kind: Kind, tmp_path: Path, background: Background) -> None:
     with one_triton(tmp_path, kind) as place:
         file = tmp_path / "through.yaml"
         file.write_text(
@@ -26,11 +25,8 @@ def test_a_rollback_by_hand_stays(kind: Kind, tmp_path: Path) -> None:
                 control=place.router.control,
             )
         )  # fmt: skip
-        run = subprocess.Popen(
-            [CANARY, "run", file, "--out", tmp_path / "out", "--json", "--set", "stages.1.for=600s"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        wait_for_samples(tmp_path / "out", 1)
+        words = ("run", file, "--json", "--set", "stages.1.for=600s")
+        run, folder = in_stage(1, lambda out: background(*words, "--out", out), tmp_path / "out")
         assert canary("route", "rollback", place.router.control).code == 0
         stdout, stderr = run.communicate(timeout=300)
         assert run.returncode == 4, stderr
@@ -38,5 +34,5 @@ def test_a_rollback_by_hand_stays(kind: Kind, tmp_path: Path) -> None:
         assert json.loads(stdout)["verdict"] == "inconclusive"
         assert place.split().candidate_share == 0.0
         assert place.ready() == [1]
-    moves = [line["wanted"] for line in journal(only_folder(tmp_path / "out")) if line["action"] == "route.set"]
+    moves = [line["wanted"] for line in journal(folder) if line["action"] == "route.set"]
     assert 0.5 not in moves

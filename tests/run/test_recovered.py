@@ -97,13 +97,15 @@ def test_nobody_is_asked_without_reason(asked: Asked) -> None:
     assert asked.recovery.probed("candidate") == 0
 
 
-def test_out_of_memory_and_it_serves_on(asked: Asked, repository: Path) -> None:
+def test_out_of_memory_and_it_serves_on(asked: Asked, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory is there again in a moment: until then the probe itself runs out of it."""
+    monkeypatch.setattr(recovered, "PATIENCE_S", 60.0)
     change_settings(repository, 2, hold_mb=64, limit_mb=32)
     asked.recovery.begin(STAGE, table([failed("candidate", OUT_OF_MEMORY)]))
     deadline = time.monotonic() + 60
     while asked.recovery.probed("candidate") < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert asked.recovery.probed("candidate") >= 2
     (repository / "tiny/2/settings.json").unlink()
     asked.recovery.wait()
     known = {value.metric: value.value for value in asked.recorded if value.device == "candidate"}

@@ -14,6 +14,7 @@ from harness.scenario import Scenario, load
 from harness.scoring import Case, ScorerFailed
 from harness.types import Output, Prompt
 from tests.run.conftest import SCENARIO, canary, only_folder
+from tests.run.measured import last_folder, measured
 
 PROMPTS = tuple(Prompt(f"{n}?", expected=None if n == 2 else str(n)) for n in range(4))
 
@@ -130,13 +131,12 @@ stages:
 )
 def test_vectors_of_a_real_server(tmp_path: Path, build: str, code: int, metric: str, outcome: str) -> None:
     (tmp_path / "vectors.yaml").write_text(VECTORS)
-    done = canary(
-        "run", tmp_path / "vectors.yaml", "--out", tmp_path / "out", "--json", "--set", f"candidate.build={build}"
-    )
+    words = ("run", tmp_path / "vectors.yaml", "--json", "--set", f"candidate.build={build}")
+    done = measured(lambda out: canary(*words, "--out", out), tmp_path / "out")
     assert done.code == code, done.stderr
     found = {finding["metric"]: finding for finding in done.verdict["findings"]}
     assert found[metric]["outcome"] == outcome
-    recording = Recording.open(only_folder(tmp_path / "out"))
+    recording = Recording.open(last_folder(tmp_path / "out"))
     assert recording.outputs is not None
     kept = recording.outputs.to_pylist()
     assert {row["shape"] for row in kept} == {"OUTPUT FP32 [16]"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,16 @@ from harness.errors import Unreachable
 from harness.judge import STRAYS
 from harness.recording import Recording, read_table
 from harness.run import strays
+from harness.run.models import traffic
+from harness.run.models.traffic import arrivals
 from harness.run.strays import Blind, Guard, StrayCount
 from harness.run.traffic import BLIND
 from harness.telemetry import Sampler
 from harness.triton import Counts
 from tests.run.conftest import SCENARIO, Background, canary, only_folder
 from tests.run.places import Client, Place, place
-from tests.run.test_crash import wait_for, wait_for_samples
+from tests.run.test_crash import wait_for_samples
+from tests.waiting import until
 
 SOON_S = 20.0
 """From the first request that version 2 answers to its unload: a fraction of it, but for a busy machine, and of the
@@ -52,7 +56,7 @@ def undone(done_verdict: dict, client: Client) -> None:
 @pytest.mark.triton
 def test_a_load_that_would_take_clients_over_is_refused(tmp_path: Path) -> None:
     with place(tmp_path) as there, Client(there.server.http_url) as client:
-        wait_for(lambda: len(client.answers) > 5, "the client is answered")
+        until(lambda: len(client.answers) > 5, "the client is answered")
         done = canary("run", there.scenario, "--out", tmp_path / "out")
         assert done.code == 2
         assert "requests/s reach version 1 on grpc://" in done.stderr
@@ -65,12 +69,12 @@ def test_a_load_that_would_take_clients_over_is_refused(tmp_path: Path) -> None:
 @pytest.mark.triton
 def test_strays_while_v2_is_deployed_are_undone_at_once(tmp_path: Path) -> None:
     with place(tmp_path) as there, Client(there.server.http_url) as client:
-        wait_for(lambda: len(client.answers) > 5, "the client is answered")
+        until(lambda: len(client.answers) > 5, "the client is answered")
         done = canary("run", there.scenario, "--out", tmp_path / "out", "--json",
                       "--set", "target.versioned_clients=true", "--set", "stages.0.for=100s")  # fmt: skip
         assert done.code == 1, done.stderr
         assert there.ready() == [1]
-        wait_for(lambda: client.answers[-1][2] == "1", "the client is back")
+        until(lambda: client.answers[-1][2] == "1", "the client is back")
     undone(done.verdict, client)
     folder = only_folder(tmp_path / "out")
     readings = Recording.open(folder).readings.to_pandas()
@@ -87,16 +91,16 @@ def test_any_candidate_that_is_loaded_is_refused_and_guarded(tmp_path: Path, bac
     with place(tmp_path) as there:
         scenario = plain(there)
         with Client(there.server.http_url) as client:
-            wait_for(lambda: len(client.answers) > 5, "the client is answered")
+            until(lambda: len(client.answers) > 5, "the client is answered")
             done = canary("run", scenario, "--out", out)
             assert done.code == 2
             assert "target.versioned_clients: true" in done.stderr
             assert there.ready() == [1]
         run = background("run", scenario, "--out", out, "--json", "--set", "stages.0.for=100s")
-        wait_for_samples(out, 0)
+        wait_for_samples(run, out, 0)
         with Client(there.server.http_url) as client:
-            wait_for(lambda: there.ready() == [1], "v2 is unloaded")
-            wait_for(lambda: bool(client.answers) and client.answers[-1][2] == "1", "the client is on v1")
+            until(lambda: there.ready() == [1], "v2 is unloaded")
+            until(lambda: bool(client.answers) and client.answers[-1][2] == "1", "the client is on v1")
         stdout, stderr = run.communicate(timeout=120)
         assert run.returncode == 1, stderr
     folder = only_folder(out)
@@ -112,9 +116,11 @@ class Counter:
         self.failed = 0
         self.ensemble = False
         self.away = False
+        self.asked_in_vain = threading.Event()
 
     def counts(self, _model: str) -> dict[int, Counts]:
         if self.away:
+            self.asked_in_vain.set()
             raise Unreachable("grpc://h:1: no answer within 5 s")
         return {} if self.total is None else {2: Counts(self.total, self.failed)}
 
@@ -126,8 +132,9 @@ def counted(server: Counter, own: list[int]) -> StrayCount:
     return StrayCount(server, "tiny", 2, lambda: own[0])  # type: ignore[arg-type]
 
 
-def test_whatever_the_order_our_own_requests_never_count() -> None:
+def test_whatever_the_order_our_own_requests_never_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is begun, then answered and counted by the server; the looks fall anywhere between."""
+    monkeypatch.setattr("harness.run.strays.POLL_S", 0.0)
     rng = random.Random(5)
     for _ in range(200):
         server, own, flying, sent = Counter(), [rng.randrange(9)], 0, 0
@@ -168,6 +175,7 @@ def test_a_count_never_falls_and_survives_an_unload() -> None:
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Counter, Guard]]:
     monkeypatch.setattr(strays, "POLL_S", 0.01)
     monkeypatch.setattr(strays, "BLIND_S", 0.2)
+    monkeypatch.setattr(strays, "RECORD_S", 600.0)
     server = Counter()
     sampler = Sampler([], tmp_path / "readings.arrow", time.monotonic_ns(), 60.0)
     sampler.start()
@@ -181,7 +189,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[C
 def test_the_guard_records_first_and_raises_the_alarm_then(watched: tuple[Counter, Guard], tmp_path: Path) -> None:
     server, guard = watched
     server.total = 4
-    wait_for(lambda: guard.alarm_ns is not None, "the alarm")
+    until(lambda: guard.alarm_ns is not None, "the alarm")
     rows = read_table(tmp_path, "readings").to_pylist()
     assert [(row["metric"], row["value"]) for row in rows] == [(STRAYS, 0.0), (STRAYS, 4.0)]
     assert rows[-1]["t_ns"] == guard.alarm_ns
@@ -199,15 +207,18 @@ def test_a_guard_that_sees_nothing_for_long_ends_the_run(watched: tuple[Counter,
             return True
         return False
 
-    wait_for(raised, "the guard says that it is blind")
+    until(raised, "the guard says that it is blind")
 
 
-def test_a_guard_that_is_blind_for_a_moment_goes_on(watched: tuple[Counter, Guard]) -> None:
+def test_a_guard_that_is_blind_for_a_moment_goes_on(
+    watched: tuple[Counter, Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strays, "BLIND_S", 60.0)
     server, guard = watched
     server.away = True
-    time.sleep(0.05)
+    assert server.asked_in_vain.wait(60)
     server.away, server.total = False, 1
-    wait_for(lambda: guard.alarm_ns is not None, "the alarm")
+    until(lambda: guard.alarm_ns is not None, "the alarm")
     guard.check()
 
 
@@ -247,6 +258,14 @@ def test_the_last_look_sees_a_stray_that_was_answered_just_now(monkeypatch: pyte
     own[0], triton.answered = 1, 2
     assert count.look() == 0
     assert count.last() == 1
+
+
+def test_a_request_that_was_answered_just_before_the_watch_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = Late()
+    triton.answered = 3
+    monkeypatch.setattr(traffic.time, "sleep", lambda _seconds: setattr(triton, "counted", triton.answered))
+    (seen,) = arrivals([triton], "tiny", {triton.url: 1}, 0.01)  # type: ignore[list-item]
+    assert (seen.requests, seen.note) == (0, "")
 
 
 def test_who_cannot_tell_ours_from_theirs_any_more_says_so(tmp_path: Path) -> None:

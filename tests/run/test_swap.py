@@ -12,8 +12,9 @@ import pytest
 from harness.embedded import EmbeddedServer, add_version, build_repository
 from harness.recording import Recording, stage_records
 from tests.run.conftest import Background, canary, journal, only_folder
+from tests.run.measured import last_folder, measured
 from tests.run.places import Client, Place
-from tests.run.test_crash import wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -45,10 +46,10 @@ def place(folder: Path, seconds: float = 6) -> Iterator[Place]:
 
 def test_one_version_leaves_before_the_other_comes_and_is_back_in_the_end(tmp_path: Path) -> None:
     with place(tmp_path) as there:
-        done = canary("run", there.scenario, "--out", tmp_path / "out", "--json")
+        done = measured(lambda out: canary("run", there.scenario, "--out", out), tmp_path / "out")
         assert done.code == 0, done.stderr
         assert there.ready() == [1]
-    folder = only_folder(tmp_path / "out")
+    folder = last_folder(tmp_path / "out")
     swaps = [
         (e["before"], e["wanted"]) for e in journal(folder) if (e["action"], e["state"]) == ("models.swap", "done")
     ]
@@ -64,7 +65,7 @@ def test_sigkill_in_the_candidates_turn_then_recover(tmp_path: Path, background:
     out = tmp_path / "out"
     with place(tmp_path, seconds=400) as there:
         run = background("run", there.scenario, "--out", out, "--set", "stages.0.cycles=25")
-        wait_for(lambda: there.ready() == [2], "version 2 serves alone")
+        until(lambda: there.ready() == [2], "version 2 serves alone")
         run.kill()
         run.wait()
         recovered = canary("recover", only_folder(out))
@@ -77,7 +78,7 @@ def test_sigkill_in_the_candidates_turn_then_recover(tmp_path: Path, background:
 
 def test_what_others_ask_is_not_taken_away(tmp_path: Path) -> None:
     with place(tmp_path) as there, Client(there.server.http_url) as client:
-        wait_for(lambda: bool(client.answers), "a client is answered")
+        until(lambda: bool(client.answers), "a client is answered")
         done = canary("run", there.scenario, "--out", tmp_path / "out")
         assert there.ready() == [1]
     assert done.code != 0

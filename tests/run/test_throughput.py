@@ -8,6 +8,7 @@ import pytest
 
 from harness.run.execute import execute
 from harness.scenario import Scenario, load
+from tests.run.measured import measured
 
 SCENARIO = """
 name: slow-build
@@ -28,7 +29,7 @@ def test_a_slow_build_is_found_by_its_throughput_though_both_arms_answer_equally
     (tmp_path / "slow-build.yaml").write_text(SCENARIO)
     scenario = load(str(tmp_path / "slow-build.yaml"))
     assert isinstance(scenario, Scenario)
-    result = execute(scenario, tmp_path / "out", lambda _: None, lambda _: None)
+    result = measured(lambda out: execute(scenario, out, lambda _: None, lambda _: None), tmp_path / "out")
     assert result.error is None
     assert result.exit_code == 1
     found = {finding.metric: finding for finding in result.verdict.findings}

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import pytest
 from harness.judge import STRAYS
 from harness.recording import Recording
 from tests.run.conftest import CANARY, Background, canary
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -123,18 +125,27 @@ def test_workers_join_with_what_the_run_printed_and_strays_are_not_imagined(
         rf"on each other host: TRITON_CANARY_WORKER_TOKEN=(\S+) triton-canary worker --master 127.0.0.1:{port}\n", line
     )
     assert printed, line
+    lines: list[str] = []
+    reading = threading.Thread(target=lines.extend, args=(run.stderr,), daemon=True)
+    reading.start()
+
+    def told() -> str:
+        """What the run has said so far, whatever lines it was broken into."""
+        return " ".join("".join(lines).split())
+
     workers = [other_host(port, printed[1]) for _ in range(2)]
-    folder, records = wait_for_workers(out)
+    until(lambda: "load worker 2 of 2 joined from" in told(), "both have joined", within_s=120)
     late = other_host(port, printed[1])
+    folder, records = wait_for_workers(out)
     said, _ = late.communicate(timeout=60)
     assert late.returncode == 4
     assert "the run has its 2 load workers; none can join any more" in said.splitlines()[-1]
-    stdout, stderr = run.communicate(timeout=240)
-    verdict = json.loads(stdout)
-    assert verdict["verdict"] in ("promote", "inconclusive"), stderr
-    assert run.returncode in (0, 3), stderr
-    assert "load worker 2 of 2 joined from" in " ".join(stderr.split())
-    assert "cannot be told from ours: load workers on other hosts send them" in " ".join(stderr.split())
+    verdict = json.loads(run.stdout.read())
+    run.wait(240)
+    reading.join()
+    assert verdict["verdict"] in ("promote", "inconclusive"), told()
+    assert run.returncode in (0, 3), told()
+    assert "cannot be told from ours: load workers on other hosts send them" in told()
     metrics = {finding["metric"] for finding in verdict["findings"]}
     assert not metrics & {"traffic.strays", "validity.workers"}
     for worker in workers:

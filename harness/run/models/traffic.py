@@ -87,6 +87,8 @@ def arrivals(
     """Watch one version of each server (`versions`, by URL) for `window_s`, or until the first request is seen."""
     if not controls:
         return []
+    # Triton counts a request just after it has answered it: what was answered before the watch is not part of it.
+    time.sleep(POLL_S)
     before = {control.url: control.counts(model) for control in controls}
     began = time.monotonic()
     lines = 1

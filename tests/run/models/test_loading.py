@@ -17,6 +17,7 @@ from harness.run.models.history import history
 from harness.run.signals import Interrupted
 from harness.triton import Control
 from tests.run.models.conftest import BAD, GOOD, LATE, MODEL, QUICK, Clients
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -80,17 +81,24 @@ def test_a_load_that_hangs_is_left_and_restored_once_it_has_ended(
 
 @pytest.mark.slow
 def test_a_signal_in_mid_load_puts_back(site: Site, control: Control) -> None:
+    ended = threading.Event()
+
     def interrupt() -> None:
         with Control(control.url) as watching:
-            while not watching.index().in_state(MODEL, "LOADING"):
-                pass
-        os.kill(os.getpid(), signal.SIGTERM)
+            until(lambda: bool(ended.is_set() or watching.index().in_state(MODEL, "LOADING")), "a load")
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
 
     watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    with pytest.raises(Interrupted, match="SIGTERM"):
-        load(site, MODEL, [LATE], rules=QUICK)
-    watcher.join()
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes after the load must end nobody
+    try:
+        watcher.start()
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            load(site, MODEL, [LATE], rules=QUICK)
+    finally:
+        ended.set()
+        watcher.join()
+        signal.signal(signal.SIGTERM, before)
     assert control.loaded(MODEL) == (1,)
     assert history(site.journal.entries(), MODEL).unfinished == ()
 

@@ -16,6 +16,7 @@ from harness.run.models import Rules, Site, load, open_site, restore, status, un
 from harness.run.models.history import history
 from harness.triton import Control
 from tests.run.models.conftest import GOOD, MODEL, QUICK, SLOW
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 PERSIST = Rules(persist="write", window_s=0)
@@ -70,8 +71,7 @@ def test_a_server_that_dies_in_mid_load(
         operator = threading.Thread(target=go)
         operator.start()
         with Control(server.grpc_url) as control:
-            while not control.index().in_state(MODEL, "LOADING"):
-                pass
+            until(lambda: bool(raised or control.index().in_state(MODEL, "LOADING")), "a load")
         os.kill(server.pid, signal.SIGKILL)
         operator.join()
         words = str(raised[0])

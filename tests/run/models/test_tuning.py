@@ -17,7 +17,7 @@ from harness.errors import LoadMismatch, UnsafeChange, UsageError
 from harness.run.models import Site, held, load, open_site, restore, settings, tune
 from harness.triton import Batching, Control
 from tests.run.conftest import CANARY, canary
-from tests.run.test_crash import wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -194,7 +194,7 @@ def test_killed_in_the_switch_itself_restore_waits_for_its_end_and_undoes_it(
     command = [str(CANARY), "models", "tune", "batching", "--max-queue-delay", "20ms", *where]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as switch:
         journal = tmp_path / "state" / "journal.jsonl"
-        wait_for(lambda: journal.exists() and "models.tune" in journal.read_text(), "the switch")
+        until(lambda: journal.exists() and "models.tune" in journal.read_text(), "the switch")
         time.sleep(after_s)  # wherever in the switch it dies
         switch.kill()
     done = canary("models", "restore", "batching", *where)
