@@ -34,7 +34,7 @@ class Changed(EmbeddedEnvoy):
     """With another configuration: what `changes` replaces in the example."""
 
     def __init__(self, folder: Path, changes: dict[str, str], **rest: Any) -> None:
-        nobody = f"127.0.0.1:{free_port()}"
+        nobody = "127.0.0.1:1"  # where no program comes to listen by chance
         super().__init__(folder, {"baseline": nobody, "candidate": nobody}, **rest)
         self._changes = changes
 

@@ -12,18 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from harness.embedded import EmbeddedServer, build_repository, change_settings
+from harness.embedded import EmbeddedServer
 from harness.embedded import haproxy as embedded
 from harness.embedded.haproxy import EmbeddedHaproxy
 from harness.embedded.supervised import free_ports
 from harness.errors import UsageError, WorldError
 from harness.ingress import Ingress, open_ingress
 from harness.ingress.haproxy_api import RuntimeApi
-from tests.ingress.routers import Slow, at_rest, entry
+from tests.ingress.routers import at_rest, entry, held_server, slow_request
 from tests.ingress.traffic import Answer, Traffic
-from tests.triton.proxy import free_port
+from tests.ports import closed_port
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.triton,
@@ -45,11 +47,7 @@ def host(url: str) -> str:
 
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A second Triton, whose `tiny` is version 7, and may be made slow."""
-    folder = tmp_path_factory.mktemp("other-server")
-    build_repository(folder / "models", {"tiny": {7: "same"}})
-    with EmbeddedServer(folder / "models", folder / "server.log") as server:
-        server.start(load={"tiny": [7]})
+    with held_server(tmp_path_factory.mktemp("other-server")) as server:
         yield server
 
 
@@ -177,41 +175,31 @@ def test_a_header_is_routed_elsewhere_while_requests_come(two: EmbeddedHaproxy, 
     assert rest.failed() == []
 
 
-@pytest.fixture
-def swift_again(other_server: EmbeddedServer) -> Iterator[None]:
-    yield
-    change_settings(other_server.repository, 7, delay_ms=1)
-
-
-@pytest.mark.usefixtures("swift_again")
 @pytest.mark.parametrize("kind", ["http", "grpc"])
 def test_a_drain_waits_for_the_slow_request(two: EmbeddedHaproxy, other_server: EmbeddedServer, kind: str) -> None:
-    slow = Slow(two, other_server, kind, 1500)
-    drained = slow.ingress.drain("candidate", 60)
-    over = time.monotonic()
-    assert (drained.left, drained.cut) == (0, 0)
-    answer = slow.answer()
-    assert (answer.status, answer.version, answer.served_by) == ("ok", "7", "candidate")
-    assert answer.done - answer.sent > 1.4
-    assert drained.took_s <= over - answer.sent
-    assert slow.ingress.drain("candidate", 0).left == 0, "nothing is left, so nothing is waited for"
+    with slow_request(two, other_server, kind) as slow:
+        drained = slow.drain()
+        over = time.monotonic()
+        assert (drained.left, drained.cut) == (0, 0)
+        answer = slow.answer()
+        assert (answer.status, answer.version, answer.served_by) == ("ok", "7", "candidate")
+        assert drained.took_s <= over - answer.sent
+        assert slow.ingress.drain("candidate", 0).left == 0, "nothing is left, so nothing is waited for"
 
 
-@pytest.mark.usefixtures("swift_again")
 @pytest.mark.parametrize("kind", ["http", "grpc"])
 def test_what_is_left_at_the_deadline_is_cut_if_wanted(
     two: EmbeddedHaproxy, other_server: EmbeddedServer, kind: str
 ) -> None:
-    slow = Slow(two, other_server, kind, 15_000)
-    drained = slow.ingress.drain("candidate", 0.2)
-    assert (drained.left, drained.cut) == (1, 0)
-    assert drained.took_s >= 0.2
-    drained = slow.ingress.drain("candidate", 0.1, cut=True)
-    assert (drained.left, drained.cut) == (1, 1)
-    answer = slow.answer()
-    assert answer.status != "ok"
-    assert answer.done - answer.sent < 14
-    assert slow.ingress.read().in_flight == {"baseline": 0, "candidate": 0}
+    with slow_request(two, other_server, kind) as slow:
+        drained = slow.ingress.drain("candidate", 0.2)
+        assert (drained.left, drained.cut) == (1, 0)
+        assert drained.took_s >= 0.2
+        drained = slow.ingress.drain("candidate", 0.1, cut=True)
+        assert (drained.left, drained.cut) == (1, 1)
+        # Triton has not answered yet.
+        assert slow.answer().status != "ok"
+        assert slow.ingress.read().in_flight == {"baseline": 0, "candidate": 0}
 
 
 def test_an_arm_that_gets_requests_is_not_drained(two: EmbeddedHaproxy) -> None:
@@ -258,11 +246,15 @@ def test_a_server_in_maintenance_gets_nothing_and_is_named(one: EmbeddedHaproxy)
 
 
 def test_a_dead_candidate_is_seen_and_its_requests_go_nowhere_else(tiny_server: EmbeddedServer, tmp_path: Path) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
     http, grpc = host(tiny_server.http_url), host(tiny_server.grpc_url)
-    with EmbeddedHaproxy(
-        tmp_path, {"baseline": http, "candidate": nobody}, grpc={"baseline": grpc, "candidate": nobody}
-    ) as router:
+    with (
+        closed_port() as port,
+        EmbeddedHaproxy(
+            tmp_path,
+            {"baseline": http, "candidate": f"127.0.0.1:{port}"},
+            grpc={"baseline": grpc, "candidate": f"127.0.0.1:{port}"},
+        ) as router,
+    ):
         ingress, sent = open_ingress(router.control), 0
         ingress.set(0.5)
         for kind, refused in (("http", "http 503"), ("grpc", "UNAVAILABLE")):
@@ -287,6 +279,8 @@ def test_a_failed_load_does_not_take_a_version_out_that_is_well(
     example = (embedded.scenarios_dir() / "ingress" / "haproxy.cfg").read_text()
     begin, end = example.index("    # option httpchk"), example.index("    # After a restart or reload")
     checks = example[begin:end].replace("# ", "").replace("MODEL", "tiny").replace("inter 2s", "inter 100ms")
+    # without it, an answer that takes longer than `inter` is none
+    checks += "    timeout check 10s\n"
     (tmp_path / "ingress").mkdir()
     (tmp_path / "ingress" / "haproxy.cfg").write_text(example[:begin] + checks + example[end:])
     monkeypatch.setattr(embedded, "scenarios_dir", lambda: tmp_path)
@@ -355,7 +349,10 @@ def test_a_reload_loses_no_request_but_the_weights(tiny_server: EmbeddedServer, 
             with Traffic(f"http://127.0.0.1:{ports[0]}") as http, Traffic(f"grpc://127.0.0.1:{ports[1]}") as grpc:
                 for _ in range(2):
                     http.wait_for(50)
+                    old = {worker for worker in psutil.Process(master.pid).children() if answers(worker)}
+                    assert old
                     master.send_signal(signal.SIGUSR2)
+                    until(lambda old=old: not any(map(answers, old)), "it is the new worker that answers")
                     wait_for_share(ingress, 0.0)
                     ingress.set(0.5)
                     for traffic in (http, grpc):
@@ -365,6 +362,14 @@ def test_a_reload_loses_no_request_but_the_weights(tiny_server: EmbeddedServer, 
             assert (http.failed(), grpc.failed()) == ([], [])
         finally:
             master.terminate()
+
+
+def answers(worker: psutil.Process) -> bool:
+    """Whether it may be the one: for a moment, the old worker and the new one both listen at the control socket."""
+    try:
+        return any("/admin.sock" in str(one.laddr) for one in worker.net_connections("unix"))
+    except psutil.Error:  # it has ended
+        return False
 
 
 def wait_for_share(ingress: Ingress, share: float) -> None:

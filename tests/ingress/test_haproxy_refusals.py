@@ -17,6 +17,7 @@ from harness.errors import Unreachable, UsageError, WorldError
 from harness.ingress import haproxy_api, open_ingress
 from harness.ingress.haproxy import weights
 from harness.ingress.haproxy_api import RuntimeApi
+from tests.ports import closed_port
 from tests.triton.proxy import HAPROXY, free_port
 
 needs_haproxy = pytest.mark.skipif(embedded.available() is not None, reason=str(embedded.available()))
@@ -285,8 +286,11 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     missing = open_ingress(f"haproxy+unix://{tmp_path}/no.sock")
     with pytest.raises(Unreachable, match=rf"^haproxy\+unix://{tmp_path}/no\.sock: .*No such file"):
         missing.read()
-    with pytest.raises(Unreachable, match=r"^haproxy\+tcp://127\.0\.0\.1:\d+: .*refused"):
-        open_ingress(f"haproxy+tcp://127.0.0.1:{free_port()}").set(0.0)
+    with (
+        closed_port() as port,
+        pytest.raises(Unreachable, match=r"^haproxy\+tcp://127\.0\.0\.1:\d+: .*refused"),
+    ):
+        open_ingress(f"haproxy+tcp://127.0.0.1:{port}").set(0.0)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent.sock")
         silent.listen()

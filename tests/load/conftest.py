@@ -1,17 +1,20 @@
-"""One Triton with two tiny versions for the tests that need a real one; specs and a driver for all."""
+"""One Triton with tiny versions for the tests that need a real one; specs, a driver and an account for all."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
 from harness.embedded import EmbeddedServer, build_repository
 from harness.load import Generator, LoadSpec
 from harness.recording import read_table
+from harness.scenario.plan import requests
 from harness.types import Arm, ModelInfo, StagePlan, TensorSpec
 
 TINY = ModelInfo(
@@ -69,9 +72,10 @@ def make_spec(folder: Path, *, url: str = "grpc://127.0.0.1:1", **changes: Any) 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 2 fails half of its requests, and nobody gets an answer of version 3 within a test."""
     folder = tmp_path_factory.mktemp("load") / "repository"
     build_repository(
-        folder, {"tiny": {1: {"delay_ms": 2.0}, 2: {"delay_ms": 2.0, "fail": 0.5}, 3: {"delay_ms": 3000.0}}}
+        folder, {"tiny": {1: {"delay_ms": 2.0}, 2: {"delay_ms": 2.0, "fail": 0.5}, 3: {"delay_ms": 60_000.0}}}
     )
     return folder
 
@@ -89,13 +93,19 @@ def rows(folder: Path, name: str = "samples") -> list[dict[str, Any]]:
     return [] if table is None else list(table.to_pylist())
 
 
+_unread: WeakKeyDictionary[Generator, list[dict[str, Any]]] = WeakKeyDictionary()
+
+
 def wait_for(generator: Generator, name: str, index: int, deadline_s: float = 60.0) -> dict[str, Any]:
-    """The named event of a stage; a failure shows what Locust printed."""
+    """The named event of a stage; a failure shows what Locust printed. What came behind it is for the next call."""
     deadline = time.monotonic() + deadline_s
+    events = _unread.pop(generator, [])
     while time.monotonic() < deadline:
-        for event in generator.events(0.25):
+        for number, event in enumerate(events, 1):
             if event["event"] == name and event.get("index") == index:
+                _unread[generator] = events[number:]
                 return event
+        events = generator.events(0.25)
     raise AssertionError(f"no {name} of stage {index}: {generator.log.read_text()[-2000:]}")
 
 
@@ -108,3 +118,41 @@ def drive(spec: LoadSpec, log: Path, *stages: StagePlan) -> list[dict[str, Any]]
             wait_for(generator, "stage_done", stage.index)
         generator.stop()
     return rows(spec.folder)
+
+
+def account(spec: LoadSpec, *stages: StagePlan, workers: int = 1) -> dict[int, int]:
+    """What left in the run's open-loop stages is their plan, from the first request on; returns when each began.
+
+    A worker that is held up until a stage's end sends the rest no more. Then it was behind already when it sent its
+    last request, and it has counted those that it never sent.
+    """
+    begins: dict[int, int] = {}
+    for worker in range(workers):
+        left_out = 0
+        for stage in stages:
+            plan = list(
+                requests(
+                    stage, spec.seed, spec.payloads, spec.trace_ns, worker=worker, workers=workers,
+                    experiment=spec.experiment,
+                )
+            )  # fmt: skip
+            sent = [row for row in rows(spec.folder) if (row["worker"], row["stage"]) == (worker, stage.index)]
+            begun = plan[: len({row["pair_id"] for row in sent})]
+            due = {one.pair_id: one.due_ns for one in begun}
+            assert Counter((row["pair_id"], row["arm"]) for row in sent) == Counter(
+                (one.pair_id, arm) for one in begun for arm in one.arms
+            )
+            for row in sent:
+                begin_ns = row["due_ns"] - due[row["pair_id"]]
+                assert begins.setdefault(stage.index, begin_ns) == begin_ns
+            if sent and len(begun) < len(plan):
+                next_ns = begins[stage.index] + plan[len(begun)].due_ns
+                assert max(row["sent_ns"] for row in sent) >= next_ns, "it stopped, and was not behind"
+            left_out += len(plan) - len(begun)
+        never_sent = [
+            row["value"]
+            for row in rows(spec.folder, "readings")
+            if (row["metric"], row["device"]) == ("never_sent", f"worker{worker}")
+        ]
+        assert left_out == sum(never_sent)
+    return begins

@@ -48,14 +48,15 @@ class _FakeIngress(BaseHTTPRequestHandler):
     """A stand-in that gives in turns: to v1; to v2, which fails without naming its version; to nobody that it names."""
 
     protocol_version = "HTTP/1.1"
-    turn = 0
+    turn, turning = 0, threading.Lock()
     asked: set[str] = set()  # noqa: RUF012 - of this test's one server
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).asked.add(self.path)
-        type(self).turn += 1
-        who = (("v1", 200), ("v2", 500), ("", 502))[self.turn % 3]
+        with self.turning:
+            type(self).asked.add(self.path)
+            type(self).turn += 1
+            who = (("v1", 200), ("v2", 500), ("", 502))[self.turn % 3]
         good = {"model_name": "m", "model_version": "1", "outputs": [
             {"name": "Y", "datatype": "FP32", "shape": [2], "data": [0.0, 0.0]}]}  # fmt: skip
         body = json.dumps(good if who[1] == 200 else {"error": "no"}).encode()

@@ -15,6 +15,7 @@ from harness.errors import Unreachable, WorldError
 from harness.publish import Endpoint, deliver, otlp, otlp_endpoint, pushgateway
 from harness.report.openmetrics import gauges, openmetrics
 from harness.types import Gauge, Verdict
+from tests.ports import closed_port
 from tests.publish import serving
 from tests.report import factory
 
@@ -32,6 +33,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver, "PAUSES_S", (0.01, 0.02))
+    # Whom it does not hear of in time it asks again, and the tests count.
+    monkeypatch.setattr(deliver, "TIMEOUT_S", 60.0)
 
 
 def values(found: tuple[Gauge, ...]) -> Values:
@@ -136,7 +139,6 @@ def test_figures_that_were_refused_are_counted() -> None:
 
 
 def test_nobody_there() -> None:
-    port = serving.free_ports(1)[0]
-    with pytest.raises(Unreachable, match=f"http://127.0.0.1:{port}/x: ") as raised:
+    with closed_port() as port, pytest.raises(Unreachable, match=f"http://127.0.0.1:{port}/x: ") as raised:
         send(f"http://user:secret@127.0.0.1:{port}/x?token=secret")
     assert "secret" not in str(raised.value)

@@ -58,14 +58,7 @@ class Wire:
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
         accepted.settimeout(WAIT_S)
-        self._stream = accepted.makefile("rb")
-        self.preface = self._stream.read(24)
-
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        self.preface = self._read(24)
 
     def settings(self, **values: int) -> None:
         names = {"table": 1, "most": 3, "window": 4, "frame": 5}
@@ -76,10 +69,17 @@ class Wire:
 
     def next(self) -> tuple[int, int, int, bytes]:
         """(kind, flags, stream, payload) of the next frame; EOFError where the client has closed."""
-        head = self._stream.read(9)
+        head = self._read(9)
         if len(head) < 9:
             raise EOFError
-        return head[3], head[4], int.from_bytes(head[5:9], "big"), self._stream.read(int.from_bytes(head[:3], "big"))
+        return head[3], head[4], int.from_bytes(head[5:9], "big"), self._read(int.from_bytes(head[:3], "big"))
+
+    def _read(self, count: int) -> bytes:
+        """So many bytes, fewer at the end. What is behind them stays in the socket, where scripts look for it."""
+        data = b""
+        while len(data) < count and (more := self.socket.recv(count - len(data))):
+            data += more
+        return data
 
     def until(self, kind: int, *, ack: bool = False) -> tuple[int, int, bytes]:
         """(flags, stream, payload) of the next frame of this kind; others are passed over."""
@@ -108,8 +108,8 @@ def playing(*scripts: Callable[[Wire], Any]) -> Iterator[Arm]:
 
         def play(script: Callable[[Wire], Any], accepted: socket.socket) -> None:
             try:
-                with accepted, Wire(accepted) as wire:
-                    script(wire)
+                with accepted:
+                    script(Wire(accepted))
             except Exception as error:  # noqa: BLE001
                 raised.append(error)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +16,7 @@ from harness.load.outcome import GENERATOR, TIMEOUT
 from harness.load.template import Template
 from tests.load.engine.conftest import run_until
 from tests.load.engine.http_client import BODY, CHUNKED, PLAIN, Client, Make, answering, read_request
+from tests.ports import closed_port
 
 
 def test_answers_come_back_with_their_times_on_one_kept_connection(loop: Loop, script: Make) -> None:
@@ -226,11 +226,10 @@ def test_at_most_so_many_connections_and_nobody_is_forgotten(loop: Loop, script:
 
 
 def test_nobody_there_is_refused(loop: Loop) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    client = Client(loop, port, connections=2)
-    client.send(5)
-    client.wait()
+    with closed_port() as port:
+        client = Client(loop, port, connections=2)
+        client.send(5)
+        client.wait()
     assert {(e.failure.status, e.failure.code) for e in client.answers.done if e.failure} == {
         ("refused", "ECONNREFUSED")
     }
@@ -359,11 +358,24 @@ def refusing(then: Callable[[], object]) -> Callable[[socket.socket, int], None]
 
 def test_an_answer_to_half_a_request_counts_though_the_server_hangs_up(loop: Loop, script: Make) -> None:
     """What is sent after that breaks."""
-    client = Client(loop, script(refusing(lambda: None)).port)
+    got, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        if number == 1:
+            connection.recv(1, socket.MSG_PEEK)
+            got.set()
+            go_on.wait(60)
+        refusing(lambda: None)(connection, number)
+        connection.close()
+        closed.set()
+
+    client = Client(loop, script(serve).port)
     client.sent = 1
     client.sender.send(Template.of(b"x" * 50_000_000), b"", b"", client.answers.exchange())
+    run_until(loop, got.is_set)
     # The loop looks again only when all of this has happened.
-    loop.after(0.0, time.sleep, 0.3)
+    go_on.set()
+    assert closed.wait(60)
     client.wait()
     client.send()
     client.wait()

@@ -9,20 +9,20 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.embedded import EmbeddedServer
 from harness.load import Generator, Listen
 from harness.load.process.master import LOST_S
 from harness.recording.stream import END_OF_STREAM
-from harness.scenario.plan import requests
 from harness.types import StagePlan
-from tests.load.conftest import make_spec, rows, wait_for
+from tests.load.conftest import account, make_spec, rows, wait_for
 from tests.load.process.hosts import Forwarder, Host, unavailable
 from tests.processes import family
 
@@ -109,16 +109,15 @@ def test_two_hosts_send_one_plan_and_every_byte_arrives_through_a_cut_line(site:
     cut = 1
     worker = next(worker for worker in (0, 1) if site.host_of(worker) == cut)
     site.hosts[cut].cut()
-    before = len(at_worker(site, worker))
+    cut_ns = time.monotonic_ns() - site.generator.spec.t0_ns
     time.sleep(6)
-    assert len(at_worker(site, worker)) <= before + 20
+    # Nothing has come through: what was under way is still being written, and the clocks differ by less than 0.1 s.
+    assert max(row["done_ns"] for row in at_worker(site, worker)) < cut_ns + 100_000_000
     site.hosts[cut].mend()
     wait_for(site.generator, "stage_done", 0, 120)
     site.stop()
     samples = rows(site.folder)
-    planned = {(r.pair_id, arm, r.due_ns) for r in requests(plan, 7, 64) for arm in r.arms}
-    sent = {(row["pair_id"], row["arm"], row["due_ns"] - begin_ns) for row in samples}
-    assert sent == planned
+    assert account(site.generator.spec, plan, workers=2) == {0: begin_ns}
     assert site.generator.roster.lost == []
     for record in site.generator.roster.records:
         assert record["damaged"] == []
@@ -145,7 +144,8 @@ def test_a_worker_that_is_killed_on_another_host_loses_nothing_that_had_arrived(
     wait_until(site, "samples of both", 60, lambda: all(len(at_worker(site, worker)) > 50 for worker in (0, 1)))
     victim = site.host_of(1)
     for process in reversed(family(site.workers[victim].pid)):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended with the one below it
+            process.kill()
     arrived = at_worker(site, 1)
     wait_until(site, "the loss", LOST_S + 30, lambda: site.generator.roster.lost)
     assert site.generator.roster.lost[0].endswith(f"was silent for {LOST_S:g} s")
