@@ -23,6 +23,7 @@ from harness.scenario.plan import requests
 from harness.triton import Control
 from harness.types import Arm, Prompt, StagePlan
 from tests.load.conftest import SMOLLM2, account, drive, make_spec, rows, wait_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.triton
 
@@ -124,10 +125,10 @@ def test_the_route_is_overridden_while_traffic_flows(triton: EmbeddedServer, tmp
         generator.start()
         generator.stage(stage)
         begun = wait_for(generator, "stage_begun", 0)
-        until(lambda: len(rows(tmp_path)) >= 30)
+        until(lambda: len(rows(tmp_path)) >= 30, "samples")
         told_ns = time.monotonic_ns() - spec.t0_ns
         generator.route(0.0)
-        until(lambda: moved() >= 10)
+        until(lambda: moved() >= 10, "requests go the other way")
         generator.stop()
         assert begun["t_ns"] > 0
     samples = sorted(rows(tmp_path), key=lambda s: s["sent_ns"])
@@ -144,7 +145,7 @@ def test_the_next_stage_ends_the_one_before(triton: EmbeddedServer, tmp_path: Pa
     with Generator(spec, tmp_path / "load.log") as generator:
         generator.start()
         generator.stage(long)
-        until(lambda: len(rows(tmp_path)) > 10)
+        until(lambda: len(rows(tmp_path)) > 10, "samples")
         generator.stage(replace(CLOSED_PAIRED, index=1))
         wait_for(generator, "stage_done", 1)
         generator.stop()
@@ -205,9 +206,9 @@ def test_a_server_that_dies_in_mid_run_leaves_refused_samples_and_no_exception(
         with Generator(spec, tmp_path / "load.log") as generator:
             generator.start()
             generator.stage(stage)
-            until(lambda: len(rows(tmp_path)) > 20)
+            until(lambda: len(rows(tmp_path)) > 20, "samples")
             os.kill(server.pid, signal.SIGKILL)
-            until(lambda: all(refused(tmp_path, arm) > 5 for arm in arms))
+            until(lambda: all(refused(tmp_path, arm) > 5 for arm in arms), "refusals")
             generator.events()
             generator.stop()
     samples = rows(tmp_path)
@@ -269,7 +270,7 @@ def test_killed_with_its_harness_the_acknowledged_samples_are_readable(triton: E
     ) as harness:
         assert harness.stdout is not None
         locust = psutil.Process(int(harness.stdout.readline()))
-        until(lambda: len(rows(tmp_path)) > 20)
+        until(lambda: len(rows(tmp_path)) > 20, "samples")
         acknowledged = len(rows(tmp_path))
         harness.send_signal(signal.SIGKILL)
     locust.wait(60)
@@ -284,7 +285,7 @@ def test_a_locust_killed_alone_is_told_and_loses_nothing_acknowledged(triton: Em
         generator.start()
         generator.stage(stage)
         wait_for(generator, "stage_begun", 0)
-        until(lambda: len(rows(tmp_path)) > 20)
+        until(lambda: len(rows(tmp_path)) > 20, "samples")
         acknowledged = rows(tmp_path)
         assert generator.pid is not None
         os.kill(generator.pid, signal.SIGKILL)
@@ -315,7 +316,7 @@ def test_a_disk_that_is_full_in_mid_run_is_told_and_ends_it(triton: EmbeddedServ
         locust.rlimit(psutil.RLIMIT_FSIZE, (40_000, 40_000))
         generator.stage(stage)
         wait_for(generator, "stage_begun", 0)
-        until(lambda: len(rows(tmp_path)) > 0)
+        until(lambda: len(rows(tmp_path)) > 0, "samples")
         with pytest.raises(WorldError, match=r"samples-0\.arrow: cannot be written") as caught:
             generator.events(60)
         assert not isinstance(caught.value, ServerDied)
@@ -333,7 +334,7 @@ def test_ctrl_c_is_the_harness_s_to_handle(triton: EmbeddedServer, tmp_path: Pat
         assert os.getpgid(generator.pid) != os.getpgid(0)
         os.kill(generator.pid, signal.SIGINT)
         before = len(rows(tmp_path))
-        until(lambda: len(rows(tmp_path)) > before + 100)
+        until(lambda: len(rows(tmp_path)) > before + 100, "samples")
         generator.stop()
 
 
@@ -390,11 +391,3 @@ def test_a_language_model_is_compared_and_scored(tmp_path: Path) -> None:
     assert {o["pair_id"] for o in outputs if o["stage"] == 1 and o["kind"] == "scored"} == {last_pair}
     chunks = rows(tmp_path, "chunks")
     assert len(chunks) == sum(s["osl"] for s in plan)
-
-
-def until(condition: Any, deadline_s: float = 60.0) -> None:
-    """Waits for what another process brings about; the deadline is there for failures only."""
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
