@@ -174,7 +174,7 @@ def _why(message: str) -> str:
     why = message.removesuffix(": OK").rpartition(": ")[2].strip(" ]") or "no connection"
     if "CERTIFICATE_VERIFY_FAILED" in message:
         return f"its certificate is not trusted: {why}"
-    if message.startswith("failed to connect") and why.endswith(CLOSED):
+    if message.startswith("failed to connect") and any(words in why for words in CLOSED):
         return f"{why}: it may speak TLS where the address does not, or ask for a client certificate"
     return why
 

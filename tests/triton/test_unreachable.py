@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
 
@@ -61,3 +63,28 @@ def test_the_other_protocols_port(server) -> None:
     ):
         with Control(url) as control, pytest.raises(Unreachable, match=url):
             control.live()
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "grpcs"])
+def test_a_connection_that_is_reset_while_it_is_made_may_want_a_certificate(
+    listener: socket.socket, scheme: str
+) -> None:
+    """As by a server of TLS 1.3 that misses one: what it has not read yet makes a reset of its closing."""
+
+    def reset() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # it is over
+                return
+            with connection:
+                connection.recv(1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    threading.Thread(target=reset, daemon=True).start()
+    with (
+        Control(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}") as control,
+        pytest.raises(Unreachable, match=r"reset by peer.*ask for a client certificate"),
+    ):
+        control.live()
+    listener.shutdown(socket.SHUT_RDWR)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.assets import locustfiles_dir
 from harness.embedded import EmbeddedServer
 from harness.errors import UsageError, WorldError
 from harness.load import Generator, LoadSpec
@@ -36,11 +37,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def carry_out(folder: Path, url: str, workers: int, *stages: StagePlan) -> tuple[LoadSpec, dict[int, int]]:
+def carry_out(
+    folder: Path, url: str, workers: int, *stages: StagePlan, locustfile: Path | None = None
+) -> tuple[LoadSpec, dict[int, int]]:
     """Returns what was carried out, and the begin of each stage."""
     spec = make_spec(folder, url=url, compare_outputs=True)
     begins = {}
-    with Generator(spec, folder / "load.log", workers=workers) as generator:
+    with Generator(spec, folder / "load.log", workers=workers, locustfile=locustfile) as generator:
         generator.start()
         for stage in stages:
             generator.stage(stage)
@@ -74,11 +77,21 @@ def test_the_workers_together_send_the_plan_of_one(tiny_server: EmbeddedServer, 
     assert len({digest for _, digest in answers}) > 30
 
 
+# Locust's own reports come every three seconds, and at the end where the master waits for them: here none does.
+UNREPORTED = """
+from locust.runners import WorkerRunner
+WorkerRunner._send_stats = lambda self: None
+"""
+
+
+@pytest.mark.parametrize("changed", ["", UNREPORTED], ids=["reported", "unreported"])
 def test_a_closed_loop_deals_its_slots_out_and_locust_counts_all_of_it(
-    tiny_server: EmbeddedServer, folder: Path
+    tiny_server: EmbeddedServer, folder: Path, changed: str
 ) -> None:
     closed = StagePlan(0, "interleaved", "closed", 1.5, 0.5, in_flight=3)
-    carry_out(folder, tiny_server.grpc_url, 2, closed)
+    locustfile = folder.parent / "locustfile.py"
+    locustfile.write_text((locustfiles_dir() / "canary.py").read_text() + changed)
+    carry_out(folder, tiny_server.grpc_url, 2, closed, locustfile=locustfile)
     samples = sorted(rows(folder), key=lambda row: row["sent_ns"])
     edges = [(row["sent_ns"], 1) for row in samples] + [(row["done_ns"], -1) for row in samples]
     in_flight, most = 0, 0

@@ -127,3 +127,13 @@ def test_rows_that_load_for_seconds_or_fail_disturb() -> None:
 def test_a_name_that_no_row_has(site: Site) -> None:
     with pytest.raises(UsageError, match=r"no row nonsense: known are plain, hard"):
         run(site, rows_of_every_kind(), only=["nonsense"])
+
+
+def test_a_count_is_waited_for_and_one_that_does_not_come_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton counts a request just after it has answered it."""
+    looks = iter(range(10))
+    monkeypatch.setattr(site.api, "statistics", lambda _: {"1": {"success": next(looks), "fail": 1}})
+    model = site.model(1, load=False)
+    assert model.counted(4) == {"1": {"success": 3, "fail": 1}}
+    monkeypatch.setattr("harness.triton.conformance.site.COUNTED_S", 0.0)
+    assert model.counted(99)["1"]["success"] < 9
