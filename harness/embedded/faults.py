@@ -1,10 +1,12 @@
-"""What may be wrong with a request to a demonstration model, and the requests that the build `erring` fails."""
+"""What may be wrong with a request to a demonstration model, and what its bad builds do."""
 
 from __future__ import annotations
 
 import hashlib
 
 ERROR_SHARE = 0.3
+SLOWDOWN = 0.3
+"""Of a step, by which the build `slow` is longer."""
 
 
 class BadRequest(ValueError):

@@ -15,16 +15,13 @@ import resource
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness.embedded.faults import BadRequest
 from harness.embedded.guard import end_with_parent
 from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
-from harness.embedded.smollm2.engine import Engine, Whole
+from harness.embedded.smollm2.engine import Engine
 from harness.embedded.smollm2.settings import settle_batched
 from harness.embedded.smollm2.transformer import BLOCK
+from harness.embedded.smollm2.wire import answer_batches
 
-TOKENS = 16
 M_MMAP_THRESHOLD = -3
 LARGE = 1 << 18
 """Bytes from which an array is a mapping of its own, given back when it is freed: what one request needed does not
@@ -53,28 +50,7 @@ class TritonPythonModel:
             resource.setrlimit(resource.RLIMIT_DATA, (settings.memory, hard))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        import triton_python_backend_utils as pb
-
-        try:
-            answers = self._answers(requests)
-        except MemoryError as error:
-            said = f"{type(error).__name__.lstrip('_')}: {error}"
-        except BadRequest as error:
-            said = str(error)
-        else:
-            return [pb.InferenceResponse(_tensors(answer)) for answer in answers]
-        return [pb.InferenceResponse([], error=pb.TritonError(said)) for _ in requests]
-
-    def _answers(self, requests: list[Any]) -> list[list[Whole]]:
-        """One list for each request, an answer for each of its rows."""
-        texts, limits, rows = [], [], []
-        for request in requests:
-            mine = _texts(request)
-            texts += mine
-            limits += [_limit(request)] * len(mine)
-            rows.append(len(mine))
-        every = iter(self._engine.answers(texts, limits))
-        return [[next(every) for _ in range(count)] for count in rows]
+        return answer_batches(requests, self._engine.answers)
 
 
 def _at_rest(libc: ctypes.CDLL) -> mmap.mmap | None:
@@ -91,33 +67,3 @@ def _at_rest(libc: ctypes.CDLL) -> mmap.mmap | None:
     held = int(Path("/proc/self/statm").read_text().split()[5]) * mmap.PAGESIZE
     more = -held % REST
     return mmap.mmap(-1, more, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if more else None
-
-
-def _tensors(answers: list[Whole]) -> list[Any]:
-    import triton_python_backend_utils as pb
-
-    columns = {
-        "text_output": np.array([[answer.text.encode()] for answer in answers], np.object_),
-        "input_tokens": np.array([[answer.input_tokens] for answer in answers], np.int32),
-        "output_tokens": np.array([[answer.output_tokens] for answer in answers], np.int32),
-    }
-    return [pb.Tensor(name, values) for name, values in columns.items()]
-
-
-def _texts(request: Any) -> list[str]:
-    import triton_python_backend_utils as pb
-
-    try:
-        return [
-            bytes(row).decode() for row in pb.get_input_tensor_by_name(request, "text_input").as_numpy().reshape(-1)
-        ]
-    except UnicodeDecodeError:
-        raise BadRequest("text_input is not UTF-8") from None
-
-
-def _limit(request: Any) -> int:
-    """Of a request: its rows share one."""
-    import triton_python_backend_utils as pb
-
-    tensor = pb.get_input_tensor_by_name(request, "max_tokens")
-    return TOKENS if tensor is None else int(tensor.as_numpy().reshape(-1).max())

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.embedded.faults import BadRequest
+from harness.embedded.faults import SLOWDOWN, BadRequest
 from harness.embedded.smollm2.gguf_file import GgufFile
 from harness.embedded.smollm2.quantise import rounding
 from harness.embedded.smollm2.tokenizer import Pieces, SmolTokenizer
 from harness.embedded.smollm2.transformer import Transformer
-
-SLOWDOWN = 0.3
-MAX_TOP_K = 1000
+from harness.embedded.smollm2.wire import Step, Whole, checked_forced, checked_lengths, checked_top_k
 
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One or more tokens. Row i of `topk_*` (tokens, k) is the distribution before token i was chosen, sorted
-    from the most likely; natural logarithms. `finish_reason` is empty until the last step.
-    """
-
-    text: str
-    token_ids: NDArray[np.int32]
-    topk_ids: NDArray[np.int32]
-    topk_logprobs: NDArray[np.float32]
-    finish_reason: str
-    input_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """An answer that was waited for."""
-
-    text: str
-    input_tokens: int
-    output_tokens: int
 
 
 class Engine:
@@ -62,10 +36,8 @@ class Engine:
         `stop` is asked before every token; the iterator ends early when it says so. BadRequest.
         """
         prompt = self._prompt(text)
-        if max_tokens < 1:
-            raise BadRequest(f"max_tokens must be at least 1, not {max_tokens}")
-        self._fits(len(prompt), max_tokens)
-        k = self._top_k(k)
+        checked_lengths(len(prompt), max_tokens, self._model.context)
+        k = checked_top_k(k)
         cache = self._model.cache(len(prompt) + max_tokens)
         pieces = Pieces(self.tokenizer)
         ids = np.array(prompt, np.int32)
@@ -92,9 +64,7 @@ class Engine:
         """
         prompts = [self._prompt(text) for text in texts]
         for prompt, limit in zip(prompts, limits, strict=True):
-            if limit < 1:
-                raise BadRequest(f"max_tokens must be at least 1, not {limit}")
-            self._fits(len(prompt), limit)
+            checked_lengths(len(prompt), limit, self._model.context)
         caches = [
             self._model.cache(len(prompt) + limit, self._kept) for prompt, limit in zip(prompts, limits, strict=True)
         ]
@@ -116,13 +86,9 @@ class Engine:
         None when `stop` said so. BadRequest.
         """
         prompt = self._prompt(text)
-        if not len(forced):
-            raise BadRequest("forced_ids is empty")
-        wrong = [i for i in forced if not 0 <= i < self._model.vocabulary]
-        if wrong:
-            raise BadRequest(f"forced_ids holds {wrong[0]}: ids are from 0 to {self._model.vocabulary - 1}")
-        self._fits(len(prompt), len(forced))
-        k = self._top_k(k)
+        checked_forced(forced, self._model.vocabulary)
+        checked_lengths(len(prompt), len(forced), self._model.context)
+        k = checked_top_k(k)
         ids = np.array([*prompt, *forced[:-1]], np.int32)
         cache = self._model.cache(len(ids))
         try:
@@ -136,17 +102,6 @@ class Engine:
         if not text.strip():
             raise BadRequest("text_input is empty")
         return self.tokenizer.chat(text)
-
-    def _fits(self, prompt: int, more: int) -> None:
-        if prompt + more > self._model.context:
-            raise BadRequest(
-                f"{prompt} prompt tokens and {more} more exceed the context of {self._model.context} tokens"
-            )
-
-    def _top_k(self, k: int) -> int:
-        if not 0 <= k <= MAX_TOP_K:
-            raise BadRequest(f"logprobs must be from 0 to {MAX_TOP_K}, not {k}")
-        return k
 
     def _decoded(self, step: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         """One decode step. The build `slow` then sleeps for 30 % of what it took: a worse decode kernel, which the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
@@ -44,10 +44,16 @@ class SmolTokenizer:
         return [*ids, start, *self.encode("assistant\n")]
 
 
+class Decodes(Protocol):
+    """What turns tokens to text."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
 class Pieces:
     """Text of a growing answer, piece by piece; bytes that end in half a character wait for the rest."""
 
-    def __init__(self, tokenizer: SmolTokenizer) -> None:
+    def __init__(self, tokenizer: Decodes) -> None:
         self._tokenizer = tokenizer
         self._waiting: list[int] = []
 
