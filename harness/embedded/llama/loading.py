@@ -10,7 +10,7 @@ from harness.embedded.llama.settings import SMOLLM2, LlamaSettings
 from harness.embedded.llama.shapes import SHAPES
 from harness.embedded.llama.tokens import WordTokenizer
 from harness.embedded.llama.transformer import Transformer
-from harness.embedded.llama.weights import GgufSource, RandomSource, Source
+from harness.embedded.llama.weights import GgufSource, RandomSource, Source, Widened
 from harness.embedded.runtime import WEIGHTS_INSTALL, weights_file
 from harness.embedded.smollm2.gguf_file import GgufFile
 from harness.embedded.smollm2.tokenizer import SmolTokenizer
@@ -34,6 +34,8 @@ def load(settings: LlamaSettings, device: str) -> Transformer:
         source = GgufSource(_weights(), device)
     else:
         source = RandomSource(SHAPES[settings.shape], settings.seed, device)
+    if settings.widened > 1:
+        source = Widened(source, settings.widened)
     transformer = Transformer(source, settings.weights, device)
     if device != "cpu":
         torch.cuda.empty_cache()  # what quantising needed for a moment

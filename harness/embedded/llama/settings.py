@@ -23,6 +23,8 @@ class LlamaSettings:
     """The settings of one version.
 
     shape     smollm2 (real weights), or a shape with seeded random weights (shapes.py): its answers are nonsense
+    widened   the feed-forward so many times beside itself, each adding its share: the same function, and so many times
+              the work; 1, 2, 4, ... (a power of two divides exactly)
     weights   fp16; fp8: e4m3, activations too; fp8-shifted: one layer's scales are off by a row (a loader's bug)
     kv        fp16, fp8 (e4m3) or fp32: in what keys and values are kept
     slots     `llama` only: sequences at the same time; their keys and values are there from the start
@@ -32,6 +34,7 @@ class LlamaSettings:
     """
 
     shape: str = "tiny"
+    widened: int = 1
     weights: str = "fp16"
     kv: str = "fp16"
     slots: int = 8
@@ -68,6 +71,8 @@ def settle_llama(build: str | Mapping[str, Any], **changes: Any) -> LlamaSetting
             least = 1 if key == "slots" else 0
             if type(value) is not int or value < least:
                 raise _wrong(key, f"a whole number from {least}", value)
+        if key == "widened" and (type(value) is not int or value < 1 or value & (value - 1)):
+            raise _wrong(key, "1, 2, 4 or another power of two", value)
     return LlamaSettings(**wanted)
 
 

@@ -6,6 +6,7 @@ Every matrix is (out, in): rows are outputs. The parts of a fused one (queries, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +65,29 @@ class GgufSource:
 
     def _tensor(self, name: str) -> Tensor:
         return torch.from_numpy(self._file.tensor(name)).to(self._device)
+
+
+class Widened:
+    """`source` with its feed-forward `times` beside itself, each adding a `times`-th of what it did: the same function.
+
+    Net2Net's widening (Chen, Goodfellow, Shlens, 2016), so that real weights cost what a model of billions does.
+    """
+
+    def __init__(self, source: Source, times: int) -> None:
+        self._source, self._times = source, times
+        self.shape = replace(source.shape, hidden=source.shape.hidden * times)
+
+    def embedding(self) -> Tensor:
+        return self._source.embedding()
+
+    def norm(self, name: str, layer: int | None = None) -> Tensor:
+        return self._source.norm(name, layer)
+
+    def matrix(self, name: str, layer: int) -> Tensor:
+        weight = self._source.matrix(name, layer)
+        if name == "ffn_down":
+            return weight.div(self._times).repeat(1, self._times)
+        return weight.repeat(self._times, 1) if name in ("ffn_gate", "ffn_up") else weight
 
 
 class RandomSource:

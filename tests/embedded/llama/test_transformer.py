@@ -14,11 +14,13 @@ from harness.embedded.llama.cache import Cache
 from harness.embedded.llama.graphs import Steps, sizes
 from harness.embedded.llama.linear import Float8, float8, half
 from harness.embedded.llama.loading import load
+from harness.embedded.llama.model import SmolLM2
 from harness.embedded.llama.plain import quantise
 from harness.embedded.llama.settings import BUILDS, settle_llama
 from harness.embedded.llama.shapes import SHAPES, Shape
 from harness.embedded.llama.transformer import BLOCK, Transformer
 from harness.embedded.llama.weights import MATRICES, RandomSource
+from harness.embedded.repository import SMOLLM2_BUILDS
 from harness.embedded.runtime import weights_available, weights_file
 
 IDS = [17, 300, 44, 511, 18, 18, 91, 205]
@@ -149,6 +151,23 @@ def test_shifted_scales_are_those_of_the_row_above_in_each_part() -> None:
     assert torch.allclose(right[0, :16], torch.arange(1.0, 17).half(), rtol=1e-3)
     assert torch.allclose(wrong[0, :16], torch.tensor([16.0, *range(1, 16)]).half(), rtol=1e-3)
     assert torch.allclose(wrong[0, 16:], 10 * wrong[0, :16], rtol=1e-3)
+
+
+@pytest.mark.parametrize("weights", ["fp16", "fp8", "fp8-shifted"])
+def test_a_widened_model_is_the_same_function(weights: str) -> None:
+    narrow, wide = (load(settle_llama({"weights": weights, "widened": times}), "cpu") for times in (1, 8))
+    assert wide.shape.hidden == 8 * narrow.shape.hidden
+    assert wide.shape.layer_weights > 4 * narrow.shape.layer_weights
+    expected, found = (model.prefill(IDS, model.cache(1, 16), 0, last=4) for model in (narrow, wide))
+    assert torch.allclose(found, expected, atol=0.02)
+
+
+def test_smollm2_on_a_gpu_has_the_builds_that_it_has_on_a_cpu() -> None:
+    for build in SMOLLM2_BUILDS:
+        settings = SmolLM2()._settled(build)
+        assert (settings.shape, settings.widened) == ("smollm2", 32)
+        assert settings.weights == (build if build.startswith("fp8") else "fp16")
+        assert settings.fault == (build if build in ("slow", "erring") else "")
 
 
 def test_random_weights_are_those_of_their_seed() -> None:
