@@ -10,13 +10,14 @@ help:  ## these targets
 
 setup: $(STAMP)  ## make .venv/ with everything that is locked
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-torch.lock requirements-torch-cuda.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@tests/pytorch.sh $(PYTHON)
 	touch $@
 
-demo: setup  ## FP16 against FP8 of a real language model on a real Triton: minutes, ends with a verdict
+demo: setup  ## FP16 against FP8 of a real language model on a real Triton, on the GPU where there is one: minutes
 	$(BIN)/triton-canary run fp8-canary
 
 # Where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes of the tests would compile the harness anew.
@@ -36,9 +37,16 @@ test-slow: bytecode  ## the slow tail (25 minutes at most)
 lint: setup  ## ruff, mypy, import-linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-lock:  ## resolve requirements.lock anew (needs uv)
-	uv pip compile -q pyproject.toml --all-extras --group weights --universal --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate -p 3.11 -o requirements.lock
+TORCH := 2.13.0
+COMPILE := uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate -p 3.11
+
+# All extras but torch, which has locks of its own: one with the CPU's build, which pip must be able to find, and one
+# with CUDA.
+lock:  ## resolve the requirements' locks anew (needs uv, and UV_FIND_LINKS with the CPU's build of PyTorch)
+	$(COMPILE) pyproject.toml $(foreach extra,embedded gpu s3 k8s dev,--extra $(extra)) --group weights \
+	  -o requirements.lock
+	echo torch==$(TORCH)+cpu | $(COMPILE) - -c requirements.lock --no-emit-find-links -o requirements-torch.lock
+	echo torch==$(TORCH) | env -u UV_FIND_LINKS $(COMPILE) - -c requirements.lock -o requirements-torch-cuda.lock
 
 seeds: setup  ## campaign: the verdicts of fp8-canary over seeds and builds; resumable
 	$(BIN)/python tests/campaigns/seeds.py

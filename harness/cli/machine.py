@@ -22,7 +22,10 @@ from harness.embedded import (
     envoy,
     haproxy,
     reference_build,
+    runs_on,
     s3_available,
+    torch_told,
+    uses_gpu,
     weights_available,
 )
 from harness.errors import ServerDied, UsageError, WorldError
@@ -65,6 +68,8 @@ def _serve(args: argparse.Namespace) -> int:
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
             build_repository(folder / "models", models)
             server = stack.enter_context(EmbeddedServer(folder / "models", folder / "server.log"))
+            if any(uses_gpu(model) for model in models):
+                console.print(f"the models run {runs_on()}", markup=False)
             console.print("starting Triton")
             server.start(load={name: sorted(versions) for name, versions in models.items()})
             for url in (server.grpc_url, server.http_url, server.metrics_url):
@@ -95,6 +100,8 @@ def _doctor(args: argparse.Namespace) -> int:
     table.add_row("its embedding model", embedding_available() or "yes")
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
     table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
+    table.add_row("PyTorch", torch_told())
+    table.add_row("its models run", runs_on())
     table.add_row("ingress", "the harness's own split, HAProxy, Envoy, a webhook")
     table.add_row("a HAProxy to start", haproxy.available() or "yes")
     table.add_row("an Envoy to start", envoy.available() or "yes")

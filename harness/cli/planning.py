@@ -12,7 +12,15 @@ from harness import scenario
 from harness.cli.command import Commands, add
 from harness.cli.console import stdout
 from harness.cli.foreseeing import Known, known, lines
-from harness.embedded import available, embedding_available, envoy, haproxy, s3_available, weights_available
+from harness.embedded import (
+    available,
+    embedding_available,
+    envoy,
+    gpu_available,
+    haproxy,
+    s3_available,
+    weights_available,
+)
 from harness.ingress import open_ingress
 from harness.scenario import Description, GateFacts, Operation
 
@@ -87,6 +95,7 @@ def _scenarios(_args: argparse.Namespace) -> int:
     problems = {
         scenario.EMBEDDED_TRITON: available(),
         scenario.LANGUAGE_MODEL: weights_available(),
+        scenario.GPU: gpu_available(),
         scenario.EMBEDDING_MODEL: embedding_available(),
         scenario.EMBEDDED_S3: s3_available(),
         scenario.HAPROXY: haproxy.available(),

@@ -12,12 +12,14 @@ from harness.cli.console import stderr, stdout
 from harness.cli.live import add_option, following
 from harness.cli.screen import Screen
 from harness.cli.working import TOKEN, token_of
+from harness.embedded import runs_on, uses_gpu
 from harness.errors import UsageError
 from harness.load import DEFAULT_PORT, LOOPBACK, Listen, new_token
 from harness.recording import is_operation, read_meta
 from harness.report import operation_summary, terminal
 from harness.run.checkout_target import Comparison
 from harness.run.execute import execute
+from harness.run.operations.demonstration import models_of
 from harness.run.operations.operate import operate
 from harness.run.recover import recover
 from harness.scenario import Operation, Scenario
@@ -76,8 +78,20 @@ def _run(args: argparse.Namespace) -> int:
             raise UsageError(f"{wanted.name} sends its load from here: --master is for scenarios that compare")
         if args.resume is not None:
             raise UsageError(f"{wanted.name} cannot be resumed: run it again, it finds how far things are")
+    _say_where(wanted)
+    if isinstance(wanted, Operation):
         return _operate(wanted, args)
     return executed(wanted, args, None if args.master is None else _listen(args.master))
+
+
+def _say_where(wanted: Scenario | Operation) -> None:
+    """Where the embedded models run, if a GPU can be of use to them: its speed is another, and so is its arithmetic."""
+    if isinstance(wanted, Operation):
+        embedded, models = wanted.embedded, models_of(wanted)
+    else:
+        embedded, models = wanted.target.server is not None, tuple(arm.model for arm in wanted.arms.values())
+    if embedded and any(uses_gpu(model) for model in models):
+        stderr().print(f"the models run {runs_on()}", markup=False)
 
 
 def _listen(address: str) -> Listen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.embedded.gpu import gpu_available, gpu_name, runs_on, torch_available, torch_told
 from harness.embedded.rag.builds import embedding_available
 from harness.embedded.repository import (
     MODELS,
@@ -10,6 +11,7 @@ from harness.embedded.repository import (
     change_settings,
     model_available,
     reference_build,
+    uses_gpu,
 )
 from harness.embedded.runtime import available, weights_available
 from harness.embedded.s3 import EmbeddedS3, s3_available
@@ -24,8 +26,14 @@ __all__ = [
     "build_repository",
     "change_settings",
     "embedding_available",
+    "gpu_available",
+    "gpu_name",
     "model_available",
     "reference_build",
+    "runs_on",
     "s3_available",
+    "torch_available",
+    "torch_told",
+    "uses_gpu",
     "weights_available",
 ]

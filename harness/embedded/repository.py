@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.embedded import tiny_settings
+from harness.embedded import gpu, tiny_settings
+from harness.embedded.configs import config_text
+from harness.embedded.llama import settings as llama
 from harness.embedded.rag import ensemble
 from harness.embedded.rag.builds import embedding_available
 from harness.embedded.runtime import weights_available
@@ -26,6 +28,8 @@ BATCHING_BUILDS = ("fp16", "same")
 MODELS: dict[str, tuple[str, ...]] = {
     "smollm2": SMOLLM2_BUILDS,
     "smollm2_batched": tuple(batched.BUILDS),
+    "llama": tuple(llama.BUILDS),
+    "llama_batched": tuple(llama.BUILDS),
     "tiny": tuple(tiny_settings.BUILDS),
     "batching": BATCHING_BUILDS,
     "batching_night": BATCHING_BUILDS,
@@ -34,16 +38,28 @@ MODELS: dict[str, tuple[str, ...]] = {
 
 LANGUAGE_MODELS = ("smollm2", "smollm2_batched", "rag_tokenizer", *ensemble.ENSEMBLES)
 
-# Each instance is a process. Four let a closed loop of four requests sleep side by side.
-TINY_INSTANCES = 4
+LLAMA_MODELS = ("llama", "llama_batched")
+"""In PyTorch, with a GPU or without one."""
+
+LARGE_SHAPES = ("7b", "8b")
+"""Shapes of `llama` that no CPU serves at a speed that is of any use."""
 
 _SHIMS = {
     "smollm2": "from harness.embedded.smollm2.model import TritonPythonModel\n",
     "smollm2_batched": "from harness.embedded.smollm2.batched import TritonPythonModel\n",
+    "llama": "from harness.embedded.llama.model import TritonPythonModel\n",
+    "llama_batched": "from harness.embedded.llama.batched import TritonPythonModel\n",
     "tiny": "from harness.embedded.tiny import TritonPythonModel\n",
     "batching": "from harness.embedded.batching import TritonPythonModel\n",
     "batching_night": "from harness.embedded.batching import TritonPythonModel\n",
     **{model: f"from {module} import TritonPythonModel\n" for model, module in ensemble.MODULES.items()},
+}
+# On a GPU. Those that are not here run on the CPU everywhere.
+_GPU_SHIMS = {
+    "smollm2": "from harness.embedded.llama.model import SmolLM2 as TritonPythonModel\n",
+    "llama": _SHIMS["llama"],
+    "llama_batched": _SHIMS["llama_batched"],
+    "rag_embedding": "from harness.embedded.rag.embedding_gpu import TritonPythonModel\n",
 }
 _SHIM = """# The model is in the package harness.embedded; build.json beside this file says which build.
 {line}
@@ -82,7 +98,18 @@ def model_available(model: str) -> str | None:
     """None where `model` has what it needs beside the server; otherwise one line that says what to install."""
     language = weights_available() if model in LANGUAGE_MODELS else None
     embedding = embedding_available() if model in ("rag_embedding", "rag_search", *ensemble.ENSEMBLES) else None
-    return language or embedding
+    torch = gpu.torch_available() if model in LLAMA_MODELS else None
+    return language or embedding or torch
+
+
+def on_gpu(model: str) -> bool:
+    """Whether `model` is written for a GPU here: it can use one, and there is one."""
+    return model in _GPU_SHIMS and gpu.gpu_available() is None
+
+
+def uses_gpu(model: str) -> bool:
+    """Whether `model`, or a step of it, would run on a GPU where there is one."""
+    return model in _GPU_SHIMS or model in ensemble.ENSEMBLES
 
 
 def add_version(repository: Path, model: str, version: int, build: Build) -> None:
@@ -100,7 +127,8 @@ def add_version(repository: Path, model: str, version: int, build: Build) -> Non
     try:
         staged.chmod(0o755)
         if model in _SHIMS:
-            _write(staged / "model.py", _SHIM.format(line=_SHIMS[model]))
+            shim = _GPU_SHIMS[model] if on_gpu(model) else _SHIMS[model]
+            _write(staged / "model.py", _SHIM.format(line=shim))
         if model == "rag_search":
             from harness.embedded.rag.index import put_index  # with numpy, which no other repository needs
 
@@ -141,21 +169,15 @@ def compile_models(version: Path, named: Path | None = None) -> None:
             py_compile.compile(str(file), dfile=str((named or version) / file.name), quiet=2)
 
 
-def config_text(model: str, versions: list[int]) -> str:
-    """config.pbtxt of a demonstration model."""
-    policy = f"version_policy: {{ specific: {{ versions: [{', '.join(map(str, versions))}] }} }}\n"
-    return _CONFIGS[model].replace("@POLICY@\n", policy)
-
-
 def _config(folder: Path, model: str, versions: Mapping[int, Build], models: Mapping[str, Any]) -> str:
     if model in ensemble.ENSEMBLES:
         return ensemble.ensemble_config(model, versions[1])
     if model not in ensemble.STEPS or not ensemble.ENSEMBLES.keys() & models.keys():
-        return config_text(model, sorted(versions))
+        return config_text(model, sorted(versions), on_gpu(model))
     # An ensemble that joins another adds a version to its steps; both share the others, and the language model
-    # takes two at a time: the two requests of a pair do not wait for each other.
-    text = config_text(model, sorted(int(found.name) for found in (folder / model).glob("[1-9]*")))
-    return text.replace("count: 1 ", "count: 2 ") if model == "smollm2" else text
+    # takes two at a time: the two requests of a pair do not wait for each other. On a GPU one instance takes many.
+    text = config_text(model, sorted(int(found.name) for found in (folder / model).glob("[1-9]*")), on_gpu(model))
+    return text.replace("count: 1 kind: KIND_CPU", "count: 2 kind: KIND_CPU") if model == "smollm2" else text
 
 
 def _check(model: str, version: int, build: Build) -> None:
@@ -173,76 +195,23 @@ def _check(model: str, version: int, build: Build) -> None:
         tiny_settings.settle(build)
     elif model == "smollm2_batched":
         batched.settle_batched(build)
+    elif model in LLAMA_MODELS:
+        _check_llama(model, llama.settle_llama(build))
     elif model in ensemble.ENSEMBLES:
         ensemble.builds_of_steps(model, build)
     else:
         raise UsageError(f"a build of {model} is one of {', '.join(MODELS[model])}, not a mapping")
 
 
+def _check_llama(model: str, settings: llama.LlamaSettings) -> None:
+    if settings.shape == llama.SMOLLM2 and (problem := weights_available()):
+        raise UsageError(problem)
+    if settings.shape in LARGE_SHAPES and (problem := gpu.gpu_available()):
+        smaller = ", ".join(shape for shape in llama.CHOICES["shape"] if shape not in LARGE_SHAPES)
+        raise UsageError(f"{model} of shape {settings.shape} needs a GPU, on a CPU take {smaller}: {problem}")
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
-
-
-_BATCHING = """name: "{name}"
-backend: "python"
-max_batch_size: 16
-@POLICY@
-input [ {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 64 ] }} ]
-output [ {{ name: "OUTPUT" data_type: TYPE_FP32 dims: [ 8 ] }} ]
-instance_group [ {{ count: 2 kind: KIND_CPU }} ]
-dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}
-"""
-
-_CONFIGS = {
-    "smollm2": """name: "smollm2"
-backend: "python"
-max_batch_size: 0
-@POLICY@
-model_transaction_policy { decoupled: true }
-input [
-  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
-  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true },
-  { name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true },
-  { name: "forced_ids" data_type: TYPE_INT32 dims: [ -1 ] optional: true },
-  { name: "logprobs" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
-]
-output [
-  { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] },
-  { name: "token_ids" data_type: TYPE_INT32 dims: [ -1 ] },
-  { name: "topk_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] },
-  { name: "topk_logprobs" data_type: TYPE_FP32 dims: [ -1, -1 ] },
-  { name: "finish_reason" data_type: TYPE_STRING dims: [ 1 ] },
-  { name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] }
-]
-instance_group [ { count: 1 kind: KIND_CPU } ]
-""",
-    "smollm2_batched": """name: "smollm2_batched"
-backend: "python"
-max_batch_size: 4
-@POLICY@
-input [
-  { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] },
-  { name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true }
-]
-output [
-  { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] },
-  { name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] },
-  { name: "output_tokens" data_type: TYPE_INT32 dims: [ 1 ] }
-]
-instance_group [ { count: 1 kind: KIND_CPU } ]
-dynamic_batching { max_queue_delay_microseconds: 20000 }
-""",
-    "tiny": f"""name: "tiny"
-backend: "python"
-max_batch_size: 0
-@POLICY@
-input [ {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 16 ] }} ]
-output [ {{ name: "OUTPUT" data_type: TYPE_FP32 dims: [ 16 ] }} ]
-instance_group [ {{ count: {TINY_INSTANCES} kind: KIND_CPU }} ]
-""",
-    "batching": _BATCHING.format(name="batching", delay_us=0),
-    "batching_night": _BATCHING.format(name="batching_night", delay_us=20_000),
-    **ensemble.CONFIGS,
-}

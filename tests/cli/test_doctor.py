@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.cli import main
+from harness.embedded import runs_on, torch_told
 from tests.telemetry.serving import recorded, serving
 
 
@@ -24,6 +25,14 @@ def test_pages_are_told_engine_by_engine(capsys: pytest.CaptureFixture[str], mon
     assert f"3 GPUs: {first}, {first}/mig1, {first}/mig2" in about_node
     assert "nothing of energy" in about_node
     assert "nothing of memory" not in about_node
+
+
+def test_it_says_where_the_models_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["doctor"]) == 0
+    rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert rows["PyTorch"].strip() == torch_told()
+    assert rows["its models run"].strip() == runs_on()
 
 
 def test_a_page_that_does_not_answer_or_is_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.embedded import add_version, build_repository, change_settings
+from harness.embedded import add_version, build_repository, change_settings, gpu, repository
 from harness.embedded.rag.ensemble import STEPS
 from harness.embedded.tiny_settings import settle
 from harness.errors import UsageError
 from harness.triton import read_config
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is on a CPU, also where there is a GPU; tests/embedded/test_gpu_machine.py has that one."""
+    monkeypatch.setattr(gpu, "NODE", Path("/nowhere/nvidiactl"))
 
 
 def test_a_repository_is_what_triton_expects(tmp_path: Path) -> None:
@@ -24,6 +30,28 @@ def test_a_repository_is_what_triton_expects(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "smollm2/2/build.json").read_text()) == {"build": "fp8"}
     assert json.loads((tmp_path / "tiny/3/build.json").read_text()) == {"build": {"delay_ms": 1}}
     assert "harness.embedded.smollm2.model" in (tmp_path / "smollm2/1/model.py").read_text()
+
+
+def test_the_models_in_pytorch_are_known_everywhere(tmp_path: Path) -> None:
+    build_repository(tmp_path, {"llama": {1: "fp16", 2: {"shape": "1b", "kv": "fp8"}}, "smollm2": {1: "fp16"}})
+    build_repository(tmp_path, {"llama_batched": {1: {"shape": "tiny"}}, "smollm2_batched": {1: "fp16"}})
+    one, other = (read_config(tmp_path / model / "config.pbtxt") for model in ("llama", "smollm2"))
+    for key in ("input", "output", "instance_group", "model_transaction_policy"):
+        assert one[key] == other[key]
+    assert one["instance_group"] == [{"count": 1, "kind": "KIND_CPU"}]
+    one, other = (read_config(tmp_path / model / "config.pbtxt") for model in ("llama_batched", "smollm2_batched"))
+    for key in ("input", "output", "instance_group", "dynamic_batching"):
+        assert one[key] == other[key]
+    assert (one["max_batch_size"], other["max_batch_size"]) == (64, 4)
+    assert json.loads((tmp_path / "llama/2/build.json").read_text()) == {"build": {"shape": "1b", "kv": "fp8"}}
+    assert "from harness.embedded.llama.model import TritonPythonModel" in (tmp_path / "llama/1/model.py").read_text()
+
+
+def test_real_weights_in_pytorch_have_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "weights_available", lambda: "the weights are not installed")
+    build_repository(tmp_path, {"llama": {1: {"shape": "tiny"}}})
+    with pytest.raises(UsageError, match="the weights are not installed"):
+        add_version(tmp_path, "llama", 2, {"shape": "smollm2"})
 
 
 def test_a_version_is_added_whole_and_the_config_stays(tmp_path: Path) -> None:
@@ -53,7 +81,10 @@ def test_a_failed_version_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ({"smollm2": {1: "fp4"}}, "unknown build 'fp4' of smollm2: known are fp16, same, fp8"),
         ({"tiny": {1: "fp8"}}, "unknown build 'fp8' of tiny: known are fp16, same, slow, erring"),
-        ({"llama": {1: "fp16"}}, "unknown model 'llama': known are smollm2, smollm2_batched, tiny"),
+        ({"gpt": {1: "fp16"}}, "unknown model 'gpt': known are smollm2, smollm2_batched, llama, llama_batched, tiny"),
+        ({"llama": {1: "kv4"}}, "unknown build 'kv4' of llama: known are fp16, same, fp8"),
+        ({"llama_batched": {1: {"kv": "fp4"}}}, "setting 'kv' of llama is one of fp16, fp8, fp32"),
+        ({"llama": {1: {"delay_ms": 1}}}, "unknown setting 'delay_ms' of llama"),
         ({"smollm2": {1: {"delay_ms": 1}}}, "not a mapping"),
         ({"tiny": {1: {"delay": 1}}}, "unknown setting 'delay' of tiny: known are crash, delay_ms"),
         ({"tiny": {1: {"fail": 1.1}}}, "share from 0 to 1"),

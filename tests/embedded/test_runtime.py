@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.embedded import EmbeddedServer, build_repository, embedding_available, runtime
+from harness.embedded import EmbeddedServer, build_repository, embedding_available, runtime, torch_available
 from harness.errors import UsageError
 
 
@@ -38,6 +39,11 @@ def test_the_real_parts_are_here() -> None:
     assert runtime.available() is None
     assert runtime.weights_available() is None
     assert embedding_available() is None
+
+
+@pytest.mark.skipif("CI" not in os.environ, reason="PyTorch for the CPU is not to be had everywhere")
+def test_pytorch_is_here() -> None:
+    assert torch_available() is None
 
 
 @pytest.mark.triton
@@ -72,6 +78,50 @@ def test_the_environment_is_this_python_and_one_blas_thread(monkeypatch: pytest.
     assert "PYTHONHOME" not in env
     assert env["PATH"].split(":")[0] == str(Path(sys.prefix) / "bin")
     assert {env[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")} == {"1"}
+
+
+def packages(folder: Path, numpy: str) -> Path:
+    """A folder as pip makes it, as far as it is looked at."""
+    info = folder / f"numpy-{numpy}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: numpy\nVersion: {numpy}\n")
+    return folder
+
+
+@pytest.mark.triton
+def test_the_models_may_have_a_numpy_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(metadata, "version", lambda _: "2.5.2")
+    assert "needs numpy<2, this is 2.5.2" in str(runtime.available())
+    monkeypatch.setenv(runtime.MODELS_PYTHONPATH, str(packages(tmp_path / "models", "1.26.4")))
+    assert runtime.available() is None
+    assert runtime.environment()["PYTHONPATH"] == str(tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(runtime.MODELS_PYTHONPATH, "models")
+    assert runtime.environment()["PYTHONPATH"] == str(tmp_path / "models"), "the models work elsewhere"
+    monkeypatch.setenv(runtime.MODELS_PYTHONPATH, "")
+    assert runtime.models_path() is None
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(
+    ("numpy", "line"),
+    [(None, "is no folder"), ("", "numpy is not installed in"), ("2.1.0", "needs numpy<2, this is 2.1.0 in")],
+)
+def test_what_is_wrong_with_that_folder_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, numpy: str | None, line: str
+) -> None:
+    folder = tmp_path / "models"
+    if numpy:
+        packages(folder, numpy)
+    elif numpy is not None:
+        folder.mkdir()
+    monkeypatch.setenv(runtime.MODELS_PYTHONPATH, str(folder))
+    said = str(runtime.available())
+    assert line in said
+    assert f"{folder} ($TRITON_CANARY_MODELS_PYTHONPATH)" in said
+    assert f"pip install --target {folder} 'numpy<2'" in said
+    assert "--url" in said
+    assert "\n" not in said
 
 
 @pytest.mark.triton

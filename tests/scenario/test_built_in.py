@@ -13,6 +13,7 @@ from harness.assets import locustfiles_dir, scenarios_dir
 from harness.scenario import (
     EMBEDDED_TRITON,
     EMBEDDING_MODEL,
+    GPU,
     LANGUAGE_MODEL,
     built_in,
     describe,
@@ -49,6 +50,11 @@ def test_the_questions() -> None:
 def test_an_ensemble_needs_both_of_its_models() -> None:
     assert built_in()["rag-pipeline"].needs == (EMBEDDED_TRITON, LANGUAGE_MODEL, EMBEDDING_MODEL)
     assert built_in()["fp8-canary"].needs == (EMBEDDED_TRITON, LANGUAGE_MODEL)
+
+
+def test_a_model_too_large_for_a_cpu_needs_a_gpu() -> None:
+    assert built_in()["long-context-gpu"].needs == (EMBEDDED_TRITON, GPU)
+    assert GPU not in built_in()["long-context"].needs
 
 
 def test_the_schema_takes_what_ships_and_refuses_what_the_loader_refuses(scenario_file: Path) -> None:

@@ -1,8 +1,9 @@
 """What `plain` computes, fused, in the language of the compiler `triton` (OpenAI's; no relation of the server).
 
-Signatures and results are plain's, to a rounding; shapes are said there. Each call is one launch (attention: two) that
-waits for nothing and depends on no value that the host would have to know, so CUDA graphs can hold it: slots, positions
-and lengths are read on the device. The first call of a kind compiles: make it before a capture.
+Signatures and results are plain's, to a rounding; shapes are said there. Each call is one launch (attention, and rows
+wider than ONE_PROGRAM that are quantised: two) that waits for nothing and depends on no value that the host would have
+to know, so CUDA graphs can hold it: slots, positions and lengths are read on the device. The first call of a kind
+compiles: make it before a capture. ValueError: rows, or a cache, that do not lie in one piece.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import triton  # type: ignore[import-not-found, unused-ignore]  # only where torch is built for a GPU
-import triton.language as tl  # type: ignore[import-not-found, unused-ignore]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from harness.embedded.llama.plain import E4M3, Quantised
@@ -29,6 +30,10 @@ BLOCK = 64
 """Tokens that are read at a time."""
 WARPS, STAGES = 4, 3
 """Of a split's program: its warps, and how many blocks are under way at a time."""
+ONE_PROGRAM = 8192
+"""A wider row is quantised in two launches, in parts: one program would be slow, and run out of registers."""
+PART = 1024
+"""Of a row, for one program."""
 ROWS = 16
 """The least rows that tl.dot takes: a group of queries that share keys is filled up to it."""
 
@@ -64,6 +69,38 @@ def _quantise(
     quantised, scale = _to_e4m3(read, tl.max(tl.abs(read), 0))
     tl.store(values + row * width + column, quantised, mask=inside)
     tl.store(scales + row, scale)
+
+
+@jit
+def _peaks(x: tl.tensor, peaks: tl.tensor, stride: tl.tensor, width: tl.constexpr, block: tl.constexpr) -> None:
+    """The largest of each part of a row."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * block + tl.arange(0, block)
+    read = tl.load(x + row * stride + column, mask=column < width, other=0.0).to(tl.float32)
+    tl.store(peaks + row * tl.num_programs(1) + tl.program_id(1), tl.max(tl.abs(read), 0))
+
+
+@jit
+def _quantise_part(
+    x: tl.tensor,
+    peaks: tl.tensor,
+    values: tl.tensor,
+    scales: tl.tensor,
+    stride: tl.tensor,
+    width: tl.constexpr,
+    block: tl.constexpr,
+    most: tl.constexpr,
+) -> None:
+    """One part of a row, by the largest of all its parts, at most `most`."""
+    row, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
+    other = tl.arange(0, most)
+    peak = tl.max(tl.load(peaks + row * parts + other, mask=other < parts, other=0.0), 0)
+    column = part * block + tl.arange(0, block)
+    read = tl.load(x + row * stride + column, mask=column < width, other=0.0).to(tl.float32)
+    quantised, scale = _to_e4m3(read, peak)
+    tl.store(values + row * width + column, quantised, mask=column < width)
+    if part == 0:
+        tl.store(scales + row, scale)
 
 
 @jit
@@ -108,9 +145,11 @@ def _silu_mul(
     scales: tl.tensor,
     stride: tl.tensor,
     quantised: tl.constexpr,
+    peaks: tl.constexpr,
     hidden: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
+    """`quantised`: a block is the whole row. `peaks`: where scales would be, the largest of each block."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * block + tl.arange(0, block)
     inside = column < hidden
@@ -118,18 +157,24 @@ def _silu_mul(
     gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(at + hidden, mask=inside, other=0.0).to(tl.float32)
     half = (gate / (1.0 + tl.exp(-gate)) * up).to(tl.float16)
-    if quantised:  # a block is the whole row then
-        again = half.to(tl.float32)
+    again = half.to(tl.float32)
+    if quantised:
         kept, scale = _to_e4m3(again, tl.max(tl.abs(again), 0))
         tl.store(out + row * hidden + column, kept, mask=inside)
         tl.store(scales + row, scale)
     else:
         tl.store(out + row * hidden + column, half, mask=inside)
+        if peaks:
+            tl.store(scales + row * tl.num_programs(1) + tl.program_id(1), tl.max(tl.abs(again), 0))
 
 
 def quantise(x: Tensor) -> Quantised:
     _rows(x)
     n, width = x.shape
+    if width > ONE_PROGRAM:
+        peaks = _parts(n, width, x)
+        _peaks[peaks.shape](x, peaks, x.stride(0), width, PART, num_warps=4)
+        return _quantise_parts(x, peaks)
     values, scales = _quantised(n, width, x)
     block, warps = _row_block(width)
     _quantise[(n,)](x, values, scales, x.stride(0), width, block, num_warps=warps)
@@ -152,18 +197,35 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     _rows(gate_up)
     n, hidden = len(gate_up), gate_up.shape[1] // 2
     out = torch.empty((n, hidden), dtype=torch.float16, device=gate_up.device)
-    block = 1024
-    grid = (n, triton.cdiv(hidden, block))
-    _silu_mul[grid](gate_up, out, out, gate_up.stride(0), False, hidden, block, num_warps=4)
+    grid = (n, triton.cdiv(hidden, PART))
+    _silu_mul[grid](gate_up, out, out, gate_up.stride(0), False, False, hidden, PART, num_warps=4)
     return out
 
 
 def silu_mul_quantised(gate_up: Tensor) -> Quantised:
     _rows(gate_up)
     n, hidden = len(gate_up), gate_up.shape[1] // 2
+    if hidden > ONE_PROGRAM:
+        half = torch.empty((n, hidden), dtype=torch.float16, device=gate_up.device)
+        peaks = _parts(n, hidden, gate_up)
+        _silu_mul[peaks.shape](gate_up, half, peaks, gate_up.stride(0), False, True, hidden, PART, num_warps=4)
+        return _quantise_parts(half, peaks)
     values, scales = _quantised(n, hidden, gate_up)
     block, warps = _row_block(hidden)
-    _silu_mul[(n, 1)](gate_up, values, scales, gate_up.stride(0), True, hidden, block, num_warps=warps)
+    _silu_mul[(n, 1)](gate_up, values, scales, gate_up.stride(0), True, False, hidden, block, num_warps=warps)
+    return values, scales
+
+
+def _parts(n: int, width: int, like: Tensor) -> Tensor:
+    """For the largest of each part of each row."""
+    return torch.empty((n, triton.cdiv(width, PART)), dtype=torch.float32, device=like.device)
+
+
+def _quantise_parts(x: Tensor, peaks: Tensor) -> Quantised:
+    n, width = x.shape
+    values, scales = _quantised(n, width, x)
+    most = triton.next_power_of_2(peaks.shape[1])
+    _quantise_part[peaks.shape](x, peaks, values, scales, x.stride(0), width, PART, most, num_warps=4)
     return values, scales
 
 

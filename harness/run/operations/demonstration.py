@@ -41,12 +41,13 @@ def missing(scenario: Operation) -> str:
     if isinstance(scenario, AbTest) and scenario.ingress is not None:
         router = haproxy if scenario.ingress.server == "haproxy" else envoy
         problem = problem or router.available()
-    for model in _models(scenario):
+    for model in models_of(scenario):
         problem = problem or model_available(model)
     return problem or ""
 
 
-def _models(scenario: Operation) -> tuple[str, ...]:
+def models_of(scenario: Operation) -> tuple[str, ...]:
+    """The demonstration models that it names; none for those that make up their own."""
     if isinstance(scenario, MultiModelServer):
         return tuple(model.model for model in scenario.models.values())
     if isinstance(scenario, LongContext):

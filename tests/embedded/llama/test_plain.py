@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from harness.embedded.llama import ops, plain  # noqa: E402
+from harness.embedded.llama import ops, plain
 
 E4M3 = torch.float8_e4m3fn
 KINDS = [torch.float32, torch.float16, E4M3]
