@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving comes-back kills bench-load memory-edge study study-history examples clean
+.PHONY: help setup bytecode demo test test-slow lint lock seeds kept-serving comes-back kills bench-load memory-edge study study-history gpu-pieces examples clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ study: setup  ## campaign: the judge's error rates and its power in simulated wo
 
 study-history: setup  ## campaign: what a history of runs tells, true and false, in simulated histories; QUICK=1: seconds
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaigns.study_history
+
+gpu-pieces: setup  ## what a GPU machine that reaches no registry needs, in pieces below 50 MiB, into .gpu/
+	$(BIN)/python -m tests.campaigns.gpu.pack
 
 examples: setup  ## campaign: a real run of each of the twelve scenarios, with its page; resumable
 	tests/system-packages.sh

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from harness.cli import pages
@@ -91,22 +92,26 @@ def _version(wish: str) -> tuple[str, int, str]:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    table = Table("what", "here", box=None, pad_edge=False)
     machine = hardware()
-    table.add_row("processor", f"{machine['cpu']}, {machine['threads']} threads")
-    table.add_row("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB")
-    table.add_row("embedded Triton", available() or "yes")
-    table.add_row("its language model", weights_available() or "yes")
-    table.add_row("its embedding model", embedding_available() or "yes")
     gpus = [f"{gpu['name']}" for gpu in machine["gpus"]]
-    table.add_row("GPU (NVML)", ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host")
-    table.add_row("PyTorch", torch_told())
-    table.add_row("its models run", runs_on())
-    table.add_row("ingress", "the harness's own split, HAProxy, Envoy, a webhook")
-    table.add_row("a HAProxy to start", haproxy.available() or "yes")
-    table.add_row("an Envoy to start", envoy.available() or "yes")
-    table.add_row("embedded S3", s3_available() or "yes")
-    table.add_row("model stores", "S3, Artifactory, a folder")
+    rows = {
+        "processor": f"{machine['cpu']}, {machine['threads']} threads",
+        "memory": f"{machine['memory_bytes'] / 2**30:.1f} GiB",
+        "embedded Triton": available() or "yes",
+        "its language model": weights_available() or "yes",
+        "its embedding model": embedding_available() or "yes",
+        "GPU (NVML)": ", ".join(gpus) or "none seen: readings come from Triton's metrics and the host",
+        "PyTorch": torch_told(),
+        "its models run": runs_on(),
+        "ingress": "the harness's own split, HAProxy, Envoy, a webhook",
+        "a HAProxy to start": haproxy.available() or "yes",
+        "an Envoy to start": envoy.available() or "yes",
+        "embedded S3": s3_available() or "yes",
+        "model stores": "S3, Artifactory, a folder",
+    }
+    table = Table("what", "here", box=None, pad_edge=False)
+    for what, here in rows.items():
+        table.add_row(what, escape(here))  # such as pip install 'triton-canary[embedded]'
     stdout().print(table)
     told = [pages.told(url) for url in args.metrics]
     for one in told:

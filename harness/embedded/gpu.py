@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from functools import cache
 from importlib import util
 from importlib.machinery import PathFinder
@@ -126,9 +125,11 @@ def _torch() -> _Torch | None:
 @cache
 def _asked(version: str, *_about: object) -> _Answer:
     """`_about`: what else the answer depends on, where that may change within a process."""
+    environment = runtime.environment()
+    python = Path(environment["VIRTUAL_ENV"]) / "bin" / "python3"
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _QUESTION], env=runtime.environment(), stdin=subprocess.DEVNULL,
+            [python, "-P", "-c", _QUESTION], env=environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=LIMIT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 import shutil
@@ -89,22 +91,14 @@ def backends() -> Path:
     root = _installed()
     source = root / "tritonserver" / "backends" / "python"
     version = metadata.version("nvidia-pytriton")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     name = f"backends-{version}-py{PYTHON}"
-    for base in (cache / "triton-canary", Path(tempfile.gettempdir()) / f"triton-canary-{os.getuid()}"):
-        try:
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if base.stat().st_uid == os.getuid():
-                return _copied(source, _stub(root), base / name)
-        except OSError:
-            continue
-    raise UsageError(f"neither {cache} nor {tempfile.gettempdir()} can be written: set XDG_CACHE_HOME")
+    return _copied(source, _stub(root), _cache() / name)
 
 
 def environment() -> dict[str, str]:
     """The server's environment: libraries first, this Python first on PATH, one BLAS thread an instance.
 
-    PYTHONHOME and PYTHONPATH would lead the stub's Python to another installation: it gets `models_path` only.
+    PYTHONHOME and PYTHONPATH would lead the stub's Python to another installation.
     """
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")}
     libraries = [str(_installed().parent / "nvidia_pytriton.libs")]
@@ -112,10 +106,9 @@ def environment() -> dict[str, str]:
     if libpython is not None and libpython.parent != Path():
         libraries.append(str(libpython.parent))
     env["LD_LIBRARY_PATH"] = ":".join([*libraries, *filter(None, [env.get("LD_LIBRARY_PATH")])])
-    env["PATH"] = ":".join([str(Path(sys.prefix) / "bin"), env.get("PATH", os.defpath)])
-    env["VIRTUAL_ENV"] = sys.prefix
-    if (folder := models_path()) is not None:
-        env["PYTHONPATH"] = str(folder)
+    prefix = _models_prefix()
+    env["PATH"] = ":".join([str(prefix / "bin"), env.get("PATH", os.defpath)])
+    env["VIRTUAL_ENV"] = str(prefix)
     env["PYTHONUNBUFFERED"] = "1"
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         env[variable] = "1"
@@ -187,6 +180,49 @@ def _libpython() -> Path | None:
     except OSError:
         return None
     return Path(_libpython_name())
+
+
+def _cache() -> Path:
+    """A folder of the user's own that can be written. UsageError: there is none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    for base in (cache / "triton-canary", Path(tempfile.gettempdir()) / f"triton-canary-{os.getuid()}"):
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if base.stat().st_uid == os.getuid() and os.access(base, os.W_OK):
+                return base
+        except OSError:
+            continue
+    raise UsageError(f"neither {cache} nor {tempfile.gettempdir()} can be written: set XDG_CACHE_HOME")
+
+
+def _models_prefix() -> Path:
+    """This environment; with `models_path`, one in the cache that has that folder first, and then all of this one.
+
+    The stub is an isolated Python: it does not listen to PYTHONPATH, but takes the environment that is first on PATH.
+    """
+    folder = models_path()
+    if folder is None:
+        return Path(sys.prefix)
+    standard = Path(sysconfig.get_path("stdlib"))
+    apart = ("", str(Path(sys.argv[0]).absolute().parent), str(standard), str(standard / "lib-dynload"))
+    own = [entry for entry in sys.path if entry not in apart and not entry.endswith(".zip")]
+    home = Path(getattr(sys, "_base_executable", sys.executable)).parent
+    lines = "\n".join(map(str, [folder, *own])) + "\n"
+    digest = hashlib.sha256(f"{home}\n{lines}".encode()).hexdigest()[:12]
+    target = _cache() / f"models-py{PYTHON}-{digest}"
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+            staged = Path(temporary) / target.name
+            packages = staged / "lib" / f"python{PYTHON}" / "site-packages"
+            packages.mkdir(parents=True)
+            (packages / "models.pth").write_text(lines)
+            (staged / "bin").mkdir()
+            for each in ("python", "python3", f"python{PYTHON}"):
+                (staged / "bin" / each).symlink_to(home / f"python{PYTHON}")
+            (staged / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+            with contextlib.suppress(OSError):  # somebody else was first
+                staged.rename(target)
+    return target
 
 
 def _copied(source: Path, stub: Path, target: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata, util
@@ -88,18 +89,29 @@ def packages(folder: Path, numpy: str) -> Path:
     return folder
 
 
+def seen() -> str:
+    """What an isolated Python has that takes its environment from PATH, as the stub: numpy, and where packages are."""
+    code = "import numpy, psutil; print(numpy.__version__, psutil.__file__.partition('/lib/')[0])"
+    python = Path(runtime.environment()["PATH"].split(":")[0]) / "python3"
+    return subprocess.run(
+        [python, "-I", "-c", code], cwd="/", capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
 @pytest.mark.triton
 def test_the_models_may_have_a_numpy_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: "2.5.2")
     assert "needs numpy<2, this is 2.5.2" in str(runtime.available())
     monkeypatch.setenv(runtime.MODELS_PYTHONPATH, str(packages(tmp_path / "models", "1.26.4")))
     assert runtime.available() is None
-    assert runtime.environment()["PYTHONPATH"] == str(tmp_path / "models")
+    (tmp_path / "models" / "numpy.py").write_text("__version__ = 'of the models'\n")
+    assert seen() == f"of the models {sys.prefix}"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(runtime.MODELS_PYTHONPATH, "models")
-    assert runtime.environment()["PYTHONPATH"] == str(tmp_path / "models"), "the models work elsewhere"
+    assert seen() == f"of the models {sys.prefix}", "the models work elsewhere"
     monkeypatch.setenv(runtime.MODELS_PYTHONPATH, "")
     assert runtime.models_path() is None
+    assert runtime.environment()["VIRTUAL_ENV"] == sys.prefix
 
 
 @pytest.mark.triton

@@ -140,6 +140,11 @@ def test_a_float8_matrix_multiplies_what_was_rounded() -> None:
     exact = (v.double() * v_scale) @ (w.double() * w_scale).t()
     assert torch.allclose(found, exact, rtol=2e-3, atol=1e-3 * exact.abs().mean())
     assert torch.allclose(found, (x @ weight.t()).double(), rtol=0.1, atol=0.1 * float(exact.abs().mean()))
+    (values, scale), (columns, column_scale) = quantise(x), quantise(weight)
+    scaled = torch._scaled_mm(
+        values, columns.t(), scale_a=scale, scale_b=column_scale.t().contiguous(), out_dtype=torch.float16
+    )
+    assert torch.allclose(found, scaled.double(), rtol=2e-3, atol=1e-3 * float(exact.abs().mean()))
     plain = half(parts)(x).double()
     assert torch.allclose(plain, (x @ weight.half().float().t()).double(), rtol=1e-3, atol=0.02)
 
