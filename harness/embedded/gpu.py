@@ -30,7 +30,10 @@ import sys
 try:
     import torch
     assert torch.ones(2, device="cuda").sum().item() == 2
-    print("GPU:", torch.cuda.get_device_name(0))
+    name, able = torch.cuda.get_device_name(0), torch.cuda.get_device_capability(0)
+    if able < (8, 9):
+        sys.exit(f"{name} has no FP8 arithmetic (compute capability {able[0]}.{able[1]}, 8.9 and newer have it)")
+    print("GPU:", name)
 except Exception as error:
     sys.exit(f"{type(error).__name__}: {error}".splitlines()[0])
 """

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 _TAKEN = re.compile(r"already in use|failed to (start|create) (HTTP|GRPC|Metrics|HTTP metrics)", re.IGNORECASE)
 _SERIOUS = re.compile(r"^E\d{4}|Error:|^error|unrecognized option|error while loading")
-_HARMLESS = re.compile(r"NVML|DCGM|CUDA|cuda|Cuda|pinned memory|GPU metrics|Kernel")
+_HARMLESS = re.compile(
+    r"initialize NVML|DCGM|CudaDriverHelper|pinned (system )?memory|CUDA memory pool|cuda_shared_memory|GPU metrics|"
+    r"Kernel"
+)
 
 
 class EmbeddedServer:

@@ -36,6 +36,7 @@ class ones:
 
 class cuda:
     get_device_name = staticmethod(lambda number: f"FAKE GPU {number}")
+    get_device_capability = staticmethod(lambda number: (9, 0))
 """
 Fake = Callable[..., Path]
 

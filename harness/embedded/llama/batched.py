@@ -14,51 +14,54 @@ import torch
 
 from harness.embedded.faults import BadRequest
 from harness.embedded.guard import end_with_parent
+from harness.embedded.llama.device import give_back
 from harness.embedded.llama.loading import Tokenizer, context, load, tokenizer
 from harness.embedded.llama.model import build_of, device_of
 from harness.embedded.llama.settings import LlamaSettings, settle_llama
+from harness.embedded.llama.transformer import BLOCK
 from harness.embedded.smollm2.wire import Whole, answer_batches, checked_lengths
 
-WARM = 64
+REST = 64
+"""Tokens that a template adds, and the answer."""
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         end_with_parent()
         self._answers = Answers(settle_llama(build_of(args)), device_of(args))
-        # workspaces and compiled kernels are there before anybody measures
-        self._answers(["warm " * WARM], [2])
+        # Workspaces and compiled kernels are there before anybody measures: those of a prompt's first block, of the
+        # next one, and of steps.
+        self._answers(["warm " * min(BLOCK + 8, self._answers.context - REST)], [2])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return answer_batches(requests, self._answers)
 
 
 class Answers:
-    """Greedy answers to a batch, at most so many tokens each. BadRequest; torch.OutOfMemoryError."""
+    """Greedy answers to a batch, at most so many tokens each. BadRequest; RuntimeError, as where memory ends."""
 
     def __init__(self, settings: LlamaSettings, device: str) -> None:
         self._tokenizer: Tokenizer = tokenizer(settings)
         self._device, self._kept = device, settings.kv
         self._model = load(settings, device)
-        self._context = context(settings, self._model) if settings.context else self._model.shape.context
+        self.context = context(settings, self._model) if settings.context else self._model.shape.context
 
     def __call__(self, texts: Sequence[str], limits: Sequence[int]) -> list[Whole]:
         prompts = [self._tokenizer.chat(text) for text in texts]
         for text, prompt, limit in zip(texts, prompts, limits, strict=True):
             if not text.strip():
                 raise BadRequest("text_input is empty")
-            checked_lengths(len(prompt), limit, self._context)
+            checked_lengths(len(prompt), limit, self.context)
         said: list[list[int]] = []
-        problem = ""
+        problem: Exception | None = None
         try:
             said = self._said(prompts, limits)
-        except torch.OutOfMemoryError as error:
-            problem = str(error)
-        if self._device != "cpu":
-            # What one batch needed does not count for the next. Here, where no traceback holds on to it any more.
-            torch.cuda.empty_cache()
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; a kernel that finds no room says it otherwise
+            problem = type(error)(str(error))
+        # What one batch needed does not count for the next. Here, where no traceback holds on to it any more.
+        give_back(self._device)
         if problem:
-            raise torch.OutOfMemoryError(problem)
+            raise problem
         return [
             Whole(self._tokenizer.decode(tokens), len(prompt), len(tokens))
             for prompt, tokens in zip(prompts, said, strict=True)

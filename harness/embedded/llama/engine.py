@@ -6,10 +6,14 @@ takes part in every step until its answer ends: continuous batching, prompts bef
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,11 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.embedded.faults import SLOWDOWN, BadRequest, errs
+from harness.embedded.llama.device import give_back
 from harness.embedded.llama.graphs import Steps
 from harness.embedded.llama.loading import Tokenizer, context, load, tokenizer
 from harness.embedded.llama.settings import LlamaSettings
 from harness.embedded.smollm2.tokenizer import Pieces
 from harness.embedded.smollm2.wire import Asked, Step, checked_forced, checked_lengths, checked_top_k
+
+WARM = 32
+"""Tokens of the prompt that is sent before anybody else's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,18 +52,17 @@ class Engine:
     """One version. `submit` returns at once; everything else happens on the engine's own thread."""
 
     def __init__(self, settings: LlamaSettings, device: str) -> None:
+        """Returns once it can serve. RuntimeError where it cannot, as torch.OutOfMemoryError."""
         self.tokenizer: Tokenizer = tokenizer(settings)
-        self._device, self._fault = device, settings.fault
-        self._model = load(settings, device)
-        self._context = context(settings, self._model)
-        self._cache = self._model.cache(settings.slots, self._context, settings.kv)
-        self._steps = Steps(self._model, self._cache)
+        self._settings, self._device, self._fault = settings, device, settings.fault
         self._free = list(range(settings.slots))
         self._running: list[Request] = []
         self._waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._served = 0
-        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        began: Future[None] = Future()
+        self._thread = threading.Thread(target=self._serve, args=(began,), name="engine", daemon=True)
         self._thread.start()
+        began.result()
 
     def submit(
         self, asked: Asked, send: Callable[[Step], None], stop: Callable[[], bool], done: Callable[[str], None]
@@ -80,6 +87,28 @@ class Engine:
         self._thread.join()
 
     # ------------------------------------------------------------ on the engine's thread
+
+    def _serve(self, began: Future[None]) -> None:
+        try:
+            self._load()
+        except BaseException as error:  # noqa: BLE001  it is raised where the engine was asked for
+            began.set_exception(error)
+            return
+        began.set_result(None)
+        self._loop()
+
+    def _load(self) -> None:
+        """Here, because what CUDA's libraries set up is a thread's own. The first request pays for none of it."""
+        settings = self._settings
+        self._model = load(settings, self._device)
+        self._context = context(settings, self._model)
+        self._cache = self._model.cache(settings.slots, self._context, settings.kv)
+        self._steps = Steps(self._model, self._cache)
+        warm = [0] * min(WARM, self._context - 1)
+        for prefill in (partial(self._model.prefill, warm, self._cache), partial(self._steps.prefill, warm)):
+            self._cache.lengths[0] = 0
+            prefill(0).argmax(1).tolist()
+            self._steps.run([0], [0]).argmax(1).tolist()
 
     def _loop(self) -> None:
         closing = False
@@ -106,8 +135,12 @@ class Engine:
             problem = f"{type(error).__name__}: {error}"
         for request in requests:
             self._leave(request, problem)
-        if self._device != "cpu":
-            torch.cuda.empty_cache()
+        try:
+            give_back(self._device)
+        except RuntimeError as error:
+            # After an illegal access nothing works on the device any more: better no process than one that only errs.
+            print(f"llama: the GPU is lost to this process: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
 
     def _begin(self, request: Request) -> None:
         """The prompt, and with it the first token; or all that was to be scored."""
@@ -119,7 +152,7 @@ class Engine:
         forced = request.asked.forced
         ids = request.prompt if forced is None else [*request.prompt, *forced[:-1]]
         last = 1 if forced is None else len(forced)
-        logits = self._model.prefill(ids, self._cache, request.slot, last, request.stop)
+        logits = self._steps.prefill(ids, request.slot, last, request.stop)
         if forced is None:
             self._say(request, logits, int(logits[0].argmax()))
             return
@@ -158,7 +191,8 @@ class Engine:
         if request.slot >= 0:
             self._free.append(request.slot)
             request.slot = -1
-        request.done(problem)
+        with contextlib.suppress(Exception):  # whoever cannot be told is gone
+            request.done(problem)
 
 
 def top_logprobs(logits: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

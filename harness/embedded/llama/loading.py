@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from harness.embedded.llama.device import give_back, prepare
 from harness.embedded.llama.settings import SMOLLM2, LlamaSettings
 from harness.embedded.llama.shapes import SHAPES
 from harness.embedded.llama.tokens import WordTokenizer
@@ -29,6 +30,7 @@ def device() -> str:
 @torch.inference_mode()
 def load(settings: LlamaSettings, device: str) -> Transformer:
     """RuntimeError: SmolLM2's weights are wanted and not installed. torch.OutOfMemoryError."""
+    prepare(device)
     source: Source
     if settings.shape == SMOLLM2:
         source = GgufSource(_weights(), device)
@@ -37,8 +39,7 @@ def load(settings: LlamaSettings, device: str) -> Transformer:
     if settings.widened > 1:
         source = Widened(source, settings.widened)
     transformer = Transformer(source, settings.weights, device)
-    if device != "cpu":
-        torch.cuda.empty_cache()  # what quantising needed for a moment
+    give_back(device)  # what quantising needed for a moment
     return transformer
 
 

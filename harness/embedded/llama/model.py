@@ -16,7 +16,7 @@ from harness.embedded.llama.engine import Engine
 from harness.embedded.llama.settings import SMOLLM2, LlamaSettings, settle_llama
 from harness.embedded.smollm2.wire import Step, asked, end, joined, response
 
-WIDENED = 32
+WIDENED = 8
 
 
 class TritonPythonModel:
@@ -55,7 +55,7 @@ class TritonPythonModel:
 
 
 class SmolLM2(TritonPythonModel):
-    """`smollm2` on a GPU: weights, builds, inputs and outputs as on a CPU, and the work of 2.6 billion weights.
+    """`smollm2` on a GPU: weights, builds, inputs and outputs as on a CPU, and the work of 5 billion weights.
 
     By itself a step of 135 million is bound by how long each kernel takes to begin, whatever it computes in.
     """

@@ -76,7 +76,7 @@ class Trial:
 TRIALS = (
     Trial(64, 4, 2, 16, 128, torch.float32),
     Trial(576, 9, 3, 64, 1536, torch.float16),
-    Trial(576, 9, 3, 64, 49_152, E4M3),
+    Trial(4608, 9, 3, 64, 12_288, E4M3),
     Trial(4096, 32, 32, 128, 11_008, torch.float16, rows=2),
     Trial(4096, 32, 8, 128, 14_336, E4M3, rows=2),
 )

@@ -23,8 +23,8 @@ class LlamaSettings:
     """The settings of one version.
 
     shape     smollm2 (real weights), or a shape with seeded random weights (shapes.py): its answers are nonsense
-    widened   the feed-forward so many times beside itself, each adding its share: the same function, and so many times
-              the work; 1, 2, 4, ... (a power of two divides exactly)
+    widened   so many times as wide, each adding its share: the same function, and more work by the square of it; 1, 2,
+              4, ... (a power of two divides exactly)
     weights   fp16; fp8: e4m3, activations too; fp8-shifted: one layer's scales are off by a row (a loader's bug)
     kv        fp16, fp8 (e4m3) or fp32: in what keys and values are kept
     slots     `llama` only: sequences at the same time; their keys and values are there from the start

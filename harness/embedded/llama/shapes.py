@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Widths in numbers of values, `context` in tokens. The output projection is the embedding (tied)."""
+    """Widths in numbers of values, `context` in tokens. `tied`: the output projection is the embedding."""
 
     layers: int
     width: int
@@ -19,6 +19,7 @@ class Shape:
     context: int
     rope_base: float = 10_000.0
     epsilon: float = 1e-5
+    tied: bool = True
 
     @property
     def qkv(self) -> int:
@@ -34,7 +35,8 @@ class Shape:
     def weights(self) -> int:
         """Of all: layers, norms, embedding."""
         norms = (2 * self.layers + 1) * self.width
-        return self.layers * self.layer_weights + norms + self.vocabulary * self.width
+        ends = (1 if self.tied else 2) * self.vocabulary * self.width
+        return self.layers * self.layer_weights + norms + ends
 
     def kv_bytes(self, bits: int) -> int:
         """Of the keys and values of one token, kept in so many bits."""
@@ -47,7 +49,7 @@ class Shape:
     def step_bytes(self, weight_bits: int, kv_bits: int, batch: int, length: int) -> int:
         """What one step has to read: each weight once, and the keys and values of `batch` sequences of `length`.
 
-        The embedding stays FP16 in every build.
+        The output projection stays FP16 in every build.
         """
         matrices = self.layers * self.layer_weights * weight_bits // 8
         return matrices + 2 * self.vocabulary * self.width + batch * length * self.kv_bytes(kv_bits)

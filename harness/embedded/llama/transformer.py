@@ -43,7 +43,8 @@ class Transformer:
         self.ops: Ops = choose(device)
         self._float8 = weights != "fp16"
         self._embedding = source.embedding().half()
-        self._head = Half(self._embedding)
+        head = source.head()
+        self._head = Half(self._embedding if head is None else head)
         self._norm = source.norm("output_norm").float()
         shifted = self.shape.layers // 2 if weights == "fp8-shifted" else -1
         self._layers = [self._layer(source, index, index == shifted) for index in range(self.shape.layers)]

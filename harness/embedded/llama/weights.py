@@ -25,7 +25,10 @@ class Source(Protocol):
     shape: Shape
 
     def embedding(self) -> Tensor:
-        """(vocabulary, width): also the output projection."""
+        """(vocabulary, width)."""
+
+    def head(self) -> Tensor | None:
+        """(vocabulary, width): the output projection; None where the embedding is."""
 
     def norm(self, name: str, layer: int | None = None) -> Tensor:
         """(width,): `attn_norm` or `ffn_norm` of a layer, `output_norm` of none."""
@@ -57,6 +60,9 @@ class GgufSource:
     def embedding(self) -> Tensor:
         return self._tensor("token_embd.weight")
 
+    def head(self) -> Tensor | None:
+        return None
+
     def norm(self, name: str, layer: int | None = None) -> Tensor:
         return self._tensor(f"{name}.weight" if layer is None else f"blk.{layer}.{name}.weight")
 
@@ -68,26 +74,32 @@ class GgufSource:
 
 
 class Widened:
-    """`source` with its feed-forward `times` beside itself, each adding a `times`-th of what it did: the same function.
+    """`source` with everything that is `width` or `hidden` wide there `times` beside itself: the same function.
 
-    Net2Net's widening (Chen, Goodfellow, Shlens, 2016), so that real weights cost what a model of billions does.
+    Each output sums `times` equal shares. Net2Net's widening (Chen, Goodfellow, Shlens, 2016), so that real weights
+    cost what a model of billions does. Heads, keys and values stay as they are.
     """
 
     def __init__(self, source: Source, times: int) -> None:
         self._source, self._times = source, times
-        self.shape = replace(source.shape, hidden=source.shape.hidden * times)
+        shape = source.shape
+        self.shape = replace(shape, width=shape.width * times, hidden=shape.hidden * times, tied=False)
 
     def embedding(self) -> Tensor:
-        return self._source.embedding()
+        return self._source.embedding().repeat(1, self._times)
+
+    def head(self) -> Tensor | None:
+        head = self._source.head()
+        return (self._source.embedding() if head is None else head).div(self._times).repeat(1, self._times)
 
     def norm(self, name: str, layer: int | None = None) -> Tensor:
-        return self._source.norm(name, layer)
+        return self._source.norm(name, layer).repeat(self._times)
 
     def matrix(self, name: str, layer: int) -> Tensor:
         weight = self._source.matrix(name, layer)
-        if name == "ffn_down":
-            return weight.div(self._times).repeat(1, self._times)
-        return weight.repeat(self._times, 1) if name in ("ffn_gate", "ffn_up") else weight
+        rows = 1 if name in ("attn_q", "attn_k", "attn_v") else self._times
+        columns = 1 if name == "attn_output" else self._times
+        return weight.div(columns).repeat(rows, columns)
 
 
 class RandomSource:
@@ -103,6 +115,9 @@ class RandomSource:
 
     def embedding(self) -> Tensor:
         return self._normal("embedding", 0, self.shape.vocabulary, self.shape.width, self.shape.width**-0.5)
+
+    def head(self) -> Tensor | None:
+        return None
 
     def norm(self, name: str, layer: int | None = None) -> Tensor:  # noqa: ARG002  all alike
         return torch.ones(self.shape.width, device=self._device)

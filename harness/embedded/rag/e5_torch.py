@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
+from harness.embedded.llama.device import prepare
 from harness.embedded.rag.builds import PADDED_TOKENS
 from harness.embedded.rag.e5_file import E5File, Packed, weights_of
 from harness.embedded.rag.embedder import Array, rounded
@@ -31,6 +32,7 @@ class TorchEmbedder:
     def __init__(self, build: str, device: str) -> None:
         file = E5File(weights_of(build))
         self._build, self._tokenizer = build, file.tokenizer
+        prepare(device)
         self._encoder = Encoder(file, device, torch.float32 if device == "cpu" else torch.float16)
 
     def queries(self, texts: Sequence[str]) -> Array:

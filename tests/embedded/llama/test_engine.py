@@ -171,14 +171,14 @@ def test_what_is_wrong_with_a_request(
 
 
 def test_a_prompt_without_memory_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefill = engine._model.prefill
+    prefill = engine._steps.prefill
 
     def starved(ids: list[int], *rest: object) -> torch.Tensor:
         if len(ids) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return prefill(ids, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine._model, "prefill", starved)
+    monkeypatch.setattr(engine._steps, "prefill", starved)
     gate = Gate()
     other = submit(engine, "short", 30, gate.send)
     assert gate.reached.wait(LIMIT_S)
@@ -243,6 +243,33 @@ def test_the_build_slow_sleeps_in_steps_and_not_in_prompts(monkeypatch: pytest.M
     assert submit(engine, "four", 4).problem() == ""
     assert len(slept) == 3
     assert min(slept) > 0
+    engine.close()
+
+
+def test_what_cannot_be_loaded_is_told_to_whoever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("harness.embedded.llama.engine.load", starved)
+    with pytest.raises(torch.OutOfMemoryError, match=r"CUDA out of memory\."):
+        Engine(settle_llama({"context": 64}), "cpu")
+
+
+def test_a_lost_device_ends_the_process_and_not_only_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(settle_llama({"context": 64}), "cpu")
+    ended: list[int] = []
+
+    def lost(_: str) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def fails(*_: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("harness.embedded.llama.engine.give_back", lost)
+    monkeypatch.setattr("harness.embedded.llama.engine.os._exit", ended.append)
+    monkeypatch.setattr(engine._steps, "prefill", fails)
+    assert "illegal memory access" in submit(engine, "x", 1).problem()
+    until(lambda: ended == [1], "the process ends")
     engine.close()
 
 

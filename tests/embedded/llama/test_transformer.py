@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from harness.embedded.llama.cache import Cache
-from harness.embedded.llama.graphs import Steps, sizes
+from harness.embedded.llama.graphs import Replay, Steps, sizes
 from harness.embedded.llama.linear import Float8, float8, half
 from harness.embedded.llama.loading import load
 from harness.embedded.llama.model import SmolLM2
@@ -161,8 +161,9 @@ def test_shifted_scales_are_those_of_the_row_above_in_each_part() -> None:
 @pytest.mark.parametrize("weights", ["fp16", "fp8", "fp8-shifted"])
 def test_a_widened_model_is_the_same_function(weights: str) -> None:
     narrow, wide = (load(settle_llama({"weights": weights, "widened": times}), "cpu") for times in (1, 8))
-    assert wide.shape.hidden == 8 * narrow.shape.hidden
-    assert wide.shape.layer_weights > 4 * narrow.shape.layer_weights
+    assert (wide.shape.width, wide.shape.hidden) == (8 * narrow.shape.width, 8 * narrow.shape.hidden)
+    assert wide.shape.layer_weights > 30 * narrow.shape.layer_weights
+    assert wide.shape.kv_bytes(16) == narrow.shape.kv_bytes(16)
     expected, found = (model.prefill(IDS, model.cache(1, 16), 0, last=4) for model in (narrow, wide))
     assert torch.allclose(found, expected, atol=0.02)
 
@@ -170,7 +171,7 @@ def test_a_widened_model_is_the_same_function(weights: str) -> None:
 def test_smollm2_on_a_gpu_has_the_builds_that_it_has_on_a_cpu() -> None:
     for build in SMOLLM2_BUILDS:
         settings = SmolLM2()._settled(build)
-        assert (settings.shape, settings.widened) == ("smollm2", 32)
+        assert (settings.shape, settings.widened) == ("smollm2", 8)
         assert settings.weights == (build if build.startswith("fp8") else "fp16")
         assert settings.fault == (build if build in ("slow", "erring") else "")
 
@@ -207,6 +208,67 @@ def test_the_shapes_are_as_large_as_they_are_called(name: str, billions: float) 
     assert shape.weights / 1e9 == pytest.approx(billions, rel=0.02)
     widths = (shape.width, shape.qkv, shape.heads * shape.head, shape.hidden)
     assert all(width % 16 == 0 for width in widths), "what _scaled_mm asks for"
+
+
+class Padded:
+    """In place of a graph: rows as a graph is given them, all of which are computed."""
+
+    def __init__(self, model: Transformer, cache: Cache) -> None:
+        self._model, self._cache = model, cache
+        self.used: list[int] = []
+
+    def __call__(self, size: int) -> Replay:
+        def replay(rows: torch.Tensor) -> torch.Tensor:
+            assert rows.shape == (3, size)
+            self.used.append(size)
+            return self._model.step(rows[0], rows[1], rows[2], self._cache)
+
+        return replay
+
+
+def test_fewer_rows_than_were_recorded_repeat_the_first(tiny: Transformer) -> None:
+    plain, cache = tiny.cache(5, 100), tiny.cache(5, 100)
+    padded = Padded(tiny, cache)
+    recorded = Steps(tiny, cache, padded)
+    for slot in range(5):
+        expected = tiny.prefill(IDS[slot:], plain, slot)
+        assert torch.allclose(recorded.prefill(IDS[slot:], slot), expected, atol=0.02), "rows of one slot are a prompt"
+    assert padded.used == [64, 64, 64, 5, 4]
+    for rows in ([4, 1, 3], [2], [0, 1, 2, 3, 4]):
+        padded.used.clear()
+        expected = Steps(tiny, plain).run([20 + row for row in rows], rows)
+        assert torch.allclose(recorded.run([20 + row for row in rows], rows), expected, atol=0.02)
+        assert padded.used == [{3: 4, 1: 1, 5: 5}[len(rows)]]
+    assert cache.lengths == plain.lengths
+    for mine, theirs in zip(cache.layers, plain.layers, strict=True):
+        for slot, length in enumerate(plain.lengths):
+            assert torch.allclose(mine[0][slot, :, :length].float(), theirs[0][slot, :, :length].float(), atol=0.02)
+
+
+def test_a_prompt_that_goes_on_and_one_that_is_too_long_for_a_graph(tiny: Transformer) -> None:
+    ids = [16 + i % 90 for i in range(150)]
+    cache = tiny.cache(2, 160)
+    padded = Padded(tiny, cache)
+    recorded = Steps(tiny, cache, padded)
+    recorded.prefill(ids[:100], 1)
+    recorded.prefill(ids[100:140], 1)
+    found = recorded.prefill(ids[140:], 1, last=4)
+    assert padded.used == [128, 64, 64], "sizes that fit into a slot"
+    assert torch.allclose(found, tiny.prefill(ids, tiny.cache(1, 160), 0, last=4), atol=0.02)
+    recorded.prefill(ids, 0)
+    assert len(padded.used) == 3
+    assert cache.lengths == [150, 150]
+
+
+def test_without_graphs_it_goes_on(tiny: Transformer, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuses(_: int) -> Replay:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    cache = tiny.cache(2, 32)
+    steps = Steps(tiny, cache, refuses)
+    assert "steps are not recorded as graphs: operation not permitted" in capsys.readouterr().err
+    assert torch.allclose(steps.prefill(IDS, 0), tiny.prefill(IDS, tiny.cache(1, 32), 0), atol=0.02)
+    assert steps.run([17], [0]).shape == (1, 512)
 
 
 def test_sizes_end_with_the_most() -> None:
