@@ -44,7 +44,7 @@ def main() -> int:
             print(f"{name}: {' '.join(('triton-canary', 'run', *arguments))}", flush=True)
             subprocess.run([CANARY, "run", *arguments, "--out", RUNS / name], stdout=subprocess.DEVNULL, check=False)
         _keep(name)
-    (EXAMPLES / "README.md").write_text(_index())
+    (EXAMPLES / "README.md").write_text(index())
     print(json.dumps({name: _verdict(name)["verdict"] for name in SCENARIOS}))
     return 0
 
@@ -62,9 +62,8 @@ def _keep(name: str) -> None:
     copy = RUNS / f".{name}"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("models", "*.log", ".lock", "*.sock"))
-    here = re.compile(rf"/[^\s\"'?=&,;:]*{re.escape(folder.name)}/?")  # wherever it was when it ran
     for file in copy.glob("*.json*"):
-        file.write_text(here.sub("", file.read_text()).replace(f"{REPORTS.parent}/", ""))
+        file.write_text(scrubbed(file.read_text(), folder.name, REPORTS.parent))
     for command in ("judge", "report"):
         done = subprocess.run([CANARY, command, copy], capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1, 3):
@@ -78,11 +77,22 @@ def _keep(name: str) -> None:
     shutil.rmtree(copy)
 
 
+def scrubbed(text: str, run: str, *roots: Path | str) -> str:
+    """Without where on its machine the folder of a run lay, wherever that was, nor folders within `roots`. May be a
+    page.
+    """
+    text = re.sub(rf"/[^\s\"'?=&,;:<>]*{re.escape(run)}/?", "", text)
+    for root in roots:
+        text = text.replace(f"{root}/", "")
+    return text
+
+
 def _verdict(name: str) -> dict:
     return json.loads((EXAMPLES / name / "verdict.json").read_text())
 
 
-def _index() -> str:
+def index() -> str:
+    """README.md of the examples."""
     lines = [
         "# Real runs", "",
         "Each scenario as it is built in, on a CPU with two cores (`make examples`). The pages are one file each; open",
@@ -96,6 +106,7 @@ def _index() -> str:
             f"| `{' '.join(arguments)}` | {found['verdict']} | {reason} | [page]({name}/report.html), "
             f"[text]({name}/report.md) |"
         )
+    lines += ["", "What was measured on a GPU, and what not yet: [gpu.md](gpu.md)."]
     return "\n".join(lines) + "\n"
 
 

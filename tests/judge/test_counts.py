@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from harness.judge.statistics.boundary import look_alpha
 from harness.judge.statistics.counts import (
     boundary,
     difference_bound,
@@ -90,6 +91,13 @@ def test_rates() -> None:
     assert rate_upper(0, 99, 0.05) == pytest.approx(1 - 0.05 ** (1 / 99))
     assert rate_lower(0, 10, 0.05) == 0.0
     assert rate_upper(10, 10, 0.05) == 1.0
+
+
+@pytest.mark.parametrize("fraction", [1e-4, 0.01, 5 / 90, 5 / 75, 0.3])
+def test_how_many_requests_the_level_of_an_early_look_takes(fraction: float) -> None:
+    """1 - alpha is 1 there: the answer has to come from alpha itself."""
+    alpha = max(look_alpha(0.05, fraction), 1e-300)
+    assert requests_for(0.03, look_alpha(0.05, fraction)) == math.ceil(math.log(alpha) / math.log(0.97))
     assert rate_lower(10, 10, 0.05) == pytest.approx(0.05**0.1)
     assert p_more(17, 20, 0.5) == pytest.approx(stats.binom.sf(16, 20, 0.5))
     assert p_more(0, 20, 0.5) == 1.0

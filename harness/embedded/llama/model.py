@@ -55,7 +55,7 @@ class TritonPythonModel:
 
 
 class SmolLM2(TritonPythonModel):
-    """`smollm2` on a GPU: weights, builds, inputs and outputs as on a CPU, and the work of 5 billion weights.
+    """`smollm2` on a GPU: weights, builds, inputs and outputs as on a CPU, and the work of 5.8 billion weights.
 
     By itself a step of 135 million is bound by how long each kernel takes to begin, whatever it computes in.
     """

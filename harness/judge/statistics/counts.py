@@ -9,6 +9,9 @@ from scipy import special
 
 from harness.judge.statistics.distributions import normal_isf
 
+LEAST_ALPHA = 1e-300
+"""In place of a level that is too small for a number."""
+
 
 def log_e_value(k: float, others: float, share: float) -> float:
     """ln of the evidence that more than `share` of k + others events are of the first kind.
@@ -79,7 +82,8 @@ def _score_sd(k2: int, n2: int, k1: int, n1: int, d: float) -> float:
 
 def rate_upper(k: int, n: int, alpha: float) -> float:
     """Clopper-Pearson upper bound of a rate; 1 without data."""
-    return 1.0 if k >= n else float(special.betaincinv(k + 1, n - k, 1 - alpha))
+    # by the complement: at the level of a first look 1 - alpha is 1, and an alpha below every number is none
+    return 1.0 if k >= n else float(special.betainccinv(k + 1, n - k, max(alpha, LEAST_ALPHA)))
 
 
 def rate_lower(k: int, n: int, alpha: float) -> float:
