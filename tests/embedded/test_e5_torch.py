@@ -384,7 +384,7 @@ def test_where_memory_ends_the_batch_fails_and_the_next_is_served(model: Any, mo
 def test_it_runs_where_triton_placed_it_if_pytorch_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for has, device in ((True, "cuda:1"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda has=has: has)
-        assert embedding_gpu.device_of({"model_instance_device_id": "1"}) == device
+        assert e5_torch.device_of({"model_instance_device_id": "1"}) == device
 
 
 # ------------------------------------------------------------ the model, in Triton

@@ -6,5 +6,6 @@ plain, kernels     the arithmetic around the matrices: in PyTorch, and the same 
 cache              keys and values, in FP32, FP16 or e4m3
 transformer        prefill of one sequence, one step of many; `graphs` replays that step
 engine             requests that join and leave the batch between two steps
-model, batched     what Triton runs: streamed; and whole answers of a batch
+answers            whole answers of a batch
+model, batched     what Triton runs: the engine, streamed; and answers
 """

@@ -12,7 +12,6 @@ from typing import Any
 
 from harness.embedded.faults import BadRequest
 from harness.embedded.guard import end_with_parent
-from harness.embedded.llama.engine import Engine
 from harness.embedded.llama.settings import SMOLLM2, LlamaSettings, settle_llama
 from harness.embedded.smollm2.wire import Step, asked, end, joined, response
 
@@ -24,6 +23,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         end_with_parent()
+        # here: Triton imports this file twice, first only to look at it, and PyTorch takes seconds
+        from harness.embedded.llama.engine import Engine
+
         self._engine = Engine(self._settled(build_of(args)), device_of(args))
 
     def execute(self, requests: list[Any]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
-from harness.embedded.llama.device import prepare
+from harness.embedded.llama.device import give_back, prepare
 from harness.embedded.rag.builds import PADDED_TOKENS
 from harness.embedded.rag.e5_file import E5File, Packed, weights_of
 from harness.embedded.rag.embedder import Array, rounded
@@ -26,6 +26,11 @@ SHORT = 64
 """Tokens of a row up to which its padding costs about nothing."""
 
 
+def device_of(args: dict[str, str]) -> str:
+    """The GPU that Triton placed the instance on, where PyTorch has any."""
+    return f"cuda:{args['model_instance_device_id']}" if torch.cuda.is_available() else "cpu"
+
+
 class TorchEmbedder:
     """One build on a device. UsageError where its file is not installed."""
 
@@ -33,7 +38,12 @@ class TorchEmbedder:
         file = E5File(weights_of(build))
         self._build, self._tokenizer = build, file.tokenizer
         prepare(device)
+        self._device = device
         self._encoder = Encoder(file, device, torch.float32 if device == "cpu" else torch.float16)
+
+    def give_back(self) -> None:
+        """What is free goes back to the GPU: another model's process may need it."""
+        give_back(self._device)
 
     def queries(self, texts: Sequence[str]) -> Array:
         """(len(texts), 384), each row of length 1: what questions mean. torch.OutOfMemoryError."""

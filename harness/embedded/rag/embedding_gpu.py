@@ -11,11 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.embedded.faults import BadRequest, errs
 from harness.embedded.guard import end_with_parent
-from harness.embedded.rag.e5_torch import TorchEmbedder
 from harness.embedded.rag.embedder import Array
 from harness.embedded.rag.tensors import answered, texts
 
@@ -28,6 +25,9 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         build: str = json.loads((folder / "build.json").read_text())["build"]
         self._rows = json.loads(args["model_config"])["max_batch_size"] > 0
+        # here, as in llama/model.py
+        from harness.embedded.rag.e5_torch import TorchEmbedder, device_of
+
         self._embedder = TorchEmbedder(build, device_of(args))
         self._erring = build == "erring"
         self._served = 0
@@ -63,8 +63,7 @@ class TritonPythonModel:
         except (MemoryError, RuntimeError) as error:  # PyTorch's OutOfMemoryError is a RuntimeError
             problem = f"{type(error).__name__}: {error}"
         if problem:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # another model's process may have it; here, where no traceback holds on to it
+            self._embedder.give_back()  # here, where no traceback holds on to it
             return [BadRequest(problem) for _ in asked]
         answers: list[Array | BadRequest] = []
         for questions in asked:
@@ -74,8 +73,3 @@ class TritonPythonModel:
                 answers.append(left[: len(questions)])
                 left = left[len(questions) :]
         return answers
-
-
-def device_of(args: dict[str, str]) -> str:
-    """The GPU that Triton placed the instance on, where PyTorch has any."""
-    return f"cuda:{args['model_instance_device_id']}" if torch.cuda.is_available() else "cpu"

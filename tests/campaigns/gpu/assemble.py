@@ -98,7 +98,7 @@ def make_venv(state: Path) -> str:
     (state / "env.sh").write_text(
         f'export PATH="{state}/venv/bin:$PATH"\n'
         f'export TRITON_CANARY_MODELS_PYTHONPATH="{state}/numpy1"\n'
-        "unset PYTHONPATH PYTHONHOME\n"
+        "unset PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE\n"
     )
     return f"{said}, {library}; packages of {', '.join(map(str, theirs))}"
 

@@ -24,6 +24,7 @@ SAID = (
 
 def measure(place: Place) -> Found:
     found: Found = {"machine": machine(), "python": sys.version.split()[0], "torch": _torch(place)}
+    place.save(found)
     found["doctor"] = _said([str(CANARY), "doctor"])
     smi = shutil.which("nvidia-smi")
     found["nvidia-smi"] = excerpt(_said([smi, "-q"])) if smi else []

@@ -1,8 +1,8 @@
 """long-context at the GPU's own end, in minutes: another process holds most of the memory, so that it comes early.
 
-A 7B shape with random weights, batch 8, one version alone: keys and values in FP16 (512 KiB a token), or in FP8 (half).
-What is left is given so that memory ends at about EDGE tokens a sequence in FP16. The memory that the other process
-holds never changes; what runs out, and when, is the GPU's and PyTorch's own.
+A 7B shape with random weights, batch 16, one version alone: keys and values in FP16 (512 KiB a token), or in FP8
+(half). What is left is given so that memory ends at about EDGE tokens a sequence in FP16. The memory that the other
+process holds never changes; what runs out, and when, is the GPU's and PyTorch's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.campaigns.gpu.steps.canary import run, words
 from tests.campaigns.gpu.steps.place import Found, Place, main
 from tests.campaigns.gpu.steps.scenarios import findings
 
-BATCH, EDGE = 8, 3072
+BATCH, EDGE = 16, 3072
 BESIDE_BYTES = 2 << 30
 """CUDA's context, workspaces, and what the prefill needs for a moment."""
 HELD_S = 120.0
@@ -63,7 +63,7 @@ def scenario(name: str, kv: str, *, rehearsed: bool = False) -> str:
     contexts = [2048, round((2048 + goal) / 2), goal]
     return SCENARIO.format(
         name=name, kv=kv, model="llama_batched", bits=int(kv.removeprefix("fp")), batch=BATCH, goal=goal,
-        contexts=contexts, batches=[2, 4, BATCH], build=f"{{shape: 7b, kv: {kv}}}", edge="3%",
+        contexts=contexts, batches=[4, 8, BATCH], build=f"{{shape: 7b, kv: {kv}}}", edge="3%",
     )  # fmt: skip
 
 

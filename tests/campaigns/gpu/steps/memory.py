@@ -31,20 +31,25 @@ def measure(place: Place) -> Found:
     from tests.campaigns.gpu.steps.serving import Load, serving
 
     seconds = 2.0 if place.rehearsed else SECONDS
-    with serving(place, {"smollm2": {1: "fp16", 2: "fp8"}}) as server, Control(server.grpc_url) as control:
-        control.set_versions("smollm2", [1], repository=server.repository)
-        with Load(server, place.folder / "load", "smollm2", 1) as load, watching(server) as seen:
-            load.begin(600.0)
-            time.sleep(seconds)
-            began_s = time.monotonic()
-            control.set_versions("smollm2", [1, 2], repository=server.repository)
-            loaded_s = time.monotonic()
-            time.sleep(seconds)
-            load.stop()
+    builds = {"smollm2": {1: "fp16", 2: "fp8"}}
+    with (
+        serving(place, builds, load={"smollm2": [1]}) as server,
+        Control(server.grpc_url) as control,
+        Load(server, place.folder / "load", "smollm2", 1) as load,
+        watching(server) as seen,
+    ):
+        load.begin(600.0)
+        time.sleep(seconds)
+        began_s = time.monotonic()
+        control.set_versions("smollm2", [1, 2], repository=server.repository)
+        loaded_s = time.monotonic()
+        time.sleep(seconds)
+        load.stop()
     nvml, page = seen["nvml"], seen["page"]
     found: Found = {
         "nvml_polls": len(nvml), "page_polls": len(page), "load_s": loaded_s - began_s,
         "reserved_bytes": seen["reserved"], "processes": seen["processes"], "page_said": seen["said"],
+        "problems": sorted(set(seen["problems"])),
         "comparison": compare(nvml, page),
     }  # fmt: skip
     if nvml:

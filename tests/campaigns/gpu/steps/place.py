@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,13 @@ class Place:
         write_json(self.folder / FOUND, {"done": done, "found": found})
 
     def keep(self, run: Path, name: str) -> None:
-        """The pages of a run's folder; they say nothing of where it lay."""
+        """The pages of a run's folder; they say nothing of where it lay, nor which one of its kind the GPU is."""
         target = self.folder / "pages" / name
         target.mkdir(parents=True, exist_ok=True)
         for file in KEPT:
             if (run / file).exists():
-                (target / file).write_text(scrubbed((run / file).read_text(), run.name, self.folder, ROOT))
+                text = scrubbed((run / file).read_text(), run.name, self.folder, ROOT)
+                (target / file).write_text(re.sub(r"GPU-[0-9a-f]{8}-[0-9a-f-]{27}", "GPU-0", text))
 
 
 def main(measure: Callable[[Place], Found]) -> None:

@@ -44,11 +44,12 @@ def _alternating(place: Place, server: EmbeddedServer, model: str) -> Found:
         load.run(seconds)  # the first is counted nowhere
         for number, read in enumerate(order):
             folder = place.folder / f"readings-{model}-{number}"
-            sampler = reading(server, folder) if read else None
-            if sampler:
-                sampler.start()
+            sampler = reading(server, folder)
+            sampler.start()
+            if not read:  # a block without one follows the same pause: a GPU that rests is slower afterwards
+                sampler.stop()
             load.run(seconds)
-            if sampler:
+            if read:
                 sampler.stop()
                 memory = summary(read_table(folder, "readings"), ("gpu.memory.used",))
                 polls.append(memory.get("gpu.memory.used", {}).get("polls", 0))

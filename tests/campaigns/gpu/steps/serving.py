@@ -25,8 +25,14 @@ PATIENCE_S = 120.0
 
 
 @contextmanager
-def serving(place: Place, models: Mapping[str, Mapping[int, Any]], name: str = "server") -> Iterator[EmbeddedServer]:
-    """With all of `models` loaded; their builds by version. SystemExit where they would not run on a GPU."""
+def serving(
+    place: Place, models: Mapping[str, Mapping[int, Any]], name: str = "server",
+    load: Mapping[str, Sequence[int]] | None = None,
+) -> Iterator[EmbeddedServer]:  # fmt: skip
+    """With all of `models` loaded, or only the versions of `load`; their builds by version.
+
+    SystemExit where they would not run on a GPU.
+    """
     from harness.embedded import EmbeddedServer, build_repository, gpu_available
 
     if not place.rehearsed and (reason := gpu_available()):
@@ -34,7 +40,7 @@ def serving(place: Place, models: Mapping[str, Mapping[int, Any]], name: str = "
     folder = place.folder / name
     build_repository(folder / "models", models)
     with EmbeddedServer(folder / "models", folder / "server.log") as server:
-        server.start(load={model: sorted(versions) for model, versions in models.items()})
+        server.start(load or {model: sorted(versions) for model, versions in models.items()})
         yield server
 
 

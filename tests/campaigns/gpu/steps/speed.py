@@ -133,11 +133,12 @@ def _one(place: Place, clock: Clock, name: str, settings: dict[str, Any], found:
 
     weights, about = settings["weights"], {"shape": name, "weights": settings["weights"]}
     transformer = load(settle_llama(settings), place.device)
+    held = _allocated(torch)
     batches = (1, 2) if place.rehearsed else _that_fit(torch, transformer.shape)
     cache = transformer.cache(batches[-1], CAPACITY)
     began = time.perf_counter()
     steps = Steps(transformer, cache)
-    found["weights"].append({**about, "recording_s": time.perf_counter() - began, "bytes": _allocated(torch)})
+    found["weights"].append({**about, "recording_s": time.perf_counter() - began, "bytes": held})
     for batch in batches:
         times = _step_times(clock, steps, cache, batch)
         bound = bound_ms(transformer.shape, weights, batch, SHORT, found["limits"])
@@ -172,7 +173,7 @@ def _step_times(clock: Clock, steps: Steps, cache: Any, batch: int) -> Found:
     import torch
 
     replay = steps._replays.get(batch)  # what `run` uses: nobody else needs it by itself
-    given = torch.tensor([[1] * batch, rows, [SHORT] * batch])
+    given = torch.tensor([[1] * batch, rows, [SHORT] * batch], device=cache.layers[0][0].device)
     return {
         "ms": clock.ms(step),
         "wall_ms": clock.wall_ms(lambda: step().argmax(1).tolist()),
