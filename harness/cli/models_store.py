@@ -79,8 +79,9 @@ def _watch(args: argparse.Namespace, pause_s: float) -> int:
         try:
             while True:
                 try:
-                    stdout().print(_line(_round(args)), markup=False)
-                    code = 0
+                    done = _round(args)
+                    code = 0  # before it is told: whoever reads the line may end the watch at once
+                    stdout().print(_line(done), markup=False)
                 except Interrupted:
                     raise
                 except CanaryError as error:
