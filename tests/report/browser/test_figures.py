@@ -237,7 +237,7 @@ def test_a_finger_reads_and_zooms_too(opened: Open, drawn: Drawn) -> None:
     with opened(drawn("canary"), PHONE, has_touch=True, is_mobile=True) as seen:
         found = plot(seen.page, "Time to the first token over time")
         found.tap()
-        assert found.locator(".tip").is_visible()
+        expect(found.locator(".tip")).to_be_visible(timeout=120_000)
         box, tip = found.bounding_box(), found.locator(".tip").bounding_box()
         assert box is not None
         assert tip is not None
