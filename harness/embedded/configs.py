@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.embedded.rag import ensemble
+from harness.embedded.smollm2.signature import SIGNATURE
 
 # Each instance is a process. Four let a closed loop of four requests sleep side by side.
 TINY_INSTANCES = 4
@@ -22,22 +23,7 @@ backend: "python"
 max_batch_size: 0
 @POLICY@
 model_transaction_policy {{ decoupled: true }}
-input [
-  {{ name: "text_input" data_type: TYPE_STRING dims: [ 1 ] }},
-  {{ name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true }},
-  {{ name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true }},
-  {{ name: "forced_ids" data_type: TYPE_INT32 dims: [ -1 ] optional: true }},
-  {{ name: "logprobs" data_type: TYPE_INT32 dims: [ 1 ] optional: true }}
-]
-output [
-  {{ name: "text_output" data_type: TYPE_STRING dims: [ 1 ] }},
-  {{ name: "token_ids" data_type: TYPE_INT32 dims: [ -1 ] }},
-  {{ name: "topk_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] }},
-  {{ name: "topk_logprobs" data_type: TYPE_FP32 dims: [ -1, -1 ] }},
-  {{ name: "finish_reason" data_type: TYPE_STRING dims: [ 1 ] }},
-  {{ name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] }}
-]
-instance_group [ {{ count: 1 kind: KIND_CPU }} ]
+{signature}instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 """
 
 _WHOLE_ANSWERS = """name: "{name}"
@@ -68,9 +54,9 @@ dynamic_batching {{ max_queue_delay_microseconds: {delay_us} }}
 """
 
 _CONFIGS = {
-    "smollm2": _TOKENS.format(name="smollm2"),
+    "smollm2": _TOKENS.format(name="smollm2", signature=SIGNATURE),
     "smollm2_batched": _WHOLE_ANSWERS.format(name="smollm2_batched", batch=4),
-    "llama": _TOKENS.format(name="llama"),
+    "llama": _TOKENS.format(name="llama", signature=SIGNATURE),
     "llama_batched": _WHOLE_ANSWERS.format(name="llama_batched", batch=64),
     "tiny": f"""name: "tiny"
 backend: "python"

@@ -213,7 +213,7 @@ def entry(utc: str = "2026-01-01T00:00:00+00:00", state: str = "done", **more: o
         "cpu": "a CPU", "threads": 16, "software": {"torch": "2.11.0"},
     }  # fmt: skip
     return {
-        "state": state, "rehearsed": False, "utc": utc, "machine": machine, "roots": ["/tmp/work", "/there"],
+        "state": state, "rehearsed": False, "utc": utc, "machine": machine, "roots": ["/tmp/there", "/there"],
         "error": "", "found": {}, **more,
     }  # fmt: skip
 
@@ -250,7 +250,7 @@ def test_sessions_are_merged_and_the_page_says_what_is_missing(tmp_path: Path) -
     target = tmp_path / "examples"
     target.mkdir()
     failed = entry(
-        "2026-01-03T00:00:00+00:00", "failed", error="exit code 1\nSystemExit: /tmp/work/sampler/x is no file"
+        "2026-01-03T00:00:00+00:00", "failed", error="exit code 1\nSystemExit: /tmp/there/sampler/x is no file"
     )
     one = came_back(tmp_path / "one", sampler=entry(found=SAMPLED), coupling=failed)
     keep.keep([one], target)
@@ -280,7 +280,7 @@ def test_pages_of_runs_come_along_and_none_tells_of_its_machine(tmp_path: Path) 
         with tarfile.open(folder / packing.PAGES, "w:gz") as tar:
             tar.add(tmp_path / "pages", arcname="pages")
 
-    pack("told of /tmp/work/multi/x")
+    pack("told of /tmp/there/multi/x")
     keep.keep([folder], target)
     assert (target / "gpu-multi" / "report.md").read_text() == "told of multi/x"
     (target / keep.DATA).unlink()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.embedded.rag.builds import BUILDS as EMBEDDING_BUILDS
+from harness.embedded.smollm2.signature import SIGNATURE
 from harness.errors import UsageError
 
 Build = str | Mapping[str, Any]
@@ -132,22 +133,7 @@ def ensemble_config(name: str, build: Build) -> str:
 platform: "ensemble"
 max_batch_size: 0
 version_policy: {{ specific: {{ versions: [1] }} }}
-input [
-  {{ name: "text_input" data_type: TYPE_STRING dims: [ 1 ] }},
-  {{ name: "max_tokens" data_type: TYPE_INT32 dims: [ 1 ] optional: true }},
-  {{ name: "stream" data_type: TYPE_BOOL dims: [ 1 ] optional: true }},
-  {{ name: "forced_ids" data_type: TYPE_INT32 dims: [ -1 ] optional: true }},
-  {{ name: "logprobs" data_type: TYPE_INT32 dims: [ 1 ] optional: true }}
-]
-output [
-  {{ name: "text_output" data_type: TYPE_STRING dims: [ 1 ] }},
-  {{ name: "token_ids" data_type: TYPE_INT32 dims: [ -1 ] }},
-  {{ name: "topk_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] }},
-  {{ name: "topk_logprobs" data_type: TYPE_FP32 dims: [ -1, -1 ] }},
-  {{ name: "finish_reason" data_type: TYPE_STRING dims: [ 1 ] }},
-  {{ name: "input_tokens" data_type: TYPE_INT32 dims: [ 1 ] }}
-]
-ensemble_scheduling {{
+{SIGNATURE}ensemble_scheduling {{
   step [
 {steps}
   ]

@@ -35,7 +35,7 @@ from tests.campaigns.gpu.steps.packing import PAGES, RESULTS, Entry, read_result
 from tests.campaigns.gpu.steps.place import Found
 
 DATA, PAGE = "gpu.json", "gpu.md"
-PLACES = ("/tmp/", "/home/", "/root/", "/work/", "/opt/")
+PLACES = ("/tmp/", "/home/", "/root/", "/srv/", "/opt/")
 """Where things lie on a machine, which no page says."""
 NO_RUN = "\0"
 """No folder of a run is called so: a step has taken its name out of its pages."""

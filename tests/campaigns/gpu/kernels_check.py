@@ -306,7 +306,7 @@ def on_device() -> tuple[Row, bool]:
 
 def tune() -> tuple[Row, bool]:
     """Attention by one constant at a time."""
-    from harness.embedded.llama import kernels
+    from harness.embedded.llama.kernels import attention
 
     _need_gpu()
     choices = {
@@ -315,14 +315,14 @@ def tune() -> tuple[Row, bool]:
     }  # fmt: skip
     rows = [{"constant": "as they are", **row} for row in _attention_times(plain_too=False)]
     for constant, values in choices.items():
-        before = getattr(kernels, constant)
+        before = getattr(attention, constant)
         for value in values:
-            setattr(kernels, constant, value)
+            setattr(attention, constant, value)
             try:
                 rows += [{"constant": constant, "value": value, **row} for row in _attention_times(plain_too=False)]
             except Exception as error:  # noqa: BLE001 - too much shared memory, say: a finding, too
                 rows.append({"constant": constant, "value": value, "wrong": f"{type(error).__name__}: {error}"})
-        setattr(kernels, constant, before)
+        setattr(attention, constant, before)
     return {"times": rows}, True
 
 
