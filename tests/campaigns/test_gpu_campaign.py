@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from tests.campaigns.gpu import keep
 from tests.campaigns.gpu.steps import (
     STEPS,
     Step,
+    canary,
     chosen,
     coupling,
     facts,
@@ -31,13 +34,14 @@ from tests.campaigns.gpu.steps import (
     table,
     verdicts,
 )
-from tests.campaigns.gpu.steps.place import ROOT
+from tests.campaigns.gpu.steps.place import ROOT, Place
 from tests.waiting import until
 
 # `begun.txt`: who was begun, a line each. `hangs` leaves what it has and does not end, whoever asks it to.
 MADE_UP = """
 import json, os, signal, sys, time
 from pathlib import Path
+from typing import Any
 
 folder = Path(sys.argv[sys.argv.index("--folder") + 1])
 name = sys.argv[sys.argv.index("--name") + 1]
@@ -404,3 +408,32 @@ def test_tables_hold_what_was_found() -> None:
     assert kernels.lines(checked)[-1] == "- quantise: by 2"
     edge = {"metric": "memory.edge", "effect": 1010.0, "interval": [990.0, 1010.0]}
     assert long.edge({"findings": [edge]})[0].endswith("foretold 1010, +1.0 % off.")
+
+
+def test_pages_do_not_say_which_card_it_was(tmp_path: Path) -> None:
+    run = tmp_path / "20260101T000000Z-x"
+    run.mkdir()
+    (run / "run.json").write_text('{"uuid": "GPU-5fd4f087-86f3-7a43-b711-4771313afc50"}')
+    Place("demo", tmp_path / "step", rehearsed=False).keep(run, "demo")
+    assert (tmp_path / "step" / "pages" / "demo" / "run.json").read_text() == '{"uuid": "GPU-0"}'
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_run_whose_own_models_were_on_the_cpu_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: bool
+) -> None:
+    """On a server that runs already, nobody says where they are: the step has asked."""
+
+    def ran(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        folder = Path(command[command.index("--out") + 1]) / "20260101T000000Z-x"
+        folder.mkdir(parents=True)
+        return subprocess.CompletedProcess(command, 0, "", "the models run on the CPU: no NVIDIA GPU here")
+
+    monkeypatch.setattr(canary.subprocess, "run", ran)
+    monkeypatch.setattr(canary, "_told", lambda _: {"verdict": "promote"})
+    place = Place("demo", tmp_path / "step", rehearsed=False)
+    if embedded:
+        with pytest.raises(SystemExit, match="the models did not run on the GPU"):
+            canary.run(place, "x", [])
+    else:
+        assert canary.run(place, "x", [], embedded=False)["verdict"] == "promote"

@@ -35,6 +35,16 @@ def test_it_says_where_the_models_run(capsys: pytest.CaptureFixture[str], monkey
     assert rows["its models run"].strip() == runs_on()
 
 
+def test_what_to_install_is_told_as_it_has_to_be_typed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rich takes words in square brackets for its own."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("harness.cli.machine.available", lambda: "pip install 'triton-canary[embedded]'")
+    assert main(["doctor"]) == 0
+    assert "pip install 'triton-canary[embedded]'" in capsys.readouterr().out
+
+
 def test_a_page_that_does_not_answer_or_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     with serving({"other": "go_goroutines 7\n"}) as url:
         assert main(["doctor", "--metrics", f"{url}/other", "--metrics", f"{url}/nosuch"]) == 4

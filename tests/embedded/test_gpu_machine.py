@@ -124,6 +124,7 @@ def test_without_pytorch_there_is_a_way_to_get_it(fake_torch: Fake, monkeypatch:
             "no kernel image",
         ),
         ("import os\nos._exit(7)", "it ended with 7"),
+        (WORKS.replace("(9, 0)", "(8, 0)"), "FAKE GPU 0 has no FP8 arithmetic (compute capability 8.0"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_told_of(fake_torch: Fake, code: str, said: str) -> None:

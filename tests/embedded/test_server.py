@@ -143,3 +143,16 @@ def gone_pid(pid: int) -> bool:
         return gone(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return True
+
+
+def test_its_last_words_are_those_of_a_lost_gpu_and_not_that_there_is_none(tmp_path: Path) -> None:
+    log = tmp_path / "triton.log"
+    log.write_text(
+        'E1201 00:31:55.602414 1 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+        "Error: Failed to initialize NVML\n"
+        "E1201 00:31:56.0 1 model_lifecycle.cc:641] failed to load 'llama': RuntimeError: CUDA error: device lost\n"
+    )
+    said = EmbeddedServer(tmp_path, log).last_words()
+    assert "CUDA error: device lost" in said
+    assert "NVML" not in said
+    assert "CudaDriverHelper" not in said
